@@ -1,0 +1,76 @@
+# Two commands for everybody: `make demo` and `make test`. Each makes the environment that it needs in a folder of its own.
+PYTHON ?= python3
+DEMO := .venv-demo
+TEST := .venv-test
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
+
+# What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.
+SANITIZED_TESTS := tests/test_io.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py
+
+.PHONY: demo test test-oracle test-asan lint format wheel-check bench-peers clean
+
+demo: $(DEMO)/.installed
+	$(DEMO)/bin/marigold depth examples/photo.jpg -o demo_output --seed 0
+	@echo "The picture: $(CURDIR)/demo_output/depth_colored/photo_pred_colored.png"
+
+$(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*.py)
+	$(PYTHON) -m venv $(DEMO)
+	$(DEMO)/bin/pip install --quiet --disable-pip-version-check .
+	@touch $@
+
+$(TEST)/.environment: pyproject.toml
+	$(PYTHON) -m venv $(TEST)
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest
+	@touch $@
+
+# An editable install, so that the test-only extension lies beside the package.
+$(TEST)/.installed: $(TEST)/.environment setup.py $(C_SOURCES)
+	MARIGOLD_BUILD_TESTING=1 $(TEST)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
+	@touch $@
+
+test: $(TEST)/.installed
+	$(TEST)/bin/python -m pytest tests --ignore=tests/oracle
+
+$(TEST)/.oracle: $(TEST)/.installed
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 diffusers==0.42.1 "transformers==5.23.*" accelerate scipy matplotlib
+	@touch $@
+
+test-oracle: $(TEST)/.oracle
+	$(TEST)/bin/python -m pytest tests/oracle
+
+# The engine under AddressSanitizer and UndefinedBehaviorSanitizer: hostile files, every operation, the pipeline's arguments.
+test-asan: $(TEST)/.environment
+	rm -rf build/asan && mkdir -p build/asan
+	MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-O1 -g $(SANITIZE)" MARIGOLD_LDFLAGS="$(SANITIZE)" \
+	    $(TEST)/bin/python setup.py --quiet build --build-base build/asan --build-lib build/asan/lib
+	cp -r tests build/asan/ && cp -r marigold_c/checkpoints build/asan/lib/marigold_c/
+	cd build/asan && PYTHONPATH=lib ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	    ../../$(TEST)/bin/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS)
+
+lint: $(TEST)/.environment
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 pytest
+	$(TEST)/bin/ruff check . && $(TEST)/bin/ruff format --check .
+	$(TEST)/bin/mypy
+	clang-format --dry-run --Werror $(C_SOURCES)
+	for cc in gcc clang; do rm -rf build/lint-$$cc && CC=$$cc MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-Werror -O1" \
+	    $(TEST)/bin/python setup.py --quiet build_ext --build-temp build/lint-$$cc --build-lib build/lint-$$cc || exit 1; done
+
+format:
+	$(TEST)/bin/ruff format . && $(TEST)/bin/ruff check --fix .
+	clang-format -i $(C_SOURCES)
+
+# An sdist, a wheel made from it, and the wheel's command in an empty environment.
+wheel-check: $(TEST)/.environment
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check build
+	rm -rf build/dist build/wheel-venv && $(TEST)/bin/python -m build --outdir build/dist > build/wheel.log 2>&1 || (cat build/wheel.log; exit 1)
+	$(PYTHON) -m venv build/wheel-venv
+	build/wheel-venv/bin/pip install --quiet --disable-pip-version-check build/dist/*.whl
+	cd build && wheel-venv/bin/marigold depth ../examples/photo.jpg -o wheel_output --seed 0 --quiet && ls -l wheel_output/*
+
+bench-peers: $(TEST)/.oracle
+	$(TEST)/bin/python benchmarks/peers.py
+
+clean:
+	rm -rf build dist demo_output $(DEMO) $(TEST) *.egg-info marigold_c/*.so

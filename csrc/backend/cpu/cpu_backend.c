@@ -1,0 +1,72 @@
+/* cpu_backend.c: the CPU as a backend: chooses the kernels of an instruction set and hands each operation to its
+ * driver in ops/. Called through mg_backend_cpu by the registry, the graph's plans and the executor. */
+#include <cblas.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cpu.h"
+
+/* From the least to the most capable. */
+static const struct mg_cpu_kernels *const kernel_tables[] = {
+    &mg_cpu_kernels_scalar,
+#if defined(__x86_64__)
+    &mg_cpu_kernels_avx2,
+    &mg_cpu_kernels_avx512,
+#endif
+};
+enum { NUM_TABLES = sizeof kernel_tables / sizeof kernel_tables[0] };
+
+static const struct mg_cpu_driver *const drivers[MG_OP_COUNT] = {
+#define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = &mg_cpu_##name,
+#include "../../graph/ops.def"
+#undef MG_OP
+};
+
+static mg_status refuse_isa(const char *isa, struct mg_err *err) {
+    char available[64] = "";
+    size_t length = 0;
+    for (int i = 0; i < NUM_TABLES; i++)
+        if (mg_cpu_has(kernel_tables[i]->isa))
+            length += (size_t)snprintf(available + length, sizeof available - length, "%s%s", length ? ", " : "",
+                                       kernel_tables[i]->isa);
+    return mg_fail(err, MG_ERR_DEVICE, "the instruction set \"%s\" is unknown, or this processor lacks it; it has: %s",
+                   isa, available);
+}
+
+static mg_status cpu_open(struct mg_context *context, const char *isa, struct mg_err *err) {
+    const char *wanted = isa ? isa : mg_best_isa();
+    /* Tiles are shared out by the drivers; a tile is multiplied by the thread that owns it. */
+    scipy_openblas_set_num_threads(1);
+    for (int i = 0; i < NUM_TABLES; i++)
+        if (!strcmp(kernel_tables[i]->isa, wanted) && mg_cpu_has(wanted)) {
+            context->backend_state = (void *)kernel_tables[i];
+            context->isa = kernel_tables[i]->isa;
+            return MG_OK;
+        }
+    return refuse_isa(wanted, err);
+}
+
+static void cpu_close(struct mg_context *context) { context->backend_state = NULL; }
+
+/* Convolutions read their weights window by window, the channels of the output side by side. */
+static mg_weight_layout cpu_weight_layout(const struct mg_op_shape *op, int slot) {
+    return op->kind == MG_OP_CONV2D && slot == 1 ? MG_LAYOUT_RSCK : MG_LAYOUT_STORED;
+}
+
+static size_t cpu_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
+    const struct mg_cpu_driver *driver = drivers[op->kind];
+    return driver->workspace_bytes ? driver->workspace_bytes(context, op) : 0;
+}
+
+static void cpu_run(const struct mg_context *context, const struct mg_op_call *call) {
+    drivers[call->op->kind]->run(context, call);
+}
+
+const struct mg_backend mg_backend_cpu = {
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .weight_layout = cpu_weight_layout,
+    .workspace_bytes = cpu_workspace_bytes,
+    .run = cpu_run,
+};

@@ -1,0 +1,9 @@
+/* kernels_avx2.c: every kernel of the CPU backend compiled for AVX2 and FMA. Reached only through the table, after
+ * cpu_features.c has seen that the processor has these instructions. */
+#if defined(__x86_64__)
+#define MG_LANES 8
+#define MG_ISA avx2
+#include "kernels.inc"
+#else
+typedef int mg_no_kernels_here;
+#endif

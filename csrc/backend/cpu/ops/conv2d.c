@@ -1,0 +1,62 @@
+/* conv2d.c: chooses the algorithm of a convolution by the shape of one image, never by batch or threads.
+ * Called through the driver table; calls winograd.c and direct.c. */
+#include "conv2d.h"
+
+/* Winograd pays when a transformed filter is used for enough tiles; measured in benchmarks/LOG.md. */
+enum { WINOGRAD_MIN_TILES = 64 };
+
+struct mg_conv_sizes mg_conv_sizes_of(const struct mg_op_shape *op) {
+    const struct mg_conv2d *p = &op->params.conv2d;
+    const int64_t *x = op->in[0].dim, *weight = op->in[1].dim, *out = op->out.dim;
+    struct mg_conv_sizes z = {.n = x[0],
+                              .in_h = x[1],
+                              .in_w = x[2],
+                              .c = x[3],
+                              .out_h = out[1],
+                              .out_w = out[2],
+                              .k = weight[0],
+                              .r = weight[2],
+                              .s = weight[3],
+                              .stride = p->stride,
+                              .pad_top = p->pad_top,
+                              .pad_left = p->pad_left};
+    z.virtual_h = p->upsampled_h ? p->upsampled_h : z.in_h;
+    z.virtual_w = p->upsampled_w ? p->upsampled_w : z.in_w;
+    z.scale_h = (float)z.in_h / (float)z.virtual_h;
+    z.scale_w = (float)z.in_w / (float)z.virtual_w;
+    return z;
+}
+
+static bool use_winograd(const struct mg_conv_sizes *z) {
+    int64_t tiles = ((z->out_h + 3) / 4) * ((z->out_w + 3) / 4);
+    return z->r == 3 && z->s == 3 && z->stride == 1 && tiles >= WINOGRAD_MIN_TILES;
+}
+
+const float *mg_conv_addend(const struct mg_cpu_kernels *kernels, const struct mg_op_call *call, int64_t image,
+                            float *out) {
+    const float *bias = call->in[2], *vector = call->in[4];
+    int64_t k = call->op->out.dim[3];
+    if (!vector)
+        return bias;
+    if (call->op->in[4].dim[0] != 1)
+        vector += image * k;
+    if (!bias)
+        return vector;
+    kernels->add(out, bias, vector, k);
+    return out;
+}
+
+static size_t conv2d_workspace(const struct mg_context *context, const struct mg_op_shape *op) {
+    struct mg_conv_sizes z = mg_conv_sizes_of(op);
+    return use_winograd(&z) ? mg_winograd_workspace(context, &z) : mg_direct_workspace(context, &z);
+}
+
+static void conv2d_run(const struct mg_context *context, const struct mg_op_call *call) {
+    struct mg_conv_sizes z = mg_conv_sizes_of(call->op);
+    if (use_winograd(&z))
+        mg_winograd_run(context, call, &z);
+    else
+        mg_direct_run(context, call, &z);
+}
+
+const struct mg_cpu_driver mg_cpu_conv2d = {.run = conv2d_run, .workspace_bytes = conv2d_workspace};

@@ -1,0 +1,40 @@
+/* conv2d.h: the two convolution algorithms behind the conv2d driver. Private to backend/cpu/ops. */
+#ifndef MG_CPU_CONV2D_H
+#define MG_CPU_CONV2D_H
+#include "../cpu.h"
+
+/* Everything the algorithms share: sizes of one call, and which input pixel a (virtual, upsampled) pixel is. */
+struct mg_conv_sizes {
+    int64_t n, in_h, in_w, c;
+    int64_t virtual_h, virtual_w; /* after the nearest upsampling */
+    int64_t out_h, out_w, k, r, s;
+    int stride, pad_top, pad_left;
+    float scale_h, scale_w; /* in / virtual, float32 as torch computes it */
+};
+struct mg_conv_sizes mg_conv_sizes_of(const struct mg_op_shape *op);
+
+/* Pointer to the C channels of virtual pixel (y, x) of image n, or `outside` beyond the border. */
+static inline const float *mg_conv_pixel(const struct mg_conv_sizes *z, const float *image, int64_t y, int64_t x,
+                                         const float *outside) {
+    if (y < 0 || x < 0 || y >= z->virtual_h || x >= z->virtual_w)
+        return outside;
+    if (z->virtual_h != z->in_h) {
+        y = (int64_t)((float)y * z->scale_h);
+        y = y < z->in_h ? y : z->in_h - 1;
+    }
+    if (z->virtual_w != z->in_w) {
+        x = (int64_t)((float)x * z->scale_w);
+        x = x < z->in_w ? x : z->in_w - 1;
+    }
+    return image + (y * z->in_w + x) * z->c;
+}
+
+size_t mg_winograd_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
+void mg_winograd_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
+size_t mg_direct_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
+void mg_direct_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
+
+/* bias + channel vector of one image: into out[k], or the bias itself, or NULL when there is neither. */
+const float *mg_conv_addend(const struct mg_cpu_kernels *kernels, const struct mg_op_call *call, int64_t image,
+                            float *out);
+#endif

@@ -1,0 +1,114 @@
+/* groupnorm.c: normalisation over the pixels and the channels of a group, then SiLU if asked. Called by cpu_backend.c;
+ * calls the kernel table.
+ *
+ * 1. each block of pixels: sum and sum of squares of every channel, relative to the image's first pixel, in double;
+ * 2. each image and group: the blocks merged in order, mean and variance, a factor and an offset for each channel;
+ * 3. each block of pixels: x * factor + offset.
+ * Workspace: sums[image][block][2][C] doubles, then factors[image][C], offsets[image][C].
+ */
+#include <math.h>
+
+#include "tiles.h"
+
+/* Blocks of an image: enough for the threads of a large machine, few enough that their sums take little memory. */
+enum { MAX_BLOCKS = 64 };
+
+struct pass {
+    struct mg_tiling tiling;
+    int64_t pixels, c;
+    const float *x;
+    double *sums;
+    float *factors, *offsets;
+};
+
+static struct mg_tiling blocks_of(const struct mg_tensor *x) {
+    struct mg_tiling tiling = mg_tiling_of(x->dim[0], mg_image_pixels(x), x->dim[3]);
+    int64_t least = (tiling.units + MAX_BLOCKS - 1) / MAX_BLOCKS;
+    if (tiling.tile < least)
+        tiling.tile = least;
+    tiling.per_image = (tiling.units + tiling.tile - 1) / tiling.tile;
+    tiling.total = tiling.images * tiling.per_image;
+    return tiling;
+}
+
+static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
+    (void)context;
+    const struct mg_tensor *x = &op->in[0];
+    struct mg_tiling tiling = blocks_of(x);
+    size_t doubles = 2 * sizeof(double) / sizeof(float), floats;
+    if (!mg_size_mul(&floats, doubles * (size_t)tiling.per_image + 2, (size_t)x->dim[3]))
+        return SIZE_MAX;
+    return mg_workspace_floats(floats, (size_t)x->dim[0], 0);
+}
+
+static void sum_block(const struct mg_cpu_kernels *kernels, const struct pass *pass, int64_t index) {
+    struct mg_tile tile = mg_tile_at(&pass->tiling, index);
+    const float *image = pass->x + tile.image * pass->pixels * pass->c;
+    double *sum = pass->sums + index * 2 * pass->c;
+    for (int64_t i = 0; i < 2 * pass->c; i++)
+        sum[i] = 0.0;
+    kernels->channel_sums(sum, sum + pass->c, image + tile.begin * pass->c, image, tile.count, pass->c);
+}
+
+/* Sum of (x - mean)^2 over a channel from its sums relative to `shift`: with d = mean - shift, Q - 2 d S + n d^2. */
+static void merge_group(const struct pass *pass, const struct mg_op_call *call, int64_t image, int64_t group) {
+    const struct mg_groupnorm *p = &call->op->params.groupnorm;
+    const float *gamma = call->in[1], *beta = call->in[2];
+    int64_t c = pass->c, count = c / p->groups, begin = group * count;
+    const float *shift = pass->x + image * pass->pixels * c;
+    double *sums = pass->sums + image * pass->tiling.per_image * 2 * c;
+    double n = (double)pass->pixels, mean = 0.0, variance = 0.0;
+    for (int64_t k = begin; k < begin + count; k++) {
+        for (int64_t block = 1; block < pass->tiling.per_image; block++) {
+            sums[k] += sums[block * 2 * c + k];
+            sums[c + k] += sums[block * 2 * c + c + k];
+        }
+        mean += sums[k] + n * (double)shift[k];
+    }
+    mean /= n * (double)count;
+    for (int64_t k = begin; k < begin + count; k++) {
+        double d = mean - (double)shift[k];
+        variance += sums[c + k] - d * (2.0 * sums[k] - n * d);
+    }
+    variance /= n * (double)count;
+    double inverse = 1.0 / sqrt((variance < 0.0 ? 0.0 : variance) + (double)p->epsilon);
+    for (int64_t k = begin; k < begin + count; k++) {
+        double factor = inverse * (double)gamma[k];
+        pass->factors[image * c + k] = (float)factor;
+        pass->offsets[image * c + k] = (float)((double)beta[k] - mean * factor);
+    }
+}
+
+static void apply_block(const struct mg_cpu_kernels *kernels, const struct pass *pass, float *out, int64_t index,
+                        bool silu) {
+    struct mg_tile tile = mg_tile_at(&pass->tiling, index);
+    kernels->channel_affine(out + tile.first * pass->c, pass->x + tile.first * pass->c,
+                            pass->factors + tile.image * pass->c, pass->offsets + tile.image * pass->c, tile.count,
+                            pass->c, silu);
+}
+
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct mg_cpu_kernels *kernels = mg_cpu_kernels_of(context);
+    const struct mg_groupnorm *p = &call->op->params.groupnorm;
+    const struct mg_tensor *shape = &call->op->in[0];
+    struct pass pass = {.tiling = blocks_of(shape), .pixels = mg_image_pixels(shape), .c = shape->dim[3]};
+    pass.x = call->in[0];
+    pass.sums = call->workspace;
+    pass.factors = (float *)(pass.sums + pass.tiling.total * 2 * pass.c);
+    pass.offsets = pass.factors + shape->dim[0] * pass.c;
+    int64_t groups = shape->dim[0] * p->groups;
+#pragma omp parallel num_threads(context->num_threads) if (pass.tiling.total > 1)
+    {
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < pass.tiling.total; i++)
+            sum_block(kernels, &pass, i);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < groups; i++)
+            merge_group(&pass, call, i / p->groups, i % p->groups);
+#pragma omp for schedule(static)
+        for (int64_t i = 0; i < pass.tiling.total; i++)
+            apply_block(kernels, &pass, call->out, i, p->silu);
+    }
+}
+
+const struct mg_cpu_driver mg_cpu_groupnorm = {.run = run, .workspace_bytes = workspace_bytes};

@@ -1,0 +1,85 @@
+/* tensor.c: descriptors of tensors and the conversion of stored types to float32. Called by all rooms. */
+#include <stdio.h>
+#include <string.h>
+
+#include "core.h"
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} dtypes[MG_DTYPE_COUNT] = {[MG_F32] = {"float32", 4}, [MG_F16] = {"float16", 2}, [MG_BF16] = {"bfloat16", 2}};
+
+const char *mg_dtype_name(mg_dtype dtype) { return dtypes[dtype].name; }
+size_t mg_dtype_bytes(mg_dtype dtype) { return dtypes[dtype].bytes; }
+
+static float float_of_bits(uint32_t bits) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static float float_of_f16(uint16_t half) {
+    uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
+    if (exponent == 0x1f)
+        return float_of_bits(sign | 0x7f800000 | fraction << 13);
+    if (exponent)
+        return float_of_bits(sign | (exponent + 112) << 23 | fraction << 13);
+    /* Zero or subnormal: a whole number of 2^-24, exact in float32. */
+    float magnitude = (float)fraction * 0x1p-24f;
+    return sign ? -magnitude : magnitude;
+}
+
+void mg_convert_to_f32(float *dst, const void *src, mg_dtype dtype, size_t count) {
+    if (dtype == MG_F32) {
+        memcpy(dst, src, count * sizeof *dst);
+        return;
+    }
+    /* Tensors in a file may lie at odd addresses: read through memcpy. */
+    const unsigned char *from = src;
+    for (size_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, from + 2 * i, sizeof half);
+        dst[i] = dtype == MG_F16 ? float_of_f16(half) : float_of_bits((uint32_t)half << 16);
+    }
+}
+
+int64_t mg_tensor_count(const struct mg_tensor *tensor) {
+    int64_t count = 1;
+    for (int d = 0; d < tensor->ndim; d++)
+        count *= tensor->dim[d];
+    return count;
+}
+
+size_t mg_tensor_bytes(const struct mg_tensor *tensor) {
+    return (size_t)mg_tensor_count(tensor) * mg_dtype_bytes(tensor->dtype);
+}
+
+mg_status mg_tensor_check(const struct mg_tensor *tensor, const char *what, struct mg_err *err) {
+    char text[MG_SHAPE_TEXT];
+    size_t bytes = mg_dtype_bytes(tensor->dtype);
+    if (tensor->ndim < 1 || tensor->ndim > MG_MAX_DIMS)
+        return mg_fail(err, MG_ERR_ARGUMENT, "%s: %d dimensions; 1 to %d are allowed", what, tensor->ndim, MG_MAX_DIMS);
+    for (int d = 0; d < tensor->ndim; d++) {
+        if (tensor->dim[d] < 1)
+            return mg_fail(err, MG_ERR_ARGUMENT, "%s: shape %s has an empty dimension", what,
+                           mg_shape_text(text, tensor->ndim, tensor->dim));
+        /* Half of the address space, so that sums and differences of a few offsets cannot overflow either. */
+        if (!mg_size_mul(&bytes, bytes, (size_t)tensor->dim[d]) || bytes > (size_t)INT64_MAX / 2)
+            return mg_fail(err, MG_ERR_MEMORY, "%s: a tensor of shape %s cannot be addressed", what,
+                           mg_shape_text(text, tensor->ndim, tensor->dim));
+    }
+    return MG_OK;
+}
+
+bool mg_tensor_same_shape(const struct mg_tensor *a, const struct mg_tensor *b) {
+    return a->ndim == b->ndim && !memcmp(a->dim, b->dim, (size_t)a->ndim * sizeof *a->dim);
+}
+
+const char *mg_shape_text(char buffer[MG_SHAPE_TEXT], int ndim, const int64_t *dim) {
+    size_t length = (size_t)snprintf(buffer, MG_SHAPE_TEXT, "[");
+    for (int d = 0; d < ndim && length + 1 < MG_SHAPE_TEXT; d++)
+        length += (size_t)snprintf(buffer + length, MG_SHAPE_TEXT - length, "%s%lld", d ? ", " : "", (long long)dim[d]);
+    if (length + 1 < MG_SHAPE_TEXT)
+        snprintf(buffer + length, MG_SHAPE_TEXT - length, "]");
+    return buffer;
+}

@@ -1,0 +1,111 @@
+/* graph.h: a network as a flat list of operations, recorded by builders, planned once, run many times.
+ *
+ * Layers (nn/) call the builders. A builder infers and checks shapes; the first error sticks to the graph, every later
+ * builder call returns MG_NONE at once, and mg_graph_status() reports it: layer code needs no error handling of its own.
+ * Operations whose inputs are all constants or weights are computed once, when the graph is planned.
+ */
+#ifndef MG_GRAPH_H
+#define MG_GRAPH_H
+#include "op.h"
+#include "weights.h"
+
+typedef int mg_value; /* index of a tensor in its graph */
+enum { MG_NONE = -1 };
+
+typedef enum mg_role { MG_ROLE_INPUT, MG_ROLE_CONSTANT, MG_ROLE_WEIGHT, MG_ROLE_ACTIVATION } mg_role;
+
+struct mg_node {
+    struct mg_tensor tensor;
+    mg_role role;
+    bool constant;    /* known at planning time */
+    int producer;     /* operation index, or -1 */
+    int weight;       /* index in weights, or -1 */
+    const char *name; /* inputs and outputs */
+    const void *data; /* constants: owned by the graph's arena, or folded */
+};
+
+struct mg_graph_op {
+    struct mg_op_shape shape;
+    mg_value in[MG_MAX_INPUTS];
+    mg_value out;
+};
+
+enum { MG_MAX_OUTPUTS = 4 };
+
+struct mg_graph {
+    struct mg_weights *weights;
+    struct mg_node *nodes;
+    int num_nodes, node_capacity;
+    struct mg_graph_op *ops;
+    int num_ops, op_capacity;
+    mg_value outputs[MG_MAX_OUTPUTS];
+    int num_outputs;
+    struct mg_arena arena;
+    struct mg_err *err; /* the first error */
+    char prefix[256];   /* key prefix of the layer being built: "down_blocks.0.resnets.1." */
+};
+
+/* err must outlive the graph. weights may be NULL when no layer declares any. */
+void mg_graph_init(struct mg_graph *graph, struct mg_weights *weights, struct mg_err *err);
+void mg_graph_free(struct mg_graph *graph);
+bool mg_graph_failed(const struct mg_graph *graph);
+mg_status mg_graph_status(const struct mg_graph *graph);
+/* Records an error (formatted) if none is recorded yet; returns MG_NONE. */
+mg_value mg_graph_fail(struct mg_graph *graph, mg_status status, const char *format, ...) MG_PRINTF(3, 4);
+
+mg_value mg_graph_input(struct mg_graph *graph, const char *name, int64_t n, int64_t h, int64_t w, int64_t c);
+/* Copies the data. */
+mg_value mg_graph_constant(struct mg_graph *graph, const float *data, int64_t n, int64_t h, int64_t w, int64_t c);
+/* Declares weight PREFIX+key, PREFIX being graph->prefix. */
+mg_value mg_graph_weight(struct mg_graph *graph, const char *key, int ndim, const int64_t *dim);
+void mg_graph_output(struct mg_graph *graph, const char *name, mg_value value);
+const int64_t *mg_graph_dim(const struct mg_graph *graph, mg_value value); /* N, H, W, C; zeros for MG_NONE */
+
+/* Appends "NAME." (formatted) to the key prefix; returns the length to restore with mg_graph_pop. */
+size_t mg_graph_push(struct mg_graph *graph, const char *format, ...) MG_PRINTF(2, 3);
+void mg_graph_pop(struct mg_graph *graph, size_t length);
+
+/* ---- builders, in the order of ops.def ---- */
+mg_value mg_op_conv2d(struct mg_graph *graph, mg_value x, mg_value weight, mg_value bias, mg_value residual,
+                      mg_value channel_vector, const struct mg_conv2d *params);
+mg_value mg_op_linear(struct mg_graph *graph, mg_value x, mg_value weight, mg_value bias, mg_value residual,
+                      mg_activation activation); /* weight (K,C), or (K,C,1,1) of a 1x1 convolution */
+mg_value mg_op_groupnorm(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value beta, int groups, float epsilon,
+                         bool silu);
+mg_value mg_op_layernorm(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value beta, float epsilon);
+mg_value mg_op_attention(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, int heads, bool causal);
+mg_value mg_op_geglu(struct mg_graph *graph, mg_value x);
+mg_value mg_op_activation(struct mg_graph *graph, mg_value x, mg_activation activation);
+mg_value mg_op_concat(struct mg_graph *graph, mg_value a, mg_value b);
+mg_value mg_op_channel_slice(struct mg_graph *graph, mg_value x, int64_t begin, int64_t count);
+mg_value mg_op_scale(struct mg_graph *graph, mg_value x, float factor);
+mg_value mg_op_add(struct mg_graph *graph, mg_value a, mg_value b);
+mg_value mg_op_time_embedding(struct mg_graph *graph, mg_value timesteps, const struct mg_time_embedding *params);
+mg_value mg_op_token_embedding(struct mg_graph *graph, mg_value ids, mg_value table, mg_value positions);
+mg_value mg_op_nchw_to_nhwc(struct mg_graph *graph, mg_value x);
+mg_value mg_op_nhwc_to_nchw(struct mg_graph *graph, mg_value x);
+mg_value mg_op_scheduler_step(struct mg_graph *graph, mg_value sample, mg_value model_output, mg_value factors,
+                              mg_value noise);
+mg_value mg_op_depth_head(struct mg_graph *graph, mg_value x);
+
+/* ---- plan and run ---- */
+struct mg_plan; /* one graph, planned for one context: offsets in the activation arena, bound weights, constants */
+
+/* Takes the graph over (frees it with the plan, also on failure). Binds weights, folds constants, plans memory and
+ * reserves it in the context. */
+mg_status mg_plan_create(struct mg_plan **out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err);
+void mg_plan_destroy(struct mg_plan *plan);
+/* Arena bytes; equals the largest sum of live tensors when no gap was needed (tested). */
+size_t mg_plan_activation_bytes(const struct mg_plan *plan);
+size_t mg_plan_live_bytes(const struct mg_plan *plan); /* lower bound: largest sum of tensors alive at once */
+size_t mg_plan_workspace_bytes(const struct mg_plan *plan);
+int mg_plan_num_ops(const struct mg_plan *plan);
+
+/* Runs with inputs by name (float32, as many elements as declared) and copies outputs. Polls between operations. */
+struct mg_binding {
+    const char *name;
+    void *data;
+};
+mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
+                      const struct mg_binding *outputs, int num_outputs, struct mg_err *err);
+#endif

@@ -1,0 +1,89 @@
+/* op.h: the operation record, all that a backend sees of a graph. Knows core only. */
+#ifndef MG_OP_H
+#define MG_OP_H
+#include "../core/core.h"
+
+typedef enum mg_op_kind {
+#define MG_OP(ID, name, inputs, required, alias, meaning) MG_OP_##ID,
+#include "ops.def"
+#undef MG_OP
+    MG_OP_COUNT
+} mg_op_kind;
+
+enum { MG_MAX_INPUTS = 5 };
+
+typedef enum mg_activation { MG_ACT_NONE, MG_ACT_SILU, MG_ACT_GELU, MG_ACT_QUICK_GELU } mg_activation;
+
+/* Output height = (h + pad_top + pad_bottom - R) / stride + 1, where h is upsampled_h if not 0, else the input's. The
+ * upsampling is nearest: source row = min(floor(row * (float)in_h / h), in_h - 1), in float32 as in torch. */
+struct mg_conv2d {
+    int stride;
+    int pad_top, pad_left, pad_bottom, pad_right;
+    int64_t upsampled_h, upsampled_w;
+};
+struct mg_linear {
+    mg_activation activation;
+};
+struct mg_groupnorm {
+    int groups;
+    float epsilon;
+    bool silu;
+};
+struct mg_layernorm {
+    float epsilon;
+};
+struct mg_attention {
+    int heads;
+    float scale;
+    bool causal; /* token i sees tokens 0..i */
+};
+struct mg_slice {
+    int64_t begin, count;
+};
+struct mg_scale {
+    float factor;
+};
+/* frequency i of half = C/2: exp(-log(max_period) * i / (half - frequency_shift)); flip: cosines first. */
+struct mg_time_embedding {
+    int64_t channels;
+    bool flip_sin_to_cos;
+    float frequency_shift;
+    float max_period;
+};
+
+union mg_op_params {
+    struct mg_conv2d conv2d;
+    struct mg_linear linear;
+    struct mg_groupnorm groupnorm;
+    struct mg_layernorm layernorm;
+    struct mg_attention attention;
+    mg_activation activation;
+    struct mg_slice slice;
+    struct mg_scale scale;
+    struct mg_time_embedding time_embedding;
+};
+
+/* Everything a backend needs to plan an operation: kind, parameters, shapes (ndim 0: the slot is empty). */
+struct mg_op_shape {
+    mg_op_kind kind;
+    union mg_op_params params;
+    struct mg_tensor in[MG_MAX_INPUTS];
+    struct mg_tensor out;
+};
+
+/* ... and to run it. in[i] is NULL for an empty slot. */
+struct mg_op_call {
+    const struct mg_op_shape *op;
+    const void *in[MG_MAX_INPUTS];
+    void *out;
+    void *workspace; /* as many bytes as workspace_bytes() asked for, 64-byte aligned; NULL if none */
+};
+
+struct mg_op_info {
+    const char *name;
+    int inputs;
+    unsigned required, alias;
+    const char *meaning;
+};
+const struct mg_op_info *mg_op_info_of(mg_op_kind kind);
+#endif

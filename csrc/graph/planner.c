@@ -1,0 +1,149 @@
+/* planner.c: where every activation lies in the one arena.
+ *
+ * A tensor lives from the operation that makes it to the last one that reads it. An output may take over the memory of
+ * an input that dies there, where ops.def allows. Then the tensors are placed largest first, each at the lowest offset
+ * free of all tensors that live at the same time. Called by executor.c (mg_plan_create). */
+#include <stdlib.h>
+#include <string.h>
+
+#include "plan.h"
+
+static bool is_placed(const struct mg_node *node) { return node->role != MG_ROLE_WEIGHT && !node->constant; }
+
+static void find_lifetimes(struct mg_plan *plan) {
+    const struct mg_graph *graph = &plan->graph;
+    for (mg_value v = 0; v < graph->num_nodes; v++) {
+        size_t bytes = mg_tensor_bytes(&graph->nodes[v].tensor);
+        plan->placement[v] = (struct mg_placement){
+            .first = graph->nodes[v].producer,
+            .last = graph->nodes[v].producer,
+            .bytes = (bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT,
+            .storage = v,
+        };
+    }
+    for (int i = 0; i < graph->num_ops; i++)
+        for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
+            if (graph->ops[i].in[slot] != MG_NONE)
+                plan->placement[graph->ops[i].in[slot]].last = i;
+    for (int i = 0; i < graph->num_outputs; i++)
+        plan->placement[graph->outputs[i]].last = graph->num_ops;
+}
+
+/* An input that is read in another slot of the same operation must not be overwritten. */
+static bool read_once(const struct mg_graph_op *op, int slot) {
+    for (int other = 0; other < MG_MAX_INPUTS; other++)
+        if (other != slot && op->in[other] == op->in[slot])
+            return false;
+    return true;
+}
+
+static void take_over_inputs(struct mg_plan *plan) {
+    const struct mg_graph *graph = &plan->graph;
+    for (int i = 0; i < graph->num_ops; i++) {
+        const struct mg_graph_op *op = &graph->ops[i];
+        if (graph->nodes[op->out].constant)
+            continue;
+        unsigned alias = mg_op_info_of(op->shape.kind)->alias;
+        for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
+            mg_value in = op->in[slot];
+            if (!(alias >> slot & 1) || in == MG_NONE || !is_placed(&graph->nodes[in]) || !read_once(op, slot) ||
+                plan->placement[in].last != i ||
+                !mg_tensor_same_shape(&graph->nodes[in].tensor, &graph->nodes[op->out].tensor))
+                continue;
+            mg_value storage = plan->placement[in].storage;
+            plan->placement[op->out].storage = storage;
+            plan->placement[storage].last = plan->placement[op->out].last;
+            break;
+        }
+    }
+}
+
+/* take_over_inputs walks forward, so a storage node's `last` grows with the chain of its heirs; but an heir's own `last`
+ * must be the storage's for later heirs. Only storage nodes are placed. */
+struct order {
+    const struct mg_plan *plan;
+    mg_value value;
+};
+
+static int larger_first(const void *a, const void *b) {
+    const struct order *left = a, *right = b;
+    size_t l = left->plan->placement[left->value].bytes, r = right->plan->placement[right->value].bytes;
+    if (l != r)
+        return l < r ? 1 : -1;
+    return (left->value > right->value) - (left->value < right->value);
+}
+
+static bool overlap_in_time(const struct mg_placement *a, const struct mg_placement *b) {
+    return a->first <= b->last && b->first <= a->last;
+}
+
+/* Lowest offset where `item` fits among the `count` tensors already placed (kept sorted by offset). */
+static size_t lowest_fit(const struct mg_plan *plan, const mg_value *placed, int count,
+                         const struct mg_placement *item) {
+    size_t offset = 0;
+    for (int i = 0; i < count; i++) {
+        const struct mg_placement *other = &plan->placement[placed[i]];
+        if (!overlap_in_time(item, other))
+            continue;
+        if (offset + item->bytes <= other->offset)
+            break;
+        if (other->offset + other->bytes > offset)
+            offset = other->offset + other->bytes;
+    }
+    return offset;
+}
+
+static void insert_by_offset(const struct mg_plan *plan, mg_value *placed, int count, mg_value value) {
+    int at = count;
+    while (at > 0 && plan->placement[placed[at - 1]].offset > plan->placement[value].offset) {
+        placed[at] = placed[at - 1];
+        at--;
+    }
+    placed[at] = value;
+}
+
+static void find_live_bytes(struct mg_plan *plan) {
+    const struct mg_graph *graph = &plan->graph;
+    for (int i = -1; i <= graph->num_ops; i++) {
+        size_t live = 0;
+        for (mg_value v = 0; v < graph->num_nodes; v++)
+            if (is_placed(&graph->nodes[v]) && plan->placement[v].storage == v && plan->placement[v].first <= i &&
+                plan->placement[v].last >= i)
+                live += plan->placement[v].bytes;
+        if (live > plan->live_bytes)
+            plan->live_bytes = live;
+    }
+}
+
+mg_status mg_plan_place(struct mg_plan *plan, struct mg_err *err) {
+    const struct mg_graph *graph = &plan->graph;
+    struct order *order = NULL;
+    mg_value *placed = NULL;
+    mg_status status;
+    find_lifetimes(plan);
+    take_over_inputs(plan);
+    MG_TRY_GOTO(mg_alloc((void **)&order, (size_t)graph->num_nodes * sizeof *order, "the memory planner", err));
+    MG_TRY_GOTO(mg_alloc((void **)&placed, (size_t)graph->num_nodes * sizeof *placed, "the memory planner", err));
+    int count = 0;
+    for (mg_value v = 0; v < graph->num_nodes; v++)
+        if (is_placed(&graph->nodes[v]) && plan->placement[v].storage == v)
+            order[count++] = (struct order){.plan = plan, .value = v};
+    qsort(order, (size_t)count, sizeof *order, larger_first);
+    for (int i = 0; i < count; i++) {
+        struct mg_placement *item = &plan->placement[order[i].value];
+        item->offset = lowest_fit(plan, placed, i, item);
+        insert_by_offset(plan, placed, i, order[i].value);
+        size_t end;
+        if (!mg_size_add(&end, item->offset, item->bytes)) {
+            status = mg_fail(err, MG_ERR_MEMORY, "the activations need more memory than can be addressed");
+            goto done;
+        }
+        if (end > plan->activation_bytes)
+            plan->activation_bytes = end;
+    }
+    find_live_bytes(plan);
+done:
+    mg_free(order);
+    mg_free(placed);
+    return status;
+}

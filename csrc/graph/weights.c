@@ -1,0 +1,188 @@
+/* weights.c: declares, checks and binds the parameters of one network.
+ * Called by graph.c (declare), planner.c (bind) and marigold/ (open, check, close); calls io/checkpoint and the packing of
+ * backend/. Not thread-safe: a network belongs to one pipeline. */
+#include "weights.h"
+
+#include <stdio.h>
+#include <string.h>
+
+mg_status mg_weights_open(struct mg_weights *out, const char *component, const char *folder, const char *variant,
+                          struct mg_err *err) {
+    memset(out, 0, sizeof *out);
+    out->component = component;
+    mg_arena_init(&out->arena);
+    return mg_checkpoint_open(&out->checkpoint, folder, variant, err);
+}
+
+void mg_weights_close(struct mg_weights *weights) {
+    for (size_t i = 0; i < weights->count; i++)
+        mg_free(weights->list[i].packed);
+    mg_free(weights->list);
+    mg_arena_free(&weights->arena);
+    mg_checkpoint_close(&weights->checkpoint);
+    memset(weights, 0, sizeof *weights);
+}
+
+static const struct mg_stored_tensor *find_stored(const struct mg_weights *weights, const char *key) {
+    if (!weights->checkpoint.num_tensors)
+        return NULL;
+    const struct mg_stored_tensor *found = mg_checkpoint_find(&weights->checkpoint, key);
+    char alias[512];
+    for (int n = 0; !found && weights->alias && weights->alias(alias, sizeof alias, key, n); n++)
+        found = mg_checkpoint_find(&weights->checkpoint, alias);
+    return found;
+}
+
+/* Older files keep a linear weight (K, C) as a 1x1 convolution (K, C, 1, 1), and the reverse: the same memory. */
+static bool same_but_for_ones(const struct mg_tensor *shape, const struct mg_stored_tensor *stored) {
+    int common = shape->ndim < stored->ndim ? shape->ndim : stored->ndim;
+    for (int d = 0; d < common; d++)
+        if (shape->dim[d] != stored->dim[d])
+            return false;
+    for (int d = common; d < shape->ndim; d++)
+        if (shape->dim[d] != 1)
+            return false;
+    for (int d = common; d < stored->ndim; d++)
+        if (stored->dim[d] != 1)
+            return false;
+    return common > 0;
+}
+
+static mg_status grow(struct mg_weights *weights, struct mg_err *err) {
+    if (weights->count < weights->capacity)
+        return MG_OK;
+    size_t capacity = weights->capacity ? weights->capacity * 2 : 256;
+    void *list;
+    MG_TRY(mg_alloc(&list, capacity * sizeof *weights->list, "the list of weights", err));
+    if (weights->count)
+        memcpy(list, weights->list, weights->count * sizeof *weights->list);
+    mg_free(weights->list);
+    weights->list = list;
+    weights->capacity = capacity;
+    return MG_OK;
+}
+
+mg_status mg_weights_declare(int *index, struct mg_weights *weights, const char *key, int ndim, const int64_t *dim,
+                             struct mg_err *err) {
+    struct mg_tensor shape = {.dtype = MG_F32, .ndim = ndim};
+    memcpy(shape.dim, dim, (size_t)ndim * sizeof *dim);
+    MG_TRY(mg_tensor_check(&shape, key, err));
+    for (size_t i = 0; i < weights->count; i++) {
+        if (strcmp(weights->list[i].key, key))
+            continue;
+        if (!mg_tensor_same_shape(&weights->list[i].shape, &shape))
+            return mg_fail(err, MG_ERR_ARGUMENT, "weight \"%s\" is declared twice with different shapes", key);
+        *index = (int)i;
+        return MG_OK;
+    }
+    MG_TRY(grow(weights, err));
+    struct mg_weight *weight = &weights->list[weights->count];
+    *weight = (struct mg_weight){.shape = shape, .key = mg_arena_strdup(&weights->arena, key, strlen(key))};
+    if (!weight->key)
+        return mg_fail(err, MG_ERR_MEMORY, "no memory for the weight key \"%s\"", key);
+    weight->stored = find_stored(weights, key);
+    weight->misshapen =
+        weight->stored && (weight->stored->stored_dtype < 0 || !same_but_for_ones(&shape, weight->stored));
+    weights->parameters += mg_tensor_count(&shape);
+    *index = (int)weights->count++;
+    return MG_OK;
+}
+
+/* ---- the report: counts first, then as many names as the message holds ---- */
+struct report {
+    char text[MG_ERR_MESSAGE_BYTES - 1024];
+    size_t length;
+    size_t missing, misshapen, unused;
+};
+
+static void report_line(struct report *report, const char *format, ...) MG_PRINTF(2, 3);
+static void report_line(struct report *report, const char *format, ...) {
+    size_t room = sizeof report->text - report->length;
+    va_list arguments;
+    va_start(arguments, format);
+    int added = vsnprintf(report->text + report->length, room, format, arguments);
+    va_end(arguments);
+    if (added > 0 && (size_t)added < room)
+        report->length += (size_t)added;
+    else
+        report->text[report->length] = '\0';
+}
+
+static bool is_declared(const struct mg_weights *weights, const struct mg_stored_tensor *stored) {
+    for (size_t i = 0; i < weights->count; i++)
+        if (weights->list[i].stored == stored)
+            return true;
+    return false;
+}
+
+static void report_declared(struct report *report, const struct mg_weights *weights) {
+    char wanted[MG_SHAPE_TEXT], found[MG_SHAPE_TEXT];
+    for (size_t i = 0; i < weights->count; i++) {
+        const struct mg_weight *weight = &weights->list[i];
+        mg_shape_text(wanted, weight->shape.ndim, weight->shape.dim);
+        if (!weight->stored) {
+            report->missing++;
+            report_line(report, "\n  missing: %s %s", weight->key, wanted);
+        } else if (weight->misshapen) {
+            report->misshapen++;
+            report_line(report, "\n  misshapen: %s is %s %s, the configuration asks for %s", weight->key,
+                        weight->stored->dtype_text, mg_shape_text(found, weight->stored->ndim, weight->stored->dim),
+                        wanted);
+        }
+    }
+}
+
+mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err) {
+    struct report *report;
+    MG_TRY(mg_alloc_zeroed((void **)&report, sizeof *report, "a report on weights", err));
+    report_declared(report, weights);
+    for (size_t i = 0; i < weights->checkpoint.num_tensors; i++) {
+        const struct mg_stored_tensor *stored = &weights->checkpoint.tensors[i];
+        if (is_declared(weights, stored) || (weights->may_ignore && weights->may_ignore(stored->key)))
+            continue;
+        report->unused++;
+        report_line(report, "\n  unused: %s", stored->key);
+    }
+    mg_status status = MG_OK;
+    if (report->missing || report->misshapen || report->unused)
+        status = mg_fail(err, MG_ERR_CHECKPOINT,
+                         "%s: the weights in %s do not fit its config.json: %zu missing, %zu misshapen, %zu unused%s",
+                         weights->component, weights->checkpoint.folder, report->missing, report->misshapen,
+                         report->unused, report->text);
+    mg_free(report);
+    return status;
+}
+
+mg_status mg_weights_bind(struct mg_weights *weights, int index, mg_weight_layout layout, struct mg_context *context,
+                          struct mg_err *err) {
+    struct mg_weight *weight = &weights->list[index];
+    if (weight->ready) {
+        if (weight->layout == layout)
+            return MG_OK;
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "weight \"%s\" is wanted in two layouts", weight->key);
+    }
+    const struct mg_stored_tensor *stored = weight->stored;
+    if (!stored || weight->misshapen)
+        return mg_fail(err, MG_ERR_CHECKPOINT, "weight \"%s\" is missing or misshapen", weight->key);
+    weight->layout = layout;
+    bool aligned = ((uintptr_t)stored->data & (sizeof(float) - 1)) == 0;
+    if (layout == MG_LAYOUT_STORED && stored->stored_dtype == MG_F32 && aligned) {
+        weight->ready = stored->data;
+        context->weights_mapped += stored->bytes;
+    } else {
+        size_t bytes = mg_tensor_bytes(&weight->shape);
+        MG_TRY(mg_alloc(&weight->packed, bytes, weight->key, err));
+        mg_pack_weight(weight->packed, layout, &weight->shape, stored->data, (mg_dtype)stored->stored_dtype);
+        mg_checkpoint_release(&weights->checkpoint, stored);
+        weight->ready = weight->packed;
+        context->weights_packed += bytes;
+    }
+    mg_context_note_peak(context);
+    return MG_OK;
+}
+
+void mg_weights_release(const struct mg_weights *weights) {
+    for (size_t i = 0; i < weights->count; i++)
+        if (weights->list[i].ready && !weights->list[i].packed)
+            mg_checkpoint_release(&weights->checkpoint, weights->list[i].stored);
+}

@@ -1,0 +1,45 @@
+/* weights.h: the parameters of one network: which keys its layers declare, what the checkpoint has for them, and the
+ * form in which the backend wants them. Called by graph/graph (declaring), graph/executor (binding), marigold. */
+#ifndef MG_WEIGHTS_H
+#define MG_WEIGHTS_H
+#include "../backend/backend.h"
+#include "../io/checkpoint.h"
+
+struct mg_weight {
+    const char *key;
+    struct mg_tensor shape;                /* as declared; dtype MG_F32 */
+    const struct mg_stored_tensor *stored; /* NULL: missing */
+    bool misshapen;
+    const float *ready; /* NULL until bound; in the mapping, or in `packed` */
+    void *packed;
+    mg_weight_layout layout;
+};
+
+struct mg_weights {
+    const char *component; /* "unet": prefix of messages */
+    struct mg_checkpoint checkpoint;
+    struct mg_weight *list;
+    size_t count, capacity;
+    struct mg_arena arena;
+    int64_t parameters; /* elements declared */
+    /* NULL, or other names under which older files hold a key (deprecated attention names): returns false when `n` is
+     * past the last alias. */
+    bool (*alias)(char *out, size_t bytes, const char *key, int n);
+    /* NULL, or tells that an undeclared tensor of the file may be ignored (buffers such as position_ids). */
+    bool (*may_ignore)(const char *key);
+};
+mg_status mg_weights_open(struct mg_weights *out, const char *component, const char *folder, const char *variant,
+                          struct mg_err *err);
+void mg_weights_close(struct mg_weights *weights);
+/* Index of the weight `key`, declared now or earlier. A second declaration must have the same shape. */
+mg_status mg_weights_declare(int *index, struct mg_weights *weights, const char *key, int ndim, const int64_t *dim,
+                             struct mg_err *err);
+/* After every layer has declared its weights once: one error that lists all missing, misshapen and unused tensors. */
+mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err);
+/* Makes weight `index` ready in `layout`. Accounts bytes in the context. */
+mg_status mg_weights_bind(struct mg_weights *weights, int index, mg_weight_layout layout, struct mg_context *context,
+                          struct mg_err *err);
+/* Lets the kernel drop the pages of weights used in place, while another network runs: they are read again from the file (the
+ * page cache) when next needed. */
+void mg_weights_release(const struct mg_weights *weights);
+#endif

@@ -1,0 +1,222 @@
+/* marigold.h: the only public C header of marigold_c.
+ *
+ * Estimate depth from a photograph, in ten lines:
+ *
+ *     struct mg_err err;
+ *     struct mg_pipeline_params open_params; mg_pipeline_params_init(&open_params);
+ *     open_params.folder = "marigold-depth-v1-1";
+ *     mg_pipeline *pipe; struct mg_result result;
+ *     if (mg_pipeline_open(&pipe, &open_params, &err)) return puts(err.message);
+ *     struct mg_run_params run; mg_run_params_init(&run);
+ *     run.image = (struct mg_image){pixels, MG_PIXEL_U8, 1, height, width, 3};
+ *     if (mg_pipeline_run(&result, pipe, &run, &err)) return puts(err.message);
+ *     // result.prediction: float32 (1, height, width, 1) in [0, 1], 0 near, 1 far
+ *     mg_result_free(&result); mg_pipeline_close(pipe);
+ *
+ * Every fallible function returns mg_status (MG_OK is 0) and takes struct mg_err last. Handles are opaque.
+ * A handle may be used by one thread at a time (a second one gets MG_ERR_BUSY); different handles are independent.
+ * Arrays are float32, C-contiguous; shape letters: N image, E ensemble member, H W pixels, h w latent cells, C channel.
+ */
+#ifndef MARIGOLD_H
+#define MARIGOLD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum mg_status {
+    MG_OK = 0,
+    MG_ERR_ARGUMENT,    /* a bad argument: Python ValueError */
+    MG_ERR_CHECKPOINT,  /* a damaged or hostile file: CheckpointError */
+    MG_ERR_UNSUPPORTED, /* an architecture that is not built: NotImplementedError */
+    MG_ERR_DEVICE,      /* the device is missing or failed: DeviceError */
+    MG_ERR_MEMORY,      /* MemoryError */
+    MG_ERR_IO,          /* the operating system refused a file: OSError, errno in mg_err.os_errno */
+    MG_ERR_CANCELLED,   /* the poll callback asked to stop: KeyboardInterrupt */
+    MG_ERR_BUSY         /* the handle is in use by another thread: RuntimeError */
+} mg_status;
+
+enum { MG_ERR_MESSAGE_BYTES = 32768 };
+
+struct mg_err {
+    mg_status status;
+    int os_errno;
+    char message[MG_ERR_MESSAGE_BYTES]; /* UTF-8, names the file, tensor or argument, with the numbers */
+};
+
+/* ---- random numbers: the stream of torch.Generator("cpu") ---- */
+typedef struct mg_generator mg_generator;
+mg_status mg_generator_create(mg_generator **out, uint64_t seed, struct mg_err *err);
+void mg_generator_destroy(mg_generator *generator);
+void mg_generator_seed(mg_generator *generator, uint64_t seed);
+/* Fills out[0..count) with what torch.randn(count, generator=...) returns next (within 2e-6). */
+void mg_generator_randn(mg_generator *generator, float *out, size_t count);
+
+/* ---- images ---- */
+typedef enum mg_pixel_type { MG_PIXEL_U8, MG_PIXEL_U16, MG_PIXEL_F32 } mg_pixel_type;
+
+/* A batch of images, C-contiguous (N, H, W, C); integers span [0, max], floats [0, 1]. */
+struct mg_image {
+    const void *data;
+    mg_pixel_type type;
+    int64_t n, h, w, c;
+};
+
+typedef enum mg_resample {
+    MG_RESAMPLE_NEAREST,
+    MG_RESAMPLE_NEAREST_EXACT,
+    MG_RESAMPLE_BILINEAR,
+    MG_RESAMPLE_BICUBIC,
+    MG_RESAMPLE_AREA
+} mg_resample;
+
+/* "nearest", "nearest-exact", "bilinear", "bicubic", "area"; else MG_ERR_ARGUMENT naming `argument`. */
+mg_status mg_resample_from_name(mg_resample *out, const char *name, const char *argument, struct mg_err *err);
+
+/* Resize (N, C, H, W) planes as torch.nn.functional.interpolate(x, (out_h, out_w), mode, antialias=antialias,
+ * align_corners=False). antialias only with bilinear and bicubic. */
+mg_status mg_resize(float *out, const float *in, int64_t n, int64_t c, int64_t in_h, int64_t in_w, int64_t out_h,
+                    int64_t out_w, mg_resample mode, bool antialias, struct mg_err *err);
+
+/* Where an image of size (h, w) lands in the network: resized to (resized_h, resized_w), then padded right and bottom
+ * to (padded_h, padded_w), multiples of `align`. processing_resolution 0 keeps the size. */
+struct mg_geometry {
+    int64_t h, w, resized_h, resized_w, padded_h, padded_w;
+};
+mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t processing_resolution, int64_t align,
+                         struct mg_err *err);
+
+/* diffusers' MarigoldImageProcessor.preprocess: to float in [0,1], grey to three channels, resize (antialiased), pad by
+ * replication, then 2x-1. out: (N, 3, geometry.padded_h, geometry.padded_w). Floats outside [0,1] or NaN are refused. */
+mg_status mg_preprocess(float *out, const struct mg_image *image, const struct mg_geometry *geometry, mg_resample mode,
+                        struct mg_err *err);
+
+/* ---- schedulers ---- */
+typedef struct mg_scheduler mg_scheduler;
+/* config_json: the text of scheduler_config.json, "_class_name" DDIMScheduler or LCMScheduler. */
+mg_status mg_scheduler_create(mg_scheduler **out, const char *config_json, size_t config_bytes, struct mg_err *err);
+void mg_scheduler_destroy(mg_scheduler *scheduler);
+const char *mg_scheduler_class_name(const mg_scheduler *scheduler);
+double mg_scheduler_init_noise_sigma(const mg_scheduler *scheduler);
+int mg_scheduler_num_train_timesteps(const mg_scheduler *scheduler);
+/* num_train_timesteps values of the cumulative product of alphas (after any zero-terminal-SNR rescaling). */
+const float *mg_scheduler_alphas_cumprod(const mg_scheduler *scheduler);
+mg_status mg_scheduler_set_timesteps(mg_scheduler *scheduler, int num_inference_steps, struct mg_err *err);
+/* The time steps in order of use; *count of them. Valid until the next set_timesteps. */
+const int64_t *mg_scheduler_timesteps(const mg_scheduler *scheduler, int *count);
+/* One step: prev = sample_factor*sample + model_factor*model_output + noise_factor*noise (all reference steps are linear
+ * in these), and the estimate of the clean sample likewise. */
+struct mg_step_coefficients {
+    float sample_factor, model_factor, noise_factor; /* of the previous sample x_{t-1} */
+    float origin_sample_factor, origin_model_factor; /* of pred_original_sample (LCM: of denoised) */
+};
+/* Coefficients of the step at `timestep`, which must be one of the current time steps. eta: DDIM only, 0 is
+ * deterministic. */
+mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, const mg_scheduler *scheduler,
+                                         int64_t timestep, double eta, struct mg_err *err);
+
+/* ---- pipelines ---- */
+typedef struct mg_pipeline mg_pipeline;
+
+/* Called on the calling thread between operations; a non-zero return cancels the run (MG_ERR_CANCELLED). */
+typedef int (*mg_poll_fn)(void *user);
+/* Called after each denoising step: `done` of `total` steps over the whole run. */
+typedef void (*mg_progress_fn)(void *user, int done, int total);
+
+struct mg_pipeline_params {
+    const char *folder;  /* a diffusers folder */
+    const char *variant; /* NULL, or "fp16" */
+    const char *dtype;   /* "float32" (others: later) */
+    const char *device;  /* "cpu", or "ref": the slow oracle */
+    const char *isa;     /* NULL: the best this processor has; "scalar" | "avx2" | "avx512" */
+    int num_threads;     /* 0: all processors allowed to this process */
+    mg_poll_fn poll;     /* NULL, or see above; used by every call on this pipeline */
+    void *poll_user;
+};
+void mg_pipeline_params_init(struct mg_pipeline_params *params);
+mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *params, struct mg_err *err);
+void mg_pipeline_close(mg_pipeline *pipeline);
+
+struct mg_pipeline_info {
+    const char *task;                      /* "depth" */
+    const char *class_name;                /* of model_index.json */
+    int default_denoising_steps;           /* 0: model_index.json names none */
+    int64_t default_processing_resolution; /* -1: model_index.json names none */
+    int num_targets;                       /* predicted maps per image */
+    int prediction_channels;               /* channels of one map */
+    int latent_channels;                   /* of the VAE */
+    int vae_scale;                         /* pixels per latent cell, 8 for four VAE levels */
+    double scaling_factor;
+    int unet_in_channels, unet_out_channels;
+    int64_t text_tokens, text_channels; /* of the empty-prompt embedding */
+    const char *isa;                    /* in use */
+    int num_threads;
+    int64_t unet_parameters, vae_parameters, text_encoder_parameters;
+};
+void mg_pipeline_get_info(const mg_pipeline *pipeline, struct mg_pipeline_info *out);
+
+struct mg_run_params {
+    struct mg_image image;
+    int num_inference_steps;                     /* 0: the default of the checkpoint */
+    int ensemble_size;                           /* 1 */
+    int64_t processing_resolution;               /* -1: the default of the checkpoint; 0: the image's own */
+    bool match_input_resolution;                 /* true */
+    mg_resample resample_input, resample_output; /* bilinear */
+    int batch_size;                              /* UNet passes of up to this many samples */
+    const float *latents;                        /* NULL, or (N*E, num_targets*latent_channels, h, w) */
+    mg_generator *const *generators;             /* NULL, one, or N*E of them */
+    int num_generators;
+    mg_scheduler *scheduler; /* NULL: the checkpoint's own; the run calls set_timesteps on it */
+    bool output_latent;
+    mg_progress_fn progress;
+    void *progress_user;
+};
+void mg_run_params_init(struct mg_run_params *params);
+
+struct mg_result {
+    float *prediction;  /* (N, H, W, C) */
+    float *uncertainty; /* NULL or as prediction */
+    float *latent;      /* NULL or (N*E, T*latent_channels, h, w) */
+    int64_t prediction_shape[4], latent_shape[4];
+};
+mg_status mg_pipeline_run(struct mg_result *out, mg_pipeline *pipeline, const struct mg_run_params *params,
+                          struct mg_err *err);
+void mg_result_free(struct mg_result *result);
+
+/* The pieces, NCHW float32. The caller gives output arrays of the stated size. */
+/* out: (N, latent_channels, H/vae_scale, W/vae_scale), the posterior's mean, unscaled; x: (N, 3, H, W) in [-1, 1]. */
+mg_status mg_pipeline_vae_encode(float *out, mg_pipeline *pipeline, const float *x, int64_t n, int64_t h, int64_t w,
+                                 struct mg_err *err);
+/* out: (N, 3, h*vae_scale, w*vae_scale); z: (N, latent_channels, h, w), unscaled. */
+mg_status mg_pipeline_vae_decode(float *out, mg_pipeline *pipeline, const float *z, int64_t n, int64_t h, int64_t w,
+                                 struct mg_err *err);
+/* out: (N, unet_out_channels, h, w); sample: (N, unet_in_channels, h, w); timesteps: N values; embedding: (embedding_n,
+ * tokens, text_channels), embedding_n is N or 1. */
+mg_status mg_pipeline_unet(float *out, mg_pipeline *pipeline, const float *sample, int64_t n, int64_t h, int64_t w,
+                           const float *timesteps, const float *embedding, int64_t embedding_n, int64_t tokens,
+                           struct mg_err *err);
+/* (1, text_tokens, text_channels), owned by the pipeline. */
+const float *mg_pipeline_empty_text_embedding(const mg_pipeline *pipeline);
+
+struct mg_memory_stats {
+    size_t weights_mapped; /* bytes of the checkpoint used in place */
+    size_t weights_packed; /* bytes of weights converted or re-ordered into memory of our own */
+    size_t activations;    /* the activation arena */
+    size_t workspace;      /* scratch of the operations */
+    size_t peak;           /* largest sum of the above so far */
+};
+void mg_pipeline_memory(const mg_pipeline *pipeline, struct mg_memory_stats *out);
+
+/* ---- this machine ---- */
+int mg_available_threads(void); /* processors this process may use */
+const char *mg_best_isa(void);  /* "scalar" | "avx2" | "avx512" */
+const char *mg_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

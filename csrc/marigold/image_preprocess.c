@@ -1,0 +1,132 @@
+/* image_preprocess.c: a photograph as the VAE wants it. Same order as diffusers' MarigoldImageProcessor.preprocess: to
+ * [0, 1], to three channels, 2x-1, resize, pad. Called by pipeline.c and through marigold.h. */
+#include <math.h>
+#include <string.h>
+
+#include "../core/core.h"
+
+mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t processing_resolution, int64_t align,
+                         struct mg_err *err) {
+    const int64_t limit = 1 << 24;
+    if (align < 1 || align > limit)
+        return mg_fail(err, MG_ERR_ARGUMENT, "sides cannot be padded to multiples of %lld; 1 to %lld", (long long)align,
+                       (long long)limit);
+    if (h < 1 || w < 1 || h > limit || w > limit)
+        return mg_fail(err, MG_ERR_ARGUMENT, "an image of %lld x %lld; sides from 1 to %lld are read", (long long)w,
+                       (long long)h, (long long)limit);
+    if (processing_resolution < 0 || processing_resolution > limit)
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "processing_resolution is %lld; it must be 0 for the image's own resolution, or positive",
+                       (long long)processing_resolution);
+    if (processing_resolution % align)
+        return mg_fail(err, MG_ERR_ARGUMENT, "processing_resolution is %lld; it must be a multiple of %lld",
+                       (long long)processing_resolution, (long long)align);
+    *out = (struct mg_geometry){.h = h, .w = w, .resized_h = h, .resized_w = w};
+    if (processing_resolution) {
+        const int64_t longest = h > w ? h : w;
+        out->resized_h = h * processing_resolution / longest;
+        out->resized_w = w * processing_resolution / longest;
+    }
+    if (!out->resized_h || !out->resized_w)
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "extreme aspect ratio: an image of %lld x %lld would be resized to %lld x %lld", (long long)w,
+                       (long long)h, (long long)out->resized_w, (long long)out->resized_h);
+    out->padded_h = (out->resized_h + align - 1) / align * align;
+    out->padded_w = (out->resized_w + align - 1) / align * align;
+    return MG_OK;
+}
+
+/* Pixel values of any type as float32 in [0, 1]; integers are divided, as torch does, not multiplied. */
+static float pixel_at(const struct mg_image *image, int64_t i) {
+    switch (image->type) {
+    case MG_PIXEL_U8:
+        return (float)((const uint8_t *)image->data)[i] / 255.0f;
+    case MG_PIXEL_U16:
+        return (float)((const uint16_t *)image->data)[i] / 65535.0f;
+    default:
+        return ((const float *)image->data)[i];
+    }
+}
+
+static mg_status check_range(const struct mg_image *image, struct mg_err *err) {
+    const int64_t count = image->n * image->h * image->w * image->c;
+    const float *values = image->data;
+    float low = INFINITY, high = -INFINITY;
+    if (image->type != MG_PIXEL_F32)
+        return MG_OK;
+    for (int64_t i = 0; i < count; i++) {
+        if (!isfinite(values[i]))
+            return mg_fail(err, MG_ERR_ARGUMENT,
+                           "image data must be finite: the value at row %lld, column %lld of image %lld is %g",
+                           (long long)(i / image->c / image->w % image->h), (long long)(i / image->c % image->w),
+                           (long long)(i / image->c / image->w / image->h), (double)values[i]);
+        low = values[i] < low ? values[i] : low;
+        high = values[i] > high ? values[i] : high;
+    }
+    if (low < 0.0f || high > 1.0f)
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "image data is partially outside of the [0, 1] range: its values span [%g, %g]", (double)low,
+                       (double)high);
+    return MG_OK;
+}
+
+static mg_status check_image(const struct mg_image *image, const struct mg_geometry *g, mg_resample mode,
+                             struct mg_err *err) {
+    size_t floats;
+    if (image->c != 1 && image->c != 3)
+        return mg_fail(err, MG_ERR_ARGUMENT, "the image has %lld channels; 1 or 3 are read", (long long)image->c);
+    if (!image->data || image->n < 1 || image->h != g->h || image->w != g->w)
+        return mg_fail(err, MG_ERR_ARGUMENT, "%lld images of %lld x %lld do not fit a geometry of %lld x %lld",
+                       (long long)image->n, (long long)image->w, (long long)image->h, (long long)g->w, (long long)g->h);
+    if ((unsigned)mode > MG_RESAMPLE_AREA)
+        return mg_fail(err, MG_ERR_ARGUMENT, "the resampling mode %d is unknown", (int)mode);
+    const int64_t h = g->padded_h > g->h ? g->padded_h : g->h, w = g->padded_w > g->w ? g->padded_w : g->w;
+    if (!mg_size_mul(&floats, (size_t)h, (size_t)w) || !mg_size_mul(&floats, floats, (size_t)image->n) ||
+        !mg_size_mul(&floats, floats, 3 * sizeof(float)))
+        return mg_fail(err, MG_ERR_MEMORY, "%lld images of %lld x %lld cannot be addressed", (long long)image->n,
+                       (long long)w, (long long)h);
+    return check_range(image, err);
+}
+
+/* (N, H, W, 1 or 3) -> planes (N, 3, H, W) in [-1, 1]. */
+static void to_planes(float *out, const struct mg_image *image) {
+    const int64_t pixels = image->h * image->w;
+    for (int64_t n = 0; n < image->n; n++)
+        for (int64_t c = 0; c < 3; c++, out += pixels)
+            for (int64_t i = 0; i < pixels; i++)
+                out[i] = pixel_at(image, (n * pixels + i) * image->c + (image->c == 1 ? 0 : c)) * 2.0f - 1.0f;
+}
+
+static void pad_by_replication(float *out, const float *in, const struct mg_geometry *g, int64_t planes) {
+    for (int64_t p = 0; p < planes; p++)
+        for (int64_t y = 0; y < g->padded_h; y++, out += g->padded_w) {
+            const float *row = in + (p * g->resized_h + (y < g->resized_h ? y : g->resized_h - 1)) * g->resized_w;
+            memcpy(out, row, (size_t)g->resized_w * sizeof(float));
+            for (int64_t x = g->resized_w; x < g->padded_w; x++)
+                out[x] = row[g->resized_w - 1];
+        }
+}
+
+mg_status mg_preprocess(float *out, const struct mg_image *image, const struct mg_geometry *geometry, mg_resample mode,
+                        struct mg_err *err) {
+    float *planes = NULL, *resized = NULL;
+    const struct mg_geometry *g = geometry;
+    const size_t count = (size_t)image->n * 3;
+    const bool antialias = mode == MG_RESAMPLE_BILINEAR || mode == MG_RESAMPLE_BICUBIC;
+    mg_status status;
+    MG_TRY(check_image(image, g, mode, err));
+    MG_TRY_GOTO(mg_alloc((void **)&planes, count * (size_t)(g->h * g->w) * sizeof(float), "the image", err));
+    to_planes(planes, image);
+    if (g->resized_h != g->h || g->resized_w != g->w) {
+        MG_TRY_GOTO(mg_alloc((void **)&resized, count * (size_t)(g->resized_h * g->resized_w) * sizeof(float),
+                             "the resized image", err));
+        MG_TRY_GOTO(
+            mg_resize(resized, planes, image->n, 3, g->h, g->w, g->resized_h, g->resized_w, mode, antialias, err));
+    }
+    status = MG_OK;
+    pad_by_replication(out, resized ? resized : planes, g, (int64_t)count);
+done:
+    mg_free(planes);
+    mg_free(resized);
+    return status;
+}

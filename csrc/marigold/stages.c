@@ -1,0 +1,119 @@
+/* stages.c: the graphs of a pipeline's stages, planned on first use for a size and kept, least recently used out first.
+ * Called by pipeline.c and model.c; calls nn (networks) and graph (plans). */
+#include <string.h>
+
+#include "pipeline.h"
+
+static void build_encode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value x = mg_graph_input(g, "x", key->n, p->vae.in_channels, key->h * p->vae_scale, key->w * p->vae_scale);
+    mg_value mean = mg_vae_encode_build(g, &p->vae, mg_op_nchw_to_nhwc(g, x));
+    mg_graph_output(g, "latent", mg_op_nhwc_to_nchw(g, key->factor == 1.0f ? mean : mg_op_scale(g, mean, key->factor)));
+}
+
+static mg_value text_constant(struct mg_graph *g, struct mg_pipeline *p) {
+    return mg_graph_constant(g, p->text, 1, 1, p->text_tokens, p->text_channels);
+}
+
+/* One step of the loop: the UNet sees image latent and sample side by side; the schedule moves the sample. */
+static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    int64_t image_channels = p->vae.latent_channels, channels = p->unet.out_channels;
+    mg_value image = mg_graph_input(g, "image_latent", key->n, image_channels, key->h, key->w);
+    mg_value sample = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "sample", key->n, channels, key->h, key->w));
+    mg_value timestep = mg_graph_input(g, "timestep", 1, 1, 1, 1), factors = mg_graph_input(g, "factors", 1, 1, 1, 3);
+    mg_value noise = MG_NONE;
+    if (key->noise)
+        noise = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "noise", key->n, channels, key->h, key->w));
+    mg_value input = mg_op_concat(g, mg_op_nchw_to_nhwc(g, image), sample);
+    mg_value output = mg_unet_build(g, &p->unet, input, timestep, text_constant(g, p));
+    mg_graph_output(g, "sample", mg_op_nhwc_to_nchw(g, mg_op_scheduler_step(g, sample, output, factors, noise)));
+}
+
+static mg_value decoded(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, float factor) {
+    mg_value z = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "latent", key->n, p->vae.latent_channels, key->h, key->w));
+    return mg_vae_decode_build(g, &p->vae, factor == 1.0f ? z : mg_op_scale(g, z, factor));
+}
+
+static void build_predict(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value image = decoded(g, p, key, (float)(1.0 / p->vae.scaling_factor));
+    mg_graph_output(g, "prediction", mg_op_nhwc_to_nchw(g, p->task->head(g, image)));
+}
+
+static void build_decode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_graph_output(g, "image", mg_op_nhwc_to_nchw(g, decoded(g, p, key, 1.0f)));
+}
+
+static void build_unet(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
+    mg_value timesteps = mg_graph_input(g, "timesteps", key->n, 1, 1, 1);
+    mg_value text = mg_graph_input(g, "text", key->text_n, 1, key->text_tokens, p->unet.cross_attention_dim);
+    mg_value output = mg_unet_build(g, &p->unet, mg_op_nchw_to_nhwc(g, sample), timesteps, text);
+    mg_graph_output(g, "output", mg_op_nhwc_to_nchw(g, output));
+}
+
+static const struct {
+    void (*build)(struct mg_graph *, struct mg_pipeline *, const struct mg_stage_key *);
+    bool is_unet;
+} stages[] = {
+    [MG_STAGE_ENCODE] = {build_encode, false},   [MG_STAGE_DENOISE] = {build_denoise, true},
+    [MG_STAGE_PREDICT] = {build_predict, false}, [MG_STAGE_DECODE] = {build_decode, false},
+    [MG_STAGE_UNET] = {build_unet, true},
+};
+
+static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b) {
+    return a->stage == b->stage && a->n == b->n && a->h == b->h && a->w == b->w && a->noise == b->noise &&
+           a->factor == b->factor && a->text_n == b->text_n && a->text_tokens == b->text_tokens;
+}
+
+static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
+                  struct mg_err *err) {
+    mg_graph_init(graph, stages[key->stage].is_unet ? &pipeline->unet_weights : &pipeline->vae_weights, err);
+    stages[key->stage].build(graph, pipeline, key);
+}
+
+mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
+                        struct mg_err *err) {
+    int oldest = 0;
+    /* The decoder's activations are the peak of a run: the UNet's mapped weights need not lie beside them. */
+    if (!stages[key->stage].is_unet)
+        mg_weights_release(&pipeline->unet_weights);
+    for (int i = 0; i < MG_KEPT_PLANS; i++) {
+        if (pipeline->kept[i].plan && same_key(&pipeline->kept[i].key, key)) {
+            pipeline->kept[i].used = ++pipeline->clock;
+            *out = pipeline->kept[i].plan;
+            return MG_OK;
+        }
+        if (pipeline->kept[i].used < pipeline->kept[oldest].used)
+            oldest = i;
+    }
+    struct mg_graph graph;
+    struct mg_plan *plan;
+    build(&graph, pipeline, key, err);
+    MG_TRY(mg_plan_create(&plan, &graph, &pipeline->context, err));
+    mg_plan_destroy(pipeline->kept[oldest].plan);
+    pipeline->kept[oldest].key = *key;
+    pipeline->kept[oldest].plan = *out = plan;
+    pipeline->kept[oldest].used = ++pipeline->clock;
+    return MG_OK;
+}
+
+void mg_stages_free(struct mg_pipeline *pipeline) {
+    for (int i = 0; i < MG_KEPT_PLANS; i++)
+        mg_plan_destroy(pipeline->kept[i].plan);
+}
+
+mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err) {
+    /* A size that every number of levels can halve; nothing is computed. */
+    const int64_t size = 1 << (MG_MAX_LEVELS - 1);
+    const mg_stage declaring[] = {MG_STAGE_UNET, MG_STAGE_ENCODE, MG_STAGE_DECODE};
+    for (size_t i = 0; i < sizeof declaring / sizeof declaring[0]; i++) {
+        struct mg_stage_key key = {
+            .stage = declaring[i], .n = 1, .h = size, .w = size, .factor = 1.0f, .text_n = 1, .text_tokens = 2};
+        struct mg_graph graph;
+        build(&graph, pipeline, &key, err);
+        mg_status status = mg_graph_status(&graph);
+        mg_graph_free(&graph);
+        MG_TRY(status);
+    }
+    MG_TRY(mg_weights_check(&pipeline->unet_weights, err));
+    return mg_weights_check(&pipeline->vae_weights, err);
+}

@@ -1,0 +1,38 @@
+/* resample.c: the convolutions between two levels of a network. Called by unet.c and vae.c; calls the builders of
+ * graph/. */
+#include "layers.h"
+
+static mg_value convolve(struct mg_graph *graph, mg_value x, const struct mg_conv2d *params) {
+    int64_t channels = mg_graph_dim(graph, x)[3];
+    const int64_t dim[] = {channels, channels, 3, 3};
+    size_t outer = mg_graph_push(graph, "conv");
+    mg_value weight = mg_graph_weight(graph, "weight", 4, dim);
+    mg_value bias = mg_graph_weight(graph, "bias", 1, &channels);
+    mg_value out = mg_op_conv2d(graph, x, weight, bias, MG_NONE, MG_NONE, params);
+    mg_graph_pop(graph, outer);
+    return out;
+}
+
+mg_value mg_layer_downsample(struct mg_graph *graph, mg_value x, bool pad_before) {
+    size_t outer = mg_graph_push(graph, "downsamplers.0");
+    mg_value out =
+        convolve(graph, x,
+                 &(struct mg_conv2d){
+                     .stride = 2, .pad_top = pad_before, .pad_left = pad_before, .pad_bottom = 1, .pad_right = 1});
+    mg_graph_pop(graph, outer);
+    return out;
+}
+
+mg_value mg_layer_upsample(struct mg_graph *graph, mg_value x, int64_t h, int64_t w) {
+    size_t outer = mg_graph_push(graph, "upsamplers.0");
+    mg_value out = convolve(graph, x,
+                            &(struct mg_conv2d){.stride = 1,
+                                                .pad_top = 1,
+                                                .pad_left = 1,
+                                                .pad_bottom = 1,
+                                                .pad_right = 1,
+                                                .upsampled_h = h,
+                                                .upsampled_w = w});
+    mg_graph_pop(graph, outer);
+    return out;
+}

@@ -1,0 +1,86 @@
+/* binding.h: what the files of the binding share. The binding carries arrays and errors between Python and marigold.h;
+ * it knows that header, Python.h and NumPy, and nothing else of the engine. */
+#ifndef MGPY_BINDING_H
+#define MGPY_BINDING_H
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#ifndef NPY_NO_DEPRECATED_API
+#define NPY_NO_DEPRECATED_API NPY_1_23_API_VERSION
+#endif
+#define PY_ARRAY_UNIQUE_SYMBOL mgpy_array_api
+#ifndef MGPY_IMPORTS_NUMPY /* module.c alone holds NumPy's table */
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+#include "../include/marigold.h"
+
+/* ---- module.c: one per interpreter ---- */
+struct mgpy_state {
+    PyObject *checkpoint_error, *device_error;
+    PyTypeObject *generator_type, *scheduler_type, *pipeline_type;
+};
+extern struct PyModuleDef mgpy_module;
+/* The state of the module that made the type of `self`; NULL with an exception set. */
+struct mgpy_state *mgpy_state_of(PyObject *self);
+
+extern PyType_Spec mgpy_generator_spec, mgpy_scheduler_spec, mgpy_pipeline_spec;
+extern PyMethodDef mgpy_image_functions[];
+
+/* ---- errors.c ---- */
+/* Raises the exception of err->status unless one is set already; returns NULL. */
+PyObject *mgpy_raise(const struct mgpy_state *state, const struct mg_err *err);
+
+/* ---- arrays.c ---- */
+/* `object` as float32, C-contiguous, with `ndim` axes, none of them empty; `layout` ("N, C, H, W") is for the message.
+ * A new reference, or NULL with ValueError naming `name`. */
+PyArrayObject *mgpy_float_array(PyObject *object, int ndim, const char *name, const char *layout);
+/* `object` as a batch of images (N, H, W, C); `image` then points into the array returned, a new reference. */
+PyArrayObject *mgpy_image_array(PyObject *object, struct mg_image *image);
+PyArrayObject *mgpy_new_floats(int ndim, const npy_intp *shape);
+/* Whether the array has this shape; else ValueError naming `name`. */
+bool mgpy_check_shape(PyArrayObject *array, const int64_t *shape, const char *name);
+float *mgpy_floats(PyArrayObject *array);
+
+/* ---- the three types ---- */
+/* `user` is the call that works on the object while the GIL is released; others are refused meanwhile. */
+struct mgpy_generator {
+    PyObject_HEAD mg_generator *handle;
+    const void *user;
+    uint64_t seed;
+};
+struct mgpy_scheduler {
+    PyObject_HEAD mg_scheduler *handle;
+    const void *user;
+};
+
+/* One call on a pipeline, from the release of the GIL to its return. */
+struct mgpy_call {
+    PyThreadState *thread; /* of the caller, while the GIL is released */
+    int64_t next_poll_ns;
+    PyObject *progress; /* NULL or a callable, borrowed */
+    bool raised;        /* a Python exception is set on `thread` */
+};
+struct mgpy_pipeline {
+    PyObject_HEAD mg_pipeline *handle;
+    struct mgpy_call *call; /* NULL: idle */
+};
+
+/* ---- calls.c: the GIL around a call on a pipeline ---- */
+/* Releases the GIL; false with RuntimeError if the pipeline is in use. */
+bool mgpy_call_begin(struct mgpy_pipeline *self, struct mgpy_call *call, PyObject *progress);
+/* Takes the GIL back; false with an exception set if the call failed. */
+bool mgpy_call_end(struct mgpy_pipeline *self, struct mgpy_call *call, mg_status status, const struct mg_err *err);
+int mgpy_poll(void *user);
+void mgpy_progress(void *user, int done, int total);
+bool mgpy_refuse_busy(const void *user, const char *what);
+
+/* ---- pipeline_run.c, pipeline_pieces.c: methods of Pipeline ---- */
+PyObject *mgpy_pipeline_run(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *mgpy_pipeline_vae_encode(PyObject *self, PyObject *x);
+PyObject *mgpy_pipeline_vae_decode(PyObject *self, PyObject *z);
+PyObject *mgpy_pipeline_unet(PyObject *self, PyObject *args);
+PyObject *mgpy_pipeline_empty_text_embedding(PyObject *self, PyObject *unused);
+
+#endif

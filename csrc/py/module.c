@@ -1,0 +1,84 @@
+/* module.c: marigold_c._C, the binding of the engine (PEP 489, all state per module). Imported by marigold_c/__init__.py,
+ * which has loaded OpenBLAS before. */
+#define MGPY_IMPORTS_NUMPY
+#include "binding.h"
+
+static PyObject *module_available_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
+    return PyLong_FromLong(mg_available_threads());
+}
+
+static PyObject *module_best_isa(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
+    return PyUnicode_FromString(mg_best_isa());
+}
+
+static PyMethodDef module_functions[] = {
+    {"available_threads", module_available_threads, METH_NOARGS, "Processors that this process may use."},
+    {"best_isa", module_best_isa, METH_NOARGS, "The best instruction set of this processor that the engine knows."},
+    {NULL, NULL, 0, NULL}};
+
+struct mgpy_state *mgpy_state_of(PyObject *self) {
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &mgpy_module);
+    return module ? PyModule_GetState(module) : NULL;
+}
+
+static int add_exceptions(struct mgpy_state *state) {
+    PyObject *errors = PyImport_ImportModule("marigold_c.errors");
+    if (!errors)
+        return -1;
+    state->checkpoint_error = PyObject_GetAttrString(errors, "CheckpointError");
+    state->device_error = PyObject_GetAttrString(errors, "DeviceError");
+    Py_DECREF(errors);
+    return state->checkpoint_error && state->device_error ? 0 : -1;
+}
+
+static int add_type(PyObject *module, PyTypeObject **out, PyType_Spec *spec) {
+    *out = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    return *out ? PyModule_AddType(module, *out) : -1;
+}
+
+static int module_exec(PyObject *module) {
+    struct mgpy_state *state = PyModule_GetState(module);
+    import_array1(-1);
+    if (add_exceptions(state) || add_type(module, &state->generator_type, &mgpy_generator_spec) ||
+        add_type(module, &state->scheduler_type, &mgpy_scheduler_spec) ||
+        add_type(module, &state->pipeline_type, &mgpy_pipeline_spec) ||
+        PyModule_AddFunctions(module, mgpy_image_functions))
+        return -1;
+    return PyModule_AddStringConstant(module, "__version__", mg_version());
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    struct mgpy_state *state = PyModule_GetState(module);
+    Py_VISIT(state->checkpoint_error);
+    Py_VISIT(state->device_error);
+    Py_VISIT(state->generator_type);
+    Py_VISIT(state->scheduler_type);
+    Py_VISIT(state->pipeline_type);
+    return 0;
+}
+
+static int module_clear(PyObject *module) {
+    struct mgpy_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->checkpoint_error);
+    Py_CLEAR(state->device_error);
+    Py_CLEAR(state->generator_type);
+    Py_CLEAR(state->scheduler_type);
+    Py_CLEAR(state->pipeline_type);
+    return 0;
+}
+
+static void module_free(void *module) { module_clear(module); }
+
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
+
+struct PyModuleDef mgpy_module = {PyModuleDef_HEAD_INIT,
+                                  .m_name = "marigold_c._C",
+                                  .m_doc = "The engine of marigold_c.",
+                                  .m_size = sizeof(struct mgpy_state),
+                                  .m_methods = module_functions,
+                                  .m_slots = module_slots,
+                                  .m_traverse = module_traverse,
+                                  .m_clear = module_clear,
+                                  .m_free = module_free};
+
+PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&mgpy_module); }

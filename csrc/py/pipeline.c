@@ -1,0 +1,85 @@
+/* pipeline.c: the type Pipeline: opening, facts, memory. Running is in pipeline_run.c, the pieces in pipeline_pieces.c.
+ * Made by module.c; marigold_c/pipelines.py wraps it. */
+#include "binding.h"
+
+static bool open_pipeline(struct mgpy_pipeline *self, struct mg_pipeline_params *params) {
+    struct mg_err err;
+    struct mgpy_call call;
+    params->poll = mgpy_poll;
+    params->poll_user = self;
+    if (!mgpy_call_begin(self, &call, NULL))
+        return false;
+    mg_status status = mg_pipeline_open(&self->handle, params, &err);
+    return mgpy_call_end(self, &call, status, &err);
+}
+
+static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"folder", "variant", "dtype", "device", "isa", "num_threads", NULL};
+    struct mg_pipeline_params params;
+    PyObject *folder = NULL;
+    mg_pipeline_params_init(&params);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzi:Pipeline", names, PyUnicode_FSConverter, &folder,
+                                     &params.variant, &params.dtype, &params.device, &params.isa, &params.num_threads))
+        return NULL;
+    params.folder = PyBytes_AS_STRING(folder);
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)type->tp_alloc(type, 0);
+    if (self && !open_pipeline(self, &params))
+        Py_CLEAR(self);
+    Py_DECREF(folder);
+    return (PyObject *)self;
+}
+
+static void pipeline_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    mg_pipeline_close(((struct mgpy_pipeline *)object)->handle);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyObject *pipeline_info(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mg_pipeline_info i;
+    mg_pipeline_get_info(((struct mgpy_pipeline *)object)->handle, &i);
+    return Py_BuildValue(
+        "{s:s,s:s,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:i,s:L,s:L,s:L}", "task", i.task, "class_name",
+        i.class_name, "default_denoising_steps", i.default_denoising_steps, "default_processing_resolution",
+        (long long)i.default_processing_resolution, "num_targets", i.num_targets, "prediction_channels",
+        i.prediction_channels, "latent_channels", i.latent_channels, "vae_scale", i.vae_scale, "scaling_factor",
+        i.scaling_factor, "unet_in_channels", i.unet_in_channels, "unet_out_channels", i.unet_out_channels,
+        "text_tokens", (long long)i.text_tokens, "text_channels", (long long)i.text_channels, "isa", i.isa,
+        "num_threads", i.num_threads, "unet_parameters", (long long)i.unet_parameters, "vae_parameters",
+        (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
+}
+
+static PyObject *pipeline_memory(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
+    struct mg_memory_stats m;
+    if (mgpy_refuse_busy(self->call, "pipeline"))
+        return NULL;
+    mg_pipeline_memory(self->handle, &m);
+    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n}", "weights_mapped", (Py_ssize_t)m.weights_mapped, "weights_packed",
+                         (Py_ssize_t)m.weights_packed, "activations", (Py_ssize_t)m.activations, "workspace",
+                         (Py_ssize_t)m.workspace, "peak", (Py_ssize_t)m.peak);
+}
+
+static PyMethodDef pipeline_methods[] = {
+    {"run", (PyCFunction)(void (*)(void))mgpy_pipeline_run, METH_VARARGS | METH_KEYWORDS,
+     "run(image, *, ...): (prediction, uncertainty or None, latent or None)."},
+    {"vae_encode", mgpy_pipeline_vae_encode, METH_O, "vae_encode(x): mean of the posterior, unscaled."},
+    {"vae_decode", mgpy_pipeline_vae_decode, METH_O, "vae_decode(z): images from unscaled latents."},
+    {"unet", mgpy_pipeline_unet, METH_VARARGS, "unet(sample, timesteps, encoder_hidden_states)"},
+    {"empty_text_embedding", mgpy_pipeline_empty_text_embedding, METH_NOARGS, "(1, tokens, channels)"},
+    {"info", pipeline_info, METH_NOARGS, "Facts of the checkpoint and of this process."},
+    {"memory", pipeline_memory, METH_NOARGS, "Bytes in use."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot pipeline_slots[] = {
+    {Py_tp_doc, "Pipeline(folder, *, variant, dtype, device, isa, num_threads): an opened checkpoint."},
+    {Py_tp_new, pipeline_new},
+    {Py_tp_dealloc, pipeline_dealloc},
+    {Py_tp_methods, pipeline_methods},
+    {0, NULL}};
+
+PyType_Spec mgpy_pipeline_spec = {.name = "marigold_c._C.Pipeline",
+                                  .basicsize = sizeof(struct mgpy_pipeline),
+                                  .flags = Py_TPFLAGS_DEFAULT,
+                                  .slots = pipeline_slots};

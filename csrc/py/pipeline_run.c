@@ -1,0 +1,206 @@
+/* pipeline_run.c: Pipeline.run: arguments in, one engine run without the GIL, arrays out. */
+#include "binding.h"
+
+/* The Python objects of one run, and what the engine sees of them. */
+struct run_arguments {
+    PyObject *image, *latents, *generators, *scheduler, *progress; /* borrowed from the caller */
+    const char *resample_input, *resample_output;
+    PyArrayObject *image_array, *latents_array;
+    PyObject *generator_sequence;
+    mg_generator **generator_handles;
+    struct mg_run_params params;
+};
+
+static bool parse_arguments(struct run_arguments *a, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"image",
+                            "num_inference_steps",
+                            "ensemble_size",
+                            "processing_resolution",
+                            "match_input_resolution",
+                            "resample_method_input",
+                            "resample_method_output",
+                            "batch_size",
+                            "latents",
+                            "generators",
+                            "scheduler",
+                            "output_latent",
+                            "progress",
+                            NULL};
+    struct mg_run_params *p = &a->params;
+    long long resolution = -1;
+    int match = 1, latent = 0;
+    mg_run_params_init(p);
+    a->latents = a->generators = a->scheduler = a->progress = Py_None;
+    a->resample_input = a->resample_output = "bilinear";
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$iiLpssiOOOpO:run", names, &a->image, &p->num_inference_steps,
+                                     &p->ensemble_size, &resolution, &match, &a->resample_input, &a->resample_output,
+                                     &p->batch_size, &a->latents, &a->generators, &a->scheduler, &latent, &a->progress))
+        return false;
+    p->processing_resolution = resolution;
+    p->match_input_resolution = match;
+    p->output_latent = latent;
+    return true;
+}
+
+static bool take_images(struct run_arguments *a, struct mgpy_pipeline *self, const struct mgpy_state *state) {
+    struct mg_run_params *p = &a->params;
+    struct mg_err err;
+    if (mg_resample_from_name(&p->resample_input, a->resample_input, "resample_method_input", &err) != MG_OK ||
+        mg_resample_from_name(&p->resample_output, a->resample_output, "resample_method_output", &err) != MG_OK) {
+        mgpy_raise(state, &err);
+        return false;
+    }
+    if (!(a->image_array = mgpy_image_array(a->image, &p->image)))
+        return false;
+    if (a->latents == Py_None)
+        return true;
+    /* The engine reads latents through a bare pointer: their shape is checked here. */
+    struct mg_pipeline_info info;
+    struct mg_geometry geometry;
+    mg_pipeline_get_info(self->handle, &info);
+    int64_t resolution = p->processing_resolution >= 0 ? p->processing_resolution : info.default_processing_resolution;
+    if (mg_geometry_of(&geometry, p->image.h, p->image.w, resolution < 0 ? 0 : resolution, info.vae_scale, &err) !=
+        MG_OK) {
+        mgpy_raise(state, &err);
+        return false;
+    }
+    const int64_t shape[4] = {p->image.n * p->ensemble_size, info.unet_out_channels, geometry.padded_h / info.vae_scale,
+                              geometry.padded_w / info.vae_scale};
+    a->latents_array = mgpy_float_array(a->latents, 4, "latents", "N*E, C, h, w");
+    if (!a->latents_array || !mgpy_check_shape(a->latents_array, shape, "latents"))
+        return false;
+    p->latents = mgpy_floats(a->latents_array);
+    return true;
+}
+
+/* A generator may stand in the list more than once; it must not be in use by another call. */
+static bool take_generators(struct run_arguments *a, const struct mgpy_state *state) {
+    if (a->generators == Py_None)
+        return true;
+    a->generator_sequence = PySequence_Tuple(a->generators);
+    if (!a->generator_sequence)
+        return false;
+    const Py_ssize_t count = PyTuple_GET_SIZE(a->generator_sequence);
+    if (count < 1 || count > INT32_MAX) {
+        PyErr_Format(PyExc_ValueError, "`generators` has %zd elements", count);
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PyTuple_GET_ITEM(a->generator_sequence, i);
+        if (!PyObject_TypeCheck(item, state->generator_type)) {
+            PyErr_Format(PyExc_ValueError, "Unsupported generator type: %R.", (PyObject *)Py_TYPE(item));
+            return false;
+        }
+        if (mgpy_refuse_busy(((struct mgpy_generator *)item)->user, "generator"))
+            return false;
+    }
+    a->generator_handles = PyMem_New(mg_generator *, (size_t)count);
+    if (!a->generator_handles) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < count; i++)
+        a->generator_handles[i] = ((struct mgpy_generator *)PyTuple_GET_ITEM(a->generator_sequence, i))->handle;
+    a->params.generators = a->generator_handles;
+    a->params.num_generators = (int)count;
+    return true;
+}
+
+static bool take_scheduler(struct run_arguments *a, const struct mgpy_state *state) {
+    if (a->scheduler == Py_None)
+        return true;
+    if (!PyObject_TypeCheck(a->scheduler, state->scheduler_type)) {
+        PyErr_Format(PyExc_TypeError, "`scheduler` must be a Scheduler; got %R", (PyObject *)Py_TYPE(a->scheduler));
+        return false;
+    }
+    struct mgpy_scheduler *scheduler = (struct mgpy_scheduler *)a->scheduler;
+    if (mgpy_refuse_busy(scheduler->user, "scheduler"))
+        return false;
+    a->params.scheduler = scheduler->handle;
+    return true;
+}
+
+/* Marks what the run works on as in use by `user`, or as idle with NULL. */
+static void mark_used(struct run_arguments *a, const void *user) {
+    for (int i = 0; i < a->params.num_generators; i++)
+        ((struct mgpy_generator *)PyTuple_GET_ITEM(a->generator_sequence, i))->user = user;
+    if (a->params.scheduler)
+        ((struct mgpy_scheduler *)a->scheduler)->user = user;
+}
+
+static void release_arguments(struct run_arguments *a) {
+    Py_XDECREF(a->image_array);
+    Py_XDECREF(a->latents_array);
+    Py_XDECREF(a->generator_sequence);
+    PyMem_Free(a->generator_handles);
+}
+
+/* ---- results: arrays that lie on the engine's memory, kept by a capsule ---- */
+static void free_result_capsule(PyObject *capsule) {
+    struct mg_result *result = PyCapsule_GetPointer(capsule, NULL);
+    mg_result_free(result);
+    PyMem_Free(result);
+}
+
+static PyObject *keep_result(const struct mg_result *result) {
+    struct mg_result *kept = PyMem_New(struct mg_result, 1);
+    if (!kept)
+        return PyErr_NoMemory();
+    *kept = *result;
+    PyObject *capsule = PyCapsule_New(kept, NULL, free_result_capsule);
+    if (!capsule)
+        PyMem_Free(kept);
+    return capsule;
+}
+
+static PyObject *array_on(float *data, const int64_t shape[4], PyObject *capsule) {
+    if (!data)
+        Py_RETURN_NONE;
+    npy_intp dims[4] = {shape[0], shape[1], shape[2], shape[3]};
+    PyObject *array = PyArray_SimpleNewFromData(4, dims, NPY_FLOAT32, data);
+    if (array && PyArray_SetBaseObject((PyArrayObject *)array, Py_NewRef(capsule)) < 0)
+        Py_CLEAR(array);
+    return array;
+}
+
+static PyObject *result_tuple(struct mg_result *result) {
+    PyObject *capsule = keep_result(result);
+    if (!capsule) {
+        mg_result_free(result);
+        return NULL;
+    }
+    PyObject *out = Py_BuildValue("NNN", array_on(result->prediction, result->prediction_shape, capsule),
+                                  array_on(result->uncertainty, result->prediction_shape, capsule),
+                                  array_on(result->latent, result->latent_shape, capsule));
+    Py_DECREF(capsule);
+    return out;
+}
+
+PyObject *mgpy_pipeline_run(PyObject *object, PyObject *args, PyObject *kwargs) {
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
+    struct mgpy_state *state = mgpy_state_of(object);
+    struct run_arguments a = {0};
+    struct mgpy_call call;
+    struct mg_result result;
+    struct mg_err err;
+    PyObject *out = NULL;
+    if (!state || mgpy_refuse_busy(self->call, "pipeline") || !parse_arguments(&a, args, kwargs))
+        return NULL;
+    if (!take_images(&a, self, state) || !take_generators(&a, state) || !take_scheduler(&a, state))
+        goto done;
+    a.params.progress = mgpy_progress;
+    a.params.progress_user = self;
+    /* Converting the arguments may have run Python code, so the pipeline is asked again. */
+    mark_used(&a, &call);
+    if (mgpy_call_begin(self, &call, a.progress)) {
+        mg_status status = mg_pipeline_run(&result, self->handle, &a.params, &err);
+        if (mgpy_call_end(self, &call, status, &err))
+            out = result_tuple(&result);
+        else if (status == MG_OK)
+            mg_result_free(&result);
+    }
+    mark_used(&a, NULL);
+done:
+    release_arguments(&a);
+    return out;
+}

@@ -1,0 +1,122 @@
+/* scheduler.c: the type Scheduler, DDIM or LCM by its configuration. Made by module.c; marigold_c/schedulers.py wraps it. */
+#include <string.h>
+
+#include "binding.h"
+
+static PyObject *scheduler_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"config_json", NULL};
+    const char *text;
+    Py_ssize_t bytes;
+    struct mg_err err;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#:Scheduler", names, &text, &bytes))
+        return NULL;
+    struct mgpy_scheduler *self = (struct mgpy_scheduler *)type->tp_alloc(type, 0);
+    if (!self)
+        return NULL;
+    if (mg_scheduler_create(&self->handle, text, (size_t)bytes, &err) != MG_OK) {
+        struct mgpy_state *state = mgpy_state_of((PyObject *)self);
+        if (state)
+            mgpy_raise(state, &err);
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void scheduler_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    mg_scheduler_destroy(((struct mgpy_scheduler *)object)->handle);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* The handle, or NULL with RuntimeError while a run in another thread works on it. */
+static mg_scheduler *idle_handle(PyObject *object) {
+    struct mgpy_scheduler *self = (struct mgpy_scheduler *)object;
+    return mgpy_refuse_busy(self->user, "scheduler") ? NULL : self->handle;
+}
+
+static PyObject *scheduler_set_timesteps(PyObject *object, PyObject *args) {
+    int steps;
+    struct mg_err err;
+    mg_scheduler *handle;
+    if (!PyArg_ParseTuple(args, "i:set_timesteps", &steps) || !(handle = idle_handle(object)))
+        return NULL;
+    if (mg_scheduler_set_timesteps(handle, steps, &err) != MG_OK) {
+        struct mgpy_state *state = mgpy_state_of(object);
+        return state ? mgpy_raise(state, &err) : NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *scheduler_step_coefficients(PyObject *object, PyObject *args) {
+    long long timestep;
+    double eta;
+    struct mg_err err;
+    struct mg_step_coefficients k;
+    mg_scheduler *handle;
+    if (!PyArg_ParseTuple(args, "Ld:step_coefficients", &timestep, &eta) || !(handle = idle_handle(object)))
+        return NULL;
+    if (mg_scheduler_step_coefficients(&k, handle, timestep, eta, &err) != MG_OK) {
+        struct mgpy_state *state = mgpy_state_of(object);
+        return state ? mgpy_raise(state, &err) : NULL;
+    }
+    return Py_BuildValue("ddddd", (double)k.sample_factor, (double)k.model_factor, (double)k.noise_factor,
+                         (double)k.origin_sample_factor, (double)k.origin_model_factor);
+}
+
+static PyObject *scheduler_timesteps(PyObject *object, void *Py_UNUSED(closure)) {
+    mg_scheduler *handle = idle_handle(object);
+    if (!handle)
+        return NULL;
+    int count = 0;
+    const int64_t *steps = mg_scheduler_timesteps(handle, &count);
+    npy_intp shape[1] = {steps ? count : 0};
+    PyObject *out = PyArray_SimpleNew(1, shape, NPY_INT64);
+    if (out && shape[0])
+        memcpy(PyArray_DATA((PyArrayObject *)out), steps, (size_t)count * sizeof *steps);
+    return out;
+}
+
+static PyObject *scheduler_alphas_cumprod(PyObject *object, void *Py_UNUSED(closure)) {
+    const mg_scheduler *handle = ((struct mgpy_scheduler *)object)->handle;
+    npy_intp shape[1] = {mg_scheduler_num_train_timesteps(handle)};
+    PyArrayObject *out = mgpy_new_floats(1, shape);
+    if (out)
+        memcpy(PyArray_DATA(out), mg_scheduler_alphas_cumprod(handle), (size_t)shape[0] * sizeof(float));
+    return (PyObject *)out;
+}
+
+static PyObject *scheduler_class_name(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyUnicode_FromString(mg_scheduler_class_name(((struct mgpy_scheduler *)object)->handle));
+}
+
+static PyObject *scheduler_init_noise_sigma(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyFloat_FromDouble(mg_scheduler_init_noise_sigma(((struct mgpy_scheduler *)object)->handle));
+}
+
+static PyMethodDef scheduler_methods[] = {
+    {"set_timesteps", scheduler_set_timesteps, METH_VARARGS, "set_timesteps(num_inference_steps)"},
+    {"step_coefficients", scheduler_step_coefficients, METH_VARARGS,
+     "step_coefficients(timestep, eta): the factors of sample, model output and noise in the previous sample, then of "
+     "sample and model output in the estimate of the clean sample."},
+    {NULL, NULL, 0, NULL}};
+
+static PyGetSetDef scheduler_getters[] = {
+    {"timesteps", scheduler_timesteps, NULL, "int64, in order of use; empty before set_timesteps.", NULL},
+    {"alphas_cumprod", scheduler_alphas_cumprod, NULL, "float32, one for each training time step.", NULL},
+    {"class_name", scheduler_class_name, NULL, NULL, NULL},
+    {"init_noise_sigma", scheduler_init_noise_sigma, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot scheduler_slots[] = {{Py_tp_doc, "Scheduler(config_json): the text of a scheduler_config.json."},
+                                        {Py_tp_new, scheduler_new},
+                                        {Py_tp_dealloc, scheduler_dealloc},
+                                        {Py_tp_methods, scheduler_methods},
+                                        {Py_tp_getset, scheduler_getters},
+                                        {0, NULL}};
+
+PyType_Spec mgpy_scheduler_spec = {.name = "marigold_c._C.Scheduler",
+                                   .basicsize = sizeof(struct mgpy_scheduler),
+                                   .flags = Py_TPFLAGS_DEFAULT,
+                                   .slots = scheduler_slots};

@@ -1,0 +1,101 @@
+"""The engine (csrc/py)."""
+
+from collections.abc import Callable, Sequence
+from os import PathLike
+from typing import Any, Self, SupportsIndex, TypeAlias, TypedDict, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__version__: str
+
+Geometry: TypeAlias = tuple[int, int, int, int, int, int]
+
+class PipelineInfo(TypedDict):
+    task: str
+    class_name: str
+    default_denoising_steps: int
+    default_processing_resolution: int
+    num_targets: int
+    prediction_channels: int
+    latent_channels: int
+    vae_scale: int
+    scaling_factor: float
+    unet_in_channels: int
+    unet_out_channels: int
+    text_tokens: int
+    text_channels: int
+    isa: str
+    num_threads: int
+    unet_parameters: int
+    vae_parameters: int
+    text_encoder_parameters: int
+
+def available_threads() -> int: ...
+def best_isa() -> str: ...
+def resize(
+    image: ArrayLike, size: tuple[int, int], mode: str = "bilinear", antialias: bool = False
+) -> NDArray[np.float32]: ...
+def preprocess(
+    image: NDArray[Any], processing_resolution: int, mode: str, align: int
+) -> tuple[NDArray[np.float32], Geometry]: ...
+def geometry(h: int, w: int, processing_resolution: int, align: int) -> Geometry: ...
+
+class Generator:
+    def __new__(cls, seed: SupportsIndex) -> Self: ...
+    @overload
+    def randn(self, shape: Sequence[int], /) -> NDArray[np.float32]: ...
+    @overload
+    def randn(self, /, *shape: int) -> NDArray[np.float32]: ...
+    def manual_seed(self, seed: SupportsIndex, /) -> Generator: ...
+    def initial_seed(self) -> int: ...
+
+class Scheduler:
+    def __new__(cls, config_json: str) -> Self: ...
+    def set_timesteps(self, num_inference_steps: int, /) -> None: ...
+    def step_coefficients(self, timestep: int, eta: float, /) -> tuple[float, float, float, float, float]: ...
+    @property
+    def timesteps(self) -> NDArray[np.int64]: ...
+    @property
+    def alphas_cumprod(self) -> NDArray[np.float32]: ...
+    @property
+    def class_name(self) -> str: ...
+    @property
+    def init_noise_sigma(self) -> float: ...
+
+class Pipeline:
+    def __new__(
+        cls,
+        folder: str | PathLike[str],
+        *,
+        variant: str | None = None,
+        dtype: str | None = None,
+        device: str | None = None,
+        isa: str | None = None,
+        num_threads: int = 0,
+    ) -> Self: ...
+    def run(
+        self,
+        image: NDArray[Any],
+        *,
+        num_inference_steps: int = 0,
+        ensemble_size: int = 1,
+        processing_resolution: int = -1,
+        match_input_resolution: bool = True,
+        resample_method_input: str = "bilinear",
+        resample_method_output: str = "bilinear",
+        batch_size: int = 1,
+        latents: NDArray[Any] | None = None,
+        generators: Sequence[Generator] | None = None,
+        scheduler: Scheduler | None = None,
+        output_latent: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
+    def vae_encode(self, x: ArrayLike, /) -> NDArray[np.float32]: ...
+    def vae_decode(self, z: ArrayLike, /) -> NDArray[np.float32]: ...
+    def unet(
+        self, sample: ArrayLike, timesteps: ArrayLike, encoder_hidden_states: ArrayLike, /
+    ) -> NDArray[np.float32]: ...
+    def empty_text_embedding(self) -> NDArray[np.float32]: ...
+    def info(self) -> PipelineInfo: ...
+    def memory(self) -> dict[str, int]: ...

@@ -1,0 +1,14 @@
+"""Exceptions as one line for people."""
+
+from __future__ import annotations
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, MemoryError):
+        text = f"out of memory: {error}" if str(error) else "out of memory"
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())

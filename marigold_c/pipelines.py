@@ -1,0 +1,277 @@
+"""MarigoldDepthPipeline with the interface of diffusers' class of that name, on NumPy arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from . import _C
+from .arguments import RunArguments, Task, check_arguments
+from .components import VAE, UNet
+from .config import Config, read_config
+from .errors import DeviceError
+from .image_processor import MarigoldImageProcessor
+from .images import join
+from .loading import resolve_folder, resolve_variant
+from .outputs import MarigoldDepthOutput
+from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, read_scheduler
+
+Array = NDArray[np.float32]
+
+
+def _dtype_name(dtype: Any, torch_dtype: Any) -> str:
+    """ "float32" of "float32", torch.float32, np.float32 or np.dtype("float32")."""
+    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
+        raise ValueError(f"dtype {dtype} and torch_dtype {torch_dtype} are both given; they are the same option")
+    chosen = dtype if dtype is not None else torch_dtype
+    if chosen is None:
+        return "float32"
+    if isinstance(chosen, type) and issubclass(chosen, np.generic):
+        return chosen.__name__
+    return str(chosen).removeprefix("torch.")
+
+
+class MarigoldDepthPipeline:
+    """Monocular depth. Made by from_pretrained; called on an image."""
+
+    def __init__(self, folder: Path, engine: _C.Pipeline, device: str, dtype: str) -> None:
+        info = engine.info()
+        self._engine = engine
+        self._progress_bar_config: dict[str, Any] = {}
+        self.folder = folder
+        self.device, self.dtype = device, dtype
+        self.config: Config = read_config(folder / "model_index.json")
+        self.default_denoising_steps = info["default_denoising_steps"] or None
+        resolution = info["default_processing_resolution"]
+        self.default_processing_resolution = resolution if resolution >= 0 else None
+        self.prediction_type = self.config.get("prediction_type")
+        self.scale_invariant = bool(self.config.get("scale_invariant", True))
+        self.shift_invariant = bool(self.config.get("shift_invariant", True))
+        self.vae_scale_factor = info["vae_scale"]
+        self.vae = VAE(engine, read_config(folder / "vae" / "config.json"))
+        self.unet = UNet(engine, read_config(folder / "unet" / "config.json"))
+        self.empty_text_embedding = engine.empty_text_embedding()
+        self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
+        self.scheduler = read_scheduler(folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        variant: str | None = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        device: str = "cpu",
+        num_threads: int | None = None,
+        vae: str | PathLike[str] | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Opens a folder in diffusers layout, or downloads a hub id such as "prs-eth/marigold-depth-v1-1" first.
+
+        variant "fp16" picks the files *.fp16.safetensors; without it they are taken only where there are no others.
+        dtype: "float32" or "auto" (alias torch_dtype). num_threads: None for all processors allowed to this process.
+        """
+        if vae is not None:
+            raise NotImplementedError(f"vae={os.fspath(vae)!r}: replacing the VAE is not supported yet")
+        if num_threads is not None and not 1 <= num_threads <= 4096:
+            raise ValueError(f"`num_threads` is {num_threads}; allowed: 1 to 4096, or None for all")
+        name = _dtype_name(dtype, torch_dtype)
+        folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
+        engine = _C.Pipeline(
+            folder,
+            variant=resolve_variant(folder, variant),
+            dtype=name,
+            device=str(device),
+            isa=os.environ.get("MARIGOLD_ISA") or None,
+            num_threads=num_threads or 0,
+        )
+        return cls(folder, engine, str(device), name)
+
+    # ---- what diffusers' pipelines have ----
+
+    @property
+    def scheduler(self) -> DDIMScheduler | LCMScheduler:
+        """Settable: pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)."""
+        return self._scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: DDIMScheduler | LCMScheduler) -> None:
+        if not isinstance(scheduler, Scheduler):
+            raise ValueError(f"`scheduler` must be a DDIMScheduler or an LCMScheduler; got {type(scheduler)}")
+        self._scheduler = scheduler
+
+    def set_progress_bar_config(self, **options: Any) -> None:
+        """Options of the progress bar (tqdm), for example disable=True."""
+        self._progress_bar_config = options
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """Accepts where the pipeline is already; device and type are chosen in from_pretrained."""
+        for wanted in (*args, *kwargs.values()):
+            name = str(wanted).removeprefix("torch.")
+            if name not in (self.device, self.dtype, "None"):
+                raise DeviceError(
+                    f"the pipeline was opened with device {self.device!r} and dtype {self.dtype!r}, not {name!r}; "
+                    "choose both in from_pretrained"
+                )
+        return self
+
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes: weights (mapped files and own copies), activations, workspace, and the largest sum so far (peak)."""
+        stats = self._engine.memory()
+        return {"weights": stats["weights_mapped"] + stats["weights_packed"], **stats}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r}, device={self.device!r}, dtype={self.dtype!r})"
+
+    # ---- running ----
+
+    @overload
+    def __call__(self, *args: Any, return_dict: Literal[False], **kwargs: Any) -> tuple[Any, Any, Any]: ...
+    @overload
+    def __call__(
+        self,
+        image: Any,
+        num_inference_steps: int | None = None,
+        ensemble_size: int = 1,
+        processing_resolution: int | None = None,
+        match_input_resolution: bool = True,
+        resample_method_input: str = "bilinear",
+        resample_method_output: str = "bilinear",
+        batch_size: int = 1,
+        ensembling_kwargs: Mapping[str, Any] | None = None,
+        latents: Any = None,
+        generator: Any = None,
+        output_type: str = "np",
+        output_uncertainty: bool = False,
+        output_latent: bool = False,
+        return_dict: Literal[True] = True,
+        preset: str = "diffusers",
+    ) -> MarigoldDepthOutput: ...
+    def __call__(  # type: ignore[misc]  # the first overload shortens its arguments
+        self,
+        image: Any,
+        num_inference_steps: int | None = None,
+        ensemble_size: int = 1,
+        processing_resolution: int | None = None,
+        match_input_resolution: bool = True,
+        resample_method_input: str = "bilinear",
+        resample_method_output: str = "bilinear",
+        batch_size: int = 1,
+        ensembling_kwargs: Mapping[str, Any] | None = None,
+        latents: Any = None,
+        generator: Any = None,
+        output_type: str = "np",
+        output_uncertainty: bool = False,
+        output_latent: bool = False,
+        return_dict: bool = True,
+        preset: str = "diffusers",
+    ) -> MarigoldDepthOutput | tuple[Any, Any, Any]:
+        """Depth of one image or of several.
+
+        image: PIL image, array (uint8, uint16, or float in [0, 1]; (H, W), (H, W, C) or (N, H, W, C)), or a list
+        of them; images of different sizes give lists. generator: Generator, seed, or a list with one for each image.
+        latents: (N, 4, h, w), "zeros", or a list of them for images of different sizes. num_inference_steps and
+        processing_resolution default to the checkpoint's; processing_resolution 0 is the image's own.
+        """
+        info = self._engine.info()
+        run = check_arguments(
+            Task(info["vae_scale"], info["unet_out_channels"]),
+            image,
+            num_inference_steps if num_inference_steps is not None else self.default_denoising_steps,
+            ensemble_size,
+            processing_resolution if processing_resolution is not None else self.default_processing_resolution,
+            resample_method_input,
+            resample_method_output,
+            batch_size,
+            ensembling_kwargs,
+            latents,
+            generator,
+            output_type,
+            output_uncertainty,
+            preset,
+        )
+        parts = self._run(run, match_input_resolution, output_latent)
+        if output_type == "pt":
+            parts = [_as_tensors(part) for part in parts]
+        prediction, uncertainty, latent = parts[0] if run.joined else _as_lists(parts)
+        if not return_dict:
+            return (prediction, uncertainty, latent)
+        return MarigoldDepthOutput(prediction, uncertainty, latent)
+
+    def _run(self, run: RunArguments, match_input_resolution: bool, output_latent: bool) -> list[tuple[Any, Any, Any]]:
+        """Runs the images, all at once where they have one size; (prediction, uncertainty, latent) for each run."""
+        batches = [join(run.images)] if run.joined else run.images
+        totals = [-(-len(batch) // run.batch_size) * run.num_inference_steps for batch in batches]
+        options = {"desc": "Marigold predictions...", "leave": True, **self._progress_bar_config}
+        parts = []
+        with tqdm(total=sum(totals), **options) as bar:
+
+            def advance(before: int, done: int, _total: int) -> None:
+                bar.update(before + done - bar.n)
+
+            for index, batch in enumerate(batches):
+                part = self._engine.run(
+                    batch,
+                    num_inference_steps=run.num_inference_steps,
+                    ensemble_size=run.ensemble_size,
+                    processing_resolution=run.processing_resolution,
+                    match_input_resolution=match_input_resolution,
+                    resample_method_input=run.resample_method_input,
+                    resample_method_output=run.resample_method_output,
+                    batch_size=run.batch_size,
+                    latents=run.latents[index],
+                    generators=run.generators[index],
+                    scheduler=self._scheduler._handle,
+                    output_latent=output_latent,
+                    progress=partial(advance, sum(totals[:index])),
+                )
+                parts.append(part)
+        self._scheduler.num_inference_steps = run.num_inference_steps
+        return parts
+
+
+def _as_lists(parts: list[tuple[Any, Any, Any]]) -> tuple[Any, Any, Any]:
+    def column(index: int) -> list[Any] | None:
+        values = [part[index] for part in parts]
+        return None if values[0] is None else values
+
+    return column(0), column(1), column(2)
+
+
+def _as_tensors(part: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+    """Maps as tensors (N, C, H, W), latents as they are."""
+    import torch
+
+    def tensor(array: Array | None, channels_last: bool) -> Any:
+        if array is None:
+            return None
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if channels_last else array)
+
+    prediction, uncertainty, latent = part
+    return tensor(prediction, True), tensor(uncertainty, True), tensor(latent, False)
+
+
+_PIPELINES = {"MarigoldDepthPipeline": MarigoldDepthPipeline}
+
+
+def load(path_or_id: str | PathLike[str], **options: Any) -> MarigoldDepthPipeline:
+    """The pipeline that a checkpoint's model_index.json names; `options` as for from_pretrained."""
+    hub = {key: options[key] for key in ("cache_dir", "revision", "local_files_only", "token") if key in options}
+    folder = resolve_folder(path_or_id, options.get("variant"), **hub)
+    name = read_config(folder / "model_index.json").get("_class_name")
+    if name not in _PIPELINES:
+        raise NotImplementedError(
+            f"{folder / 'model_index.json'}: _class_name {name!r} is not supported; supported: {', '.join(_PIPELINES)}"
+        )
+    return _PIPELINES[name].from_pretrained(folder, **options)

@@ -1,0 +1,106 @@
+"""Builds the extension modules from csrc (called by pip and setuptools; project metadata is in pyproject.toml).
+
+marigold_c._C       the engine and its binding
+marigold_c._testing the engine's internals for the test suite; only with MARIGOLD_BUILD_TESTING=1
+
+Environment: MARIGOLD_CFLAGS and MARIGOLD_LDFLAGS are appended to the compiler's and the linker's arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy
+import scipy_openblas32
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent
+ENGINE_ROOMS = ("core", "io", "graph", "backend", "nn", "marigold")
+X86_64 = platform.machine() in ("x86_64", "AMD64")
+
+# One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
+INSTRUCTION_SET_FLAGS = {
+    "kernels_avx2.c": ["-mavx2", "-mfma"],
+    "kernels_avx512.c": [
+        *("-mavx2", "-mfma", "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"),
+        "-mprefer-vector-width=512",
+    ],
+}
+
+
+def sources(*folders: str) -> list[str]:
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*.c")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
+
+
+def extension(name: str, folder: str) -> Extension:
+    return Extension(
+        name,
+        sources=[*sources(*(f"csrc/{room}" for room in ENGINE_ROOMS)), *sources(folder)],
+        depends=[str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".inc", ".def")],
+        include_dirs=[numpy.get_include(), scipy_openblas32.get_include_dir()],
+        library_dirs=[scipy_openblas32.get_lib_dir()],
+        libraries=[scipy_openblas32.get_library(), "m"],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
+        extra_compile_args=[
+            *("-std=gnu11", "-O3", "-Wall", "-Wextra", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp"),
+            *("-fvisibility=hidden", "-D_GNU_SOURCE"),
+            *shlex.split(os.environ.get("MARIGOLD_CFLAGS", "")),
+        ],
+        extra_link_args=["-fopenmp", *shlex.split(os.environ.get("MARIGOLD_LDFLAGS", ""))],
+    )
+
+
+class BuildExtensions(build_ext):
+    """Compiles files in parallel, each once for all extensions, with the flags of its instruction set."""
+
+    def build_extensions(self) -> None:
+        compiler: Any = self.compiler
+        compile_one = compiler._compile
+        done: dict[str, str] = {}
+
+        def compile_with_flags(
+            obj: str, src: str, ext: str, cc_args: list[str], extra: list[str], pp_opts: list[str]
+        ) -> None:
+            if obj not in done:
+                done[obj] = src
+                flags = INSTRUCTION_SET_FLAGS.get(Path(src).name, []) if X86_64 else []
+                compile_one(obj, src, ext, cc_args, [*extra, *flags], pp_opts)
+
+        def compile_all(
+            files: list[str], output_dir: str | None = None, macros: Any = None, **kwargs: Any
+        ) -> list[str]:
+            macros, objects, extra, pp_opts, build = compiler._setup_compile(
+                output_dir,
+                macros,
+                kwargs.get("include_dirs"),
+                files,
+                kwargs.get("depends"),
+                kwargs.get("extra_postargs"),
+            )
+            cc_args = compiler._get_cc_args(pp_opts, kwargs.get("debug"), None)
+            with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+                jobs = [
+                    pool.submit(compile_with_flags, obj, *build[obj], cc_args, extra, pp_opts)
+                    for obj in objects
+                    if obj in build
+                ]
+                for job in jobs:
+                    job.result()
+            return objects  # type: ignore[no-any-return]
+
+        compiler.compile = compile_all
+        super().build_extensions()
+
+
+extensions = [extension("marigold_c._C", "csrc/py")]
+if os.environ.get("MARIGOLD_BUILD_TESTING") == "1":
+    extensions.append(extension("marigold_c._testing", "tests/ext"))
+
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildExtensions})

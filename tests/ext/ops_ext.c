@@ -1,0 +1,431 @@
+/* ops_ext.c: runs one operation on one backend, for tests/test_ops.py.
+ *
+ * The shape of the output comes from the real builder, in a scratch graph; the backend is then called as the executor
+ * calls it, but on memory that shows mistakes: outputs and scratch start as NaN, every block is fenced, and inputs must
+ * come back unchanged. */
+#include <string.h>
+
+#include "../../csrc/graph/graph.h"
+#include "test_ext.h"
+
+/* ---- fenced memory ---- */
+enum { FENCE = 4 * MG_ALIGNMENT, FENCE_BYTE = 0xff }; /* as floats: NaN, so that a read past the end shows as well */
+
+struct block {
+    unsigned char *memory;
+    size_t bytes;
+};
+
+static mg_status block_create(struct block *block, size_t bytes, const char *what, struct mg_err *err) {
+    void *memory;
+    block->bytes = bytes;
+    MG_TRY(mg_alloc(&memory, bytes + 2 * FENCE, what, err));
+    block->memory = memory;
+    memset(block->memory, FENCE_BYTE, bytes + 2 * FENCE);
+    return MG_OK;
+}
+
+static void *block_data(const struct block *block) { return block->memory ? block->memory + FENCE : NULL; }
+
+static mg_status block_check(const struct block *block, const char *what, struct mg_err *err) {
+    for (size_t i = 0; block->memory && i < FENCE; i++)
+        if (block->memory[i] != FENCE_BYTE || block->memory[FENCE + block->bytes + i] != FENCE_BYTE)
+            return mg_fail(err, MG_ERR_BUSY, "%s was written outside its %zu bytes, %zu bytes from the %s", what,
+                           block->bytes, block->memory[i] != FENCE_BYTE ? FENCE - i : i,
+                           block->memory[i] != FENCE_BYTE ? "begin" : "end");
+    return MG_OK;
+}
+
+/* ---- one run ---- */
+struct run {
+    struct mg_err *err;
+    struct mg_graph graph;
+    struct mg_weights weights;
+    struct mg_context context;
+    bool opened;
+    mg_op_kind kind;
+    Py_buffer view[MG_MAX_INPUTS]; /* obj NULL: the slot is empty */
+    mg_value in[MG_MAX_INPUTS];
+    struct block input[MG_MAX_INPUTS], out, workspace;
+};
+
+static mg_status kind_of(mg_op_kind *kind, const char *name, struct mg_err *err) {
+    for (int i = 0; i < MG_OP_COUNT; i++)
+        if (!strcmp(mg_op_info_of((mg_op_kind)i)->name, name)) {
+            *kind = (mg_op_kind)i;
+            return MG_OK;
+        }
+    return mg_fail(err, MG_ERR_ARGUMENT, "no operation is called \"%s\"", name);
+}
+
+static bool is_weight(mg_op_kind kind, int slot, int ndim) {
+    return ndim == 1 || ((kind == MG_OP_CONV2D || kind == MG_OP_LINEAR) && slot == 1) ||
+           (kind == MG_OP_TOKEN_EMBEDDING && slot > 0);
+}
+
+/* ---- parameters: a dict of exactly the names of the builder ---- */
+typedef mg_value build_fn(struct run *run, PyObject *params);
+
+static bool parse(PyObject *params, const char *format, char **names, ...) {
+    PyObject *nothing = PyTuple_New(0);
+    if (!nothing)
+        return false;
+    va_list arguments;
+    va_start(arguments, names);
+    int parsed = PyArg_VaParseTupleAndKeywords(nothing, params, format, names, arguments);
+    va_end(arguments);
+    Py_DECREF(nothing);
+    return parsed;
+}
+#define NAMES(...)                                                                                                     \
+    (char *[]) { __VA_ARGS__, NULL }
+
+static mg_value build_conv2d(struct run *run, PyObject *params) {
+    struct mg_conv2d p = {.stride = 1};
+    long long h = 0, w = 0;
+    if (!parse(params, "|iiiiiLL",
+               NAMES("stride", "pad_top", "pad_left", "pad_bottom", "pad_right", "upsampled_h", "upsampled_w"),
+               &p.stride, &p.pad_top, &p.pad_left, &p.pad_bottom, &p.pad_right, &h, &w))
+        return MG_NONE;
+    p.upsampled_h = h;
+    p.upsampled_w = w;
+    return mg_op_conv2d(&run->graph, run->in[0], run->in[1], run->in[2], run->in[3], run->in[4], &p);
+}
+
+static mg_value build_linear(struct run *run, PyObject *params) {
+    int activation = MG_ACT_NONE;
+    if (!parse(params, "|i", NAMES("activation"), &activation))
+        return MG_NONE;
+    return mg_op_linear(&run->graph, run->in[0], run->in[1], run->in[2], run->in[3], (mg_activation)activation);
+}
+
+static mg_value build_groupnorm(struct run *run, PyObject *params) {
+    int groups, silu = 0;
+    float epsilon;
+    if (!parse(params, "if|p", NAMES("groups", "epsilon", "silu"), &groups, &epsilon, &silu))
+        return MG_NONE;
+    return mg_op_groupnorm(&run->graph, run->in[0], run->in[1], run->in[2], groups, epsilon, silu);
+}
+
+static mg_value build_layernorm(struct run *run, PyObject *params) {
+    float epsilon;
+    if (!parse(params, "f", NAMES("epsilon"), &epsilon))
+        return MG_NONE;
+    return mg_op_layernorm(&run->graph, run->in[0], run->in[1], run->in[2], epsilon);
+}
+
+static mg_value build_attention(struct run *run, PyObject *params) {
+    int heads, causal = 0;
+    if (!parse(params, "i|p", NAMES("heads", "causal"), &heads, &causal))
+        return MG_NONE;
+    return mg_op_attention(&run->graph, run->in[0], run->in[1], run->in[2], heads, causal);
+}
+
+static mg_value build_geglu(struct run *run, PyObject *params) {
+    return parse(params, "", (char *[]){NULL}) ? mg_op_geglu(&run->graph, run->in[0]) : MG_NONE;
+}
+
+static mg_value build_activation(struct run *run, PyObject *params) {
+    int activation;
+    if (!parse(params, "i", NAMES("activation"), &activation))
+        return MG_NONE;
+    return mg_op_activation(&run->graph, run->in[0], (mg_activation)activation);
+}
+
+static mg_value build_concat(struct run *run, PyObject *params) {
+    return parse(params, "", (char *[]){NULL}) ? mg_op_concat(&run->graph, run->in[0], run->in[1]) : MG_NONE;
+}
+
+static mg_value build_channel_slice(struct run *run, PyObject *params) {
+    long long begin, count;
+    if (!parse(params, "LL", NAMES("begin", "count"), &begin, &count))
+        return MG_NONE;
+    return mg_op_channel_slice(&run->graph, run->in[0], begin, count);
+}
+
+static mg_value build_scale(struct run *run, PyObject *params) {
+    float factor;
+    return parse(params, "f", NAMES("factor"), &factor) ? mg_op_scale(&run->graph, run->in[0], factor) : MG_NONE;
+}
+
+static mg_value build_add(struct run *run, PyObject *params) {
+    return parse(params, "", (char *[]){NULL}) ? mg_op_add(&run->graph, run->in[0], run->in[1]) : MG_NONE;
+}
+
+static mg_value build_time_embedding(struct run *run, PyObject *params) {
+    long long channels;
+    int flip;
+    struct mg_time_embedding p = {0};
+    if (!parse(params, "Lpff", NAMES("channels", "flip_sin_to_cos", "frequency_shift", "max_period"), &channels, &flip,
+               &p.frequency_shift, &p.max_period))
+        return MG_NONE;
+    p.channels = channels;
+    p.flip_sin_to_cos = flip;
+    return mg_op_time_embedding(&run->graph, run->in[0], &p);
+}
+
+static mg_value build_token_embedding(struct run *run, PyObject *params) {
+    if (!parse(params, "", (char *[]){NULL}))
+        return MG_NONE;
+    return mg_op_token_embedding(&run->graph, run->in[0], run->in[1], run->in[2]);
+}
+
+static mg_value build_nchw_to_nhwc(struct run *run, PyObject *params) {
+    return parse(params, "", (char *[]){NULL}) ? mg_op_nchw_to_nhwc(&run->graph, run->in[0]) : MG_NONE;
+}
+
+static mg_value build_nhwc_to_nchw(struct run *run, PyObject *params) {
+    return parse(params, "", (char *[]){NULL}) ? mg_op_nhwc_to_nchw(&run->graph, run->in[0]) : MG_NONE;
+}
+
+static mg_value build_scheduler_step(struct run *run, PyObject *params) {
+    if (!parse(params, "", (char *[]){NULL}))
+        return MG_NONE;
+    return mg_op_scheduler_step(&run->graph, run->in[0], run->in[1], run->in[2], run->in[3]);
+}
+
+static mg_value build_depth_head(struct run *run, PyObject *params) {
+    return parse(params, "", (char *[]){NULL}) ? mg_op_depth_head(&run->graph, run->in[0]) : MG_NONE;
+}
+
+static build_fn *const builders[MG_OP_COUNT] = {
+#define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = build_##name,
+#include "../../csrc/graph/ops.def"
+#undef MG_OP
+};
+
+/* ---- the scratch graph ---- */
+static bool take_inputs(struct run *run, PyObject *inputs) {
+    Py_ssize_t count = PySequence_Size(inputs);
+    if (count < 0)
+        return false;
+    if (count > mg_op_info_of(run->kind)->inputs) {
+        PyErr_Format(PyExc_ValueError, "%s has %d inputs", mg_op_info_of(run->kind)->name,
+                     mg_op_info_of(run->kind)->inputs);
+        return false;
+    }
+    for (Py_ssize_t slot = 0; slot < count; slot++) {
+        PyObject *item = PySequence_GetItem(inputs, slot);
+        if (!item)
+            return false;
+        bool failed =
+            item != Py_None && PyObject_GetBuffer(item, &run->view[slot], PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) != 0;
+        Py_DECREF(item);
+        if (failed)
+            return false;
+        const Py_buffer *view = &run->view[slot];
+        if (view->obj && (strcmp(view->format, "f") || view->ndim < 1 || view->ndim > MG_MAX_DIMS)) {
+            PyErr_Format(PyExc_ValueError, "input %zd must be float32 of 1 to 4 dimensions", slot);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void declare_inputs(struct run *run) {
+    static const char *const names[MG_MAX_INPUTS] = {"in0", "in1", "in2", "in3", "in4"};
+    for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
+        const Py_buffer *view = &run->view[slot];
+        int64_t dim[MG_MAX_DIMS] = {0};
+        run->in[slot] = MG_NONE;
+        if (!view->obj)
+            continue;
+        for (int d = 0; d < view->ndim; d++)
+            dim[d] = view->shape[d];
+        if (is_weight(run->kind, slot, view->ndim))
+            run->in[slot] = mg_graph_weight(&run->graph, names[slot], view->ndim, dim);
+        else if (view->ndim == 4)
+            run->in[slot] = mg_graph_input(&run->graph, names[slot], dim[0], dim[1], dim[2], dim[3]);
+        else
+            mg_graph_fail(&run->graph, MG_ERR_ARGUMENT, "input %d must have 4 dimensions", slot);
+    }
+}
+
+/* ---- the call, as the executor makes it ---- */
+static mg_status prepare_input(struct run *run, const struct mg_op_shape *op, int slot) {
+    const Py_buffer *view = &run->view[slot];
+    mg_weight_layout layout = MG_LAYOUT_STORED;
+    if (run->graph.nodes[run->in[slot]].role == MG_ROLE_WEIGHT)
+        layout = run->context.backend->weight_layout(op, slot);
+    MG_TRY(block_create(&run->input[slot], mg_tensor_bytes(&op->in[slot]), "an input", run->err));
+    mg_pack_weight(block_data(&run->input[slot]), layout, &op->in[slot], view->buf, MG_F32);
+    return block_check(&run->input[slot], "a packed weight", run->err);
+}
+
+/* An input counts as changed by a write that any later reader would see. */
+static mg_status check_input(struct run *run, const struct mg_op_shape *op, int slot) {
+    struct block before = run->input[slot];
+    run->input[slot].memory = NULL;
+    mg_status status = block_check(&before, "an input", run->err);
+    if (status == MG_OK)
+        status = prepare_input(run, op, slot);
+    if (status == MG_OK && memcmp(block_data(&before), block_data(&run->input[slot]), before.bytes))
+        status = mg_fail(run->err, MG_ERR_BUSY, "%s changed its input %d", mg_op_info_of(op->kind)->name, slot);
+    mg_free(before.memory);
+    return status;
+}
+
+static mg_status call_backend(struct run *run, const struct mg_op_shape *op, int alias) {
+    struct mg_op_call call = {.op = op};
+    for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
+        if (run->in[slot] != MG_NONE) {
+            MG_TRY(prepare_input(run, op, slot));
+            call.in[slot] = block_data(&run->input[slot]);
+        }
+    MG_TRY(block_create(&run->out, mg_tensor_bytes(&op->out), "the output", run->err));
+    call.out = block_data(&run->out);
+    if (alias >= 0) {
+        memcpy(call.out, call.in[alias], run->out.bytes);
+        call.in[alias] = call.out;
+    }
+    size_t workspace_bytes = run->context.backend->workspace_bytes(&run->context, op);
+    if (workspace_bytes == SIZE_MAX)
+        return mg_fail(run->err, MG_ERR_MEMORY, "the workspace is too large");
+    if (workspace_bytes)
+        MG_TRY(block_create(&run->workspace, workspace_bytes, "the workspace", run->err));
+    call.workspace = block_data(&run->workspace);
+    run->context.backend->run(&run->context, &call);
+    MG_TRY(block_check(&run->out, "the output", run->err));
+    MG_TRY(block_check(&run->workspace, "the workspace", run->err));
+    for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
+        if (run->in[slot] != MG_NONE)
+            MG_TRY(check_input(run, op, slot));
+    return MG_OK;
+}
+
+static mg_status check_alias(const struct run *run, const struct mg_op_shape *op, int alias) {
+    if (alias < 0)
+        return MG_OK;
+    if (alias >= MG_MAX_INPUTS || !(mg_op_info_of(op->kind)->alias >> alias & 1) || run->in[alias] == MG_NONE ||
+        !mg_tensor_same_shape(&op->in[alias], &op->out))
+        return mg_fail(run->err, MG_ERR_ARGUMENT, "the output of %s may not take over input %d here",
+                       mg_op_info_of(op->kind)->name, alias);
+    return MG_OK;
+}
+
+static PyObject *result_of(const struct run *run, const struct mg_op_shape *op) {
+    return Py_BuildValue("((LLLL)y#)", (long long)op->out.dim[0], (long long)op->out.dim[1], (long long)op->out.dim[2],
+                         (long long)op->out.dim[3], (const char *)block_data(&run->out), (Py_ssize_t)run->out.bytes);
+}
+
+static PyObject *build_and_call(struct run *run, const char *backend, const char *isa, PyObject *params, int alias) {
+    declare_inputs(run);
+    mg_value out = builders[run->kind](run, params);
+    if (PyErr_Occurred())
+        return NULL;
+    if (mg_graph_failed(&run->graph) || out == MG_NONE)
+        return mg_test_raise(run->err);
+    const struct mg_op_shape *op = &run->graph.ops[run->graph.num_ops - 1].shape;
+    if (check_alias(run, op, alias) || mg_backend_find(&run->context.backend, backend, run->err) ||
+        run->context.backend->open(&run->context, isa, run->err))
+        return mg_test_raise(run->err);
+    run->opened = true;
+    if (call_backend(run, op, alias))
+        return mg_test_raise(run->err);
+    return result_of(run, op);
+}
+
+static void run_free(struct run *run) {
+    for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
+        mg_free(run->input[slot].memory);
+        PyBuffer_Release(&run->view[slot]);
+    }
+    mg_free(run->out.memory);
+    mg_free(run->workspace.memory);
+    if (run->opened)
+        run->context.backend->close(&run->context);
+    mg_graph_free(&run->graph);
+    mg_weights_close(&run->weights);
+    mg_free(run->err);
+    mg_free(run);
+}
+
+/* ---- the functions ---- */
+static PyObject *run_op(PyObject *self, PyObject *args) {
+    (void)self;
+    const char *backend, *isa, *name;
+    int threads, alias = -1;
+    PyObject *params, *inputs, *result = NULL;
+    if (!PyArg_ParseTuple(args, "szisO!O|i", &backend, &isa, &threads, &name, &PyDict_Type, &params, &inputs, &alias))
+        return NULL;
+    struct run *run;
+    if (mg_alloc_zeroed((void **)&run, sizeof *run, "a run", NULL))
+        return PyErr_NoMemory();
+    run->context.num_threads = threads;
+    if (mg_alloc_zeroed((void **)&run->err, sizeof *run->err, "an error", NULL)) {
+        mg_free(run);
+        return PyErr_NoMemory();
+    }
+    mg_graph_init(&run->graph, &run->weights, run->err);
+    if (kind_of(&run->kind, name, run->err))
+        mg_test_raise(run->err);
+    else if (take_inputs(run, inputs))
+        result = build_and_call(run, backend, isa, params, alias);
+    run_free(run);
+    return result;
+}
+
+static PyObject *op_table(PyObject *self, PyObject *args) {
+    (void)self;
+    (void)args;
+    PyObject *table = PyDict_New();
+    for (int i = 0; table && i < MG_OP_COUNT; i++) {
+        const struct mg_op_info *info = mg_op_info_of((mg_op_kind)i);
+        PyObject *row =
+            Py_BuildValue("{s:i,s:I,s:I}", "inputs", info->inputs, "required", info->required, "alias", info->alias);
+        if (!row || PyDict_SetItemString(table, info->name, row))
+            Py_CLEAR(table);
+        Py_XDECREF(row);
+    }
+    return table;
+}
+
+/* Sets are ordered: a processor that has one has those before it. */
+static PyObject *isas(PyObject *self, PyObject *args) {
+    (void)self;
+    (void)args;
+    static const char *const sets[] = {"scalar", "avx2", "avx512"};
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list && i < sizeof sets / sizeof sets[0]; i++) {
+        PyObject *text = PyUnicode_FromString(sets[i]);
+        if (!text || PyList_Append(list, text))
+            Py_CLEAR(list);
+        Py_XDECREF(text);
+        if (!strcmp(sets[i], mg_best_isa()))
+            break;
+    }
+    return list;
+}
+
+static PyObject *pack_weight(PyObject *self, PyObject *args) {
+    (void)self;
+    Py_buffer source;
+    const char *dtype_name, *layout;
+    int offset;
+    long long k, c, r, s;
+    if (!PyArg_ParseTuple(args, "y*iss(LLLL)", &source, &offset, &dtype_name, &layout, &k, &c, &r, &s))
+        return NULL;
+    int dtype = 0;
+    while (dtype < MG_DTYPE_COUNT && strcmp(mg_dtype_name((mg_dtype)dtype), dtype_name))
+        dtype++;
+    struct mg_tensor shape = {.dtype = MG_F32, .ndim = 4, .dim = {k, c, r, s}};
+    PyObject *result = NULL;
+    if (dtype == MG_DTYPE_COUNT || offset < 0 ||
+        (size_t)source.len < (size_t)offset + (size_t)mg_tensor_count(&shape) * mg_dtype_bytes((mg_dtype)dtype))
+        PyErr_SetString(PyExc_ValueError, "unknown type, or the source is too short");
+    else if ((result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)mg_tensor_bytes(&shape))))
+        mg_pack_weight((float *)PyBytes_AS_STRING(result), strcmp(layout, "rsck") ? MG_LAYOUT_STORED : MG_LAYOUT_RSCK,
+                       &shape, (const char *)source.buf + offset, (mg_dtype)dtype);
+    PyBuffer_Release(&source);
+    return result;
+}
+
+PyMethodDef mg_test_ops_methods[] = {
+    {"run_op", run_op, METH_VARARGS,
+     "run_op(backend, isa, threads, name, params, inputs, alias=-1) -> (shape, bytes of float32)"},
+    {"op_table", op_table, METH_NOARGS, "{name: {inputs, required, alias}} from ops.def"},
+    {"isas", isas, METH_NOARGS, "instruction sets of this processor, simplest first"},
+    {"pack_weight", pack_weight, METH_VARARGS,
+     "pack_weight(source, offset, dtype, \"stored\" | \"rsck\", (K, C, R, S)) -> bytes of float32"},
+    {NULL, NULL, 0, NULL},
+};

@@ -1,0 +1,79 @@
+"""The arrows of ARCHITECTURE.md: which room of csrc may include which, and what keeps out of the engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent / "csrc"
+SOURCES = sorted(path for path in ROOT.rglob("*") if path.suffix in (".c", ".h", ".inc", ".def", ".cu", ".cuh"))
+
+# core <- io <- graph <- nn <- marigold; the binding sees the public header only. Single files widen a row.
+ALLOWED = {
+    "include": ("include",),
+    "core": ("core", "include"),
+    "io": ("io", "core", "include"),
+    "backend": ("backend", "core", "include", "graph/op.h", "graph/ops.def"),
+    "graph": ("graph", "io", "core", "include", "backend/backend.h"),
+    "nn": ("nn", "graph", "io", "core", "include"),
+    "marigold": ("marigold", "nn", "graph", "io", "core", "include", "backend/backend.h"),
+    "py": ("py", "include"),
+}
+PYTHON_HEADERS = re.compile(r"^(Python\.h|structmember\.h|numpy/.*|pythread\.h)$")
+FORBIDDEN_CALLS = re.compile(r"(?<![\w.>])(exit|_exit|abort|printf|fprintf|puts|perror|alloca)\s*\(")
+INCLUDE = re.compile(r'^\s*#\s*include\s*(<([^>]+)>|"([^"]+)")', re.MULTILINE)
+COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0]
+
+
+def includes_of(path: Path) -> list[tuple[str, bool]]:
+    """(name, whether it is a file of the project), names of project files relative to csrc."""
+    found = []
+    for match in INCLUDE.finditer(path.read_text(encoding="utf-8")):
+        system, own = match.group(2), match.group(3)
+        found.append(((path.parent / own).resolve().relative_to(ROOT).as_posix(), True) if own else (system, False))
+    return found
+
+
+def identify(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_every_room_has_its_row() -> None:
+    assert SOURCES
+    assert {room_of(path) for path in SOURCES} <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=identify)
+def test_includes_follow_the_arrows(path: Path) -> None:
+    allowed = ALLOWED[room_of(path)]
+    own = [name for name, is_own in includes_of(path) if is_own]
+    missing = [name for name in own if not (ROOT / name).is_file()]
+    assert not missing
+    against = [name for name in own if name not in allowed and name.split("/")[0] not in allowed]
+    assert not against, f"csrc/{identify(path)} may include only {', '.join(allowed)}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=identify)
+def test_python_stays_in_the_binding(path: Path) -> None:
+    if room_of(path) != "py":
+        assert not [name for name, _ in includes_of(path) if PYTHON_HEADERS.match(name)]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=identify)
+def test_openmp_stays_in_the_cpu_drivers(path: Path) -> None:
+    if not identify(path).startswith("backend/cpu/ops/"):
+        text = path.read_text(encoding="utf-8")
+        assert "omp.h" not in text
+        assert not re.search(r"#\s*pragma\s+omp", text)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=identify)
+def test_the_engine_neither_prints_nor_exits(path: Path) -> None:
+    code = COMMENT_OR_STRING.sub(" ", path.read_text(encoding="utf-8"))
+    assert not FORBIDDEN_CALLS.findall(code)
