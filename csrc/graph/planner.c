@@ -58,8 +58,7 @@ static void take_over_inputs(struct mg_plan *plan) {
     }
 }
 
-/* take_over_inputs walks forward, so a storage node's `last` grows with the chain of its heirs; but an heir's own `last`
- * must be the storage's for later heirs. Only storage nodes are placed. */
+/* Only tensors with memory of their own are placed; their lifetime already spans that of their heirs. */
 struct order {
     const struct mg_plan *plan;
     mg_value value;
