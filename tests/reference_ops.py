@@ -230,10 +230,25 @@ def depth_head(inputs: Inputs, params: Params) -> Reference:
     return Reference((np.clip(mean, -1.0, 1.0) + 1.0) / 2.0, 1.0 + np.abs(x).mean(axis=3, keepdims=True))
 
 
+def normals_head(inputs: Inputs, params: Params) -> Reference:
+    x = np.clip(given(inputs, 0), -1.0, 1.0)
+    if not params["full_z"]:
+        x = np.stack([x[..., 0], x[..., 1], x[..., 2] * 0.5 + 0.5], axis=3)
+    length = np.maximum(np.linalg.norm(x, axis=3, keepdims=True), 1e-6)
+    # Halving the range of z near -1 cancels: its rounding is that of 1, not of the result.
+    return Reference(x / length, (np.abs(x) + (0.0 if params["full_z"] else 1.0)) / length)
+
+
+def intrinsics_head(inputs: Inputs, params: Params) -> Reference:
+    x = np.clip(given(inputs, 0), -1.0, 1.0)
+    return Reference((x + 1.0) / 2.0, 1.0 + np.abs(x))
+
+
 REFERENCES: dict[str, Callable[[Inputs, Params], Reference]] = {
     function.__name__: function
     for function in (
         *(conv2d, linear, groupnorm, layernorm, attention, geglu, activation, concat, channel_slice, scale, add),
         *(time_embedding, token_embedding, nchw_to_nhwc, nhwc_to_nchw, scheduler_step, depth_head),
+        *(normals_head, intrinsics_head),
     )
 }

@@ -267,3 +267,18 @@ mg_value mg_op_depth_head(struct mg_graph *graph, mg_value x) {
     op.out.dim[3] = 1;
     return finish(graph, &op, in);
 }
+
+mg_value mg_op_normals_head(struct mg_graph *graph, mg_value x, bool full_z) {
+    INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);
+    if (!start(graph, &op, MG_OP_NORMALS_HEAD, in))
+        return MG_NONE;
+    if (op.in[0].dim[3] != 3)
+        return refuse(graph, &op, "a normal has three components");
+    op.params.normals_head.full_z = full_z;
+    return finish(graph, &op, in);
+}
+
+mg_value mg_op_intrinsics_head(struct mg_graph *graph, mg_value x) {
+    INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);
+    return start(graph, &op, MG_OP_INTRINSICS_HEAD, in) ? finish(graph, &op, in) : MG_NONE;
+}

@@ -87,6 +87,8 @@ mg_value mg_op_nhwc_to_nchw(struct mg_graph *graph, mg_value x);
 mg_value mg_op_scheduler_step(struct mg_graph *graph, mg_value sample, mg_value model_output, mg_value factors,
                               mg_value noise);
 mg_value mg_op_depth_head(struct mg_graph *graph, mg_value x);
+mg_value mg_op_normals_head(struct mg_graph *graph, mg_value x, bool full_z);
+mg_value mg_op_intrinsics_head(struct mg_graph *graph, mg_value x);
 
 /* ---- plan and run ---- */
 struct mg_plan; /* one graph, planned for one context: offsets in the activation arena, bound weights, constants */

@@ -43,6 +43,11 @@ struct mg_slice {
 struct mg_scale {
     float factor;
 };
+/* full_z: z spans [-1, 1]; else the network's [-1, 1] stands for [0, 1], normals that face the camera. Vectors shorter
+ * than 1e-6 are divided by 1e-6. */
+struct mg_normals_head {
+    bool full_z;
+};
 /* frequency i of half = C/2: exp(-log(max_period) * i / (half - frequency_shift)); flip: cosines first. */
 struct mg_time_embedding {
     int64_t channels;
@@ -61,6 +66,7 @@ union mg_op_params {
     struct mg_slice slice;
     struct mg_scale scale;
     struct mg_time_embedding time_embedding;
+    struct mg_normals_head normals_head;
 };
 
 /* Everything a backend needs to plan an operation: kind, parameters, shapes (ndim 0: the slot is empty). */

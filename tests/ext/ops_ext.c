@@ -188,6 +188,15 @@ static mg_value build_depth_head(struct run *run, PyObject *params) {
     return parse(params, "", (char *[]){NULL}) ? mg_op_depth_head(&run->graph, run->in[0]) : MG_NONE;
 }
 
+static mg_value build_normals_head(struct run *run, PyObject *params) {
+    int full_z;
+    return parse(params, "p", NAMES("full_z"), &full_z) ? mg_op_normals_head(&run->graph, run->in[0], full_z) : MG_NONE;
+}
+
+static mg_value build_intrinsics_head(struct run *run, PyObject *params) {
+    return parse(params, "", (char *[]){NULL}) ? mg_op_intrinsics_head(&run->graph, run->in[0]) : MG_NONE;
+}
+
 static build_fn *const builders[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = build_##name,
 #include "../../csrc/graph/ops.def"

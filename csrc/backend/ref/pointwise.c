@@ -56,6 +56,9 @@ void mg_ref_scheduler_step(const struct mg_op_call *call) {
     }
 }
 
+/* A NaN stays a NaN. */
+static double clip_to_unit(double x) { return x < -1 ? -1 : x > 1 ? 1 : x; }
+
 void mg_ref_depth_head(const struct mg_op_call *call) {
     const int64_t channels = call->op->in[0].dim[3], pixels = mg_tensor_count(&call->op->out);
     const float *x = call->in[0];
@@ -64,8 +67,32 @@ void mg_ref_depth_head(const struct mg_op_call *call) {
         double mean = 0;
         for (int64_t c = 0; c < channels; c++)
             mean += x[pixel * channels + c];
-        mean /= (double)channels;
-        mean = mean < -1 ? -1 : mean > 1 ? 1 : mean; /* a NaN stays a NaN */
-        out[pixel] = (float)((mean + 1) / 2);
+        out[pixel] = (float)((clip_to_unit(mean / (double)channels) + 1) / 2);
     }
+}
+
+void mg_ref_normals_head(const struct mg_op_call *call) {
+    const int64_t pixels = mg_tensor_count(&call->op->out) / 3;
+    const float *x = call->in[0];
+    float *out = call->out;
+    for (int64_t pixel = 0; pixel < pixels; pixel++) {
+        double normal[3], squares = 0;
+        for (int c = 0; c < 3; c++) {
+            normal[c] = clip_to_unit(x[pixel * 3 + c]);
+            if (c == 2 && !call->op->params.normals_head.full_z)
+                normal[c] = (normal[c] + 1) / 2;
+            squares += normal[c] * normal[c];
+        }
+        const double length = sqrt(squares), divisor = length < 1e-6 ? 1e-6 : length;
+        for (int c = 0; c < 3; c++)
+            out[pixel * 3 + c] = (float)(normal[c] / divisor);
+    }
+}
+
+void mg_ref_intrinsics_head(const struct mg_op_call *call) {
+    const int64_t count = mg_tensor_count(&call->op->out);
+    const float *x = call->in[0];
+    float *out = call->out;
+    for (int64_t i = 0; i < count; i++)
+        out[i] = (float)((clip_to_unit(x[i]) + 1) / 2);
 }
