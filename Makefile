@@ -22,7 +22,8 @@ $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*
 
 $(TEST)/.environment: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest "huggingface_hub>=0.30" \
+	    matplotlib "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5"
 	@touch $@
 
 # An editable install, so that the test-only extension lies beside the package.

@@ -37,9 +37,32 @@ def resize(
     image: ArrayLike, size: tuple[int, int], mode: str = "bilinear", antialias: bool = False
 ) -> NDArray[np.float32]: ...
 def preprocess(
-    image: NDArray[Any], processing_resolution: int, mode: str, align: int
+    image: NDArray[Any], processing_resolution: int, mode: str, vae_scale: int, preset: str = "diffusers"
 ) -> tuple[NDArray[np.float32], Geometry]: ...
-def geometry(h: int, w: int, processing_resolution: int, align: int) -> Geometry: ...
+def geometry(h: int, w: int, processing_resolution: int, vae_scale: int, preset: str = "diffusers") -> Geometry: ...
+def ensemble_depth(
+    depth: ArrayLike,
+    *,
+    output_uncertainty: bool = False,
+    scale_invariant: bool = True,
+    shift_invariant: bool = True,
+    reduction: str = "median",
+    solver: str = "closed-form",
+    regularizer_strength: float = 0.02,
+    max_iter: int = 2,
+    tol: float = 1e-3,
+    max_res: int = 1024,
+    num_threads: int = 0,
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
+def ensemble_normals(
+    normals: ArrayLike, *, output_uncertainty: bool = False, reduction: str = "closest", num_threads: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
+def ensemble_intrinsics(
+    targets: ArrayLike, *, output_uncertainty: bool = False, reduction: str = "median", num_threads: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
+def align_least_squares(
+    prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None, space: str, max_resolution: int, /
+) -> tuple[NDArray[np.float32], float, float]: ...
 
 class Generator:
     def __new__(cls, seed: SupportsIndex) -> Self: ...
@@ -49,6 +72,8 @@ class Generator:
     def randn(self, /, *shape: int) -> NDArray[np.float32]: ...
     def manual_seed(self, seed: SupportsIndex, /) -> Generator: ...
     def initial_seed(self) -> int: ...
+    def get_state(self) -> bytes: ...
+    def set_state(self, state: bytes | bytearray | memoryview, /) -> Generator: ...
 
 class Scheduler:
     def __new__(cls, config_json: str) -> Self: ...
@@ -73,6 +98,8 @@ class Pipeline:
         device: str | None = None,
         isa: str | None = None,
         num_threads: int = 0,
+        task: str | None = None,
+        vae: str | PathLike[str] = ...,
     ) -> Self: ...
     def run(
         self,
@@ -90,6 +117,16 @@ class Pipeline:
         scheduler: Scheduler | None = None,
         output_latent: bool = False,
         progress: Callable[[int, int], object] | None = None,
+        preset: str = "diffusers",
+        output_uncertainty: bool = False,
+        reduction: str | None = None,
+        solver: str = "closed-form",
+        scale_invariant: bool = True,
+        shift_invariant: bool = True,
+        regularizer_strength: float = 0.02,
+        max_iter: int = 2,
+        tol: float = 1e-3,
+        max_res: int = 1024,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
     def vae_encode(self, x: ArrayLike, /) -> NDArray[np.float32]: ...
     def vae_decode(self, z: ArrayLike, /) -> NDArray[np.float32]: ...

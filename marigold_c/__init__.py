@@ -1,4 +1,5 @@
-"""Marigold: depth from one photograph, by an engine in C with the interface of diffusers.
+"""Marigold: depth, surface normals and intrinsic images from one photograph, by an engine in C with the interface of
+diffusers.
 
 import marigold_c as mc
 from PIL import Image
@@ -15,12 +16,26 @@ _library = _load_openblas()  # before the extension, which is linked against it
 
 from . import _C  # noqa: E402
 from ._C import Generator, resize  # noqa: E402
+from .ensembling import (  # noqa: E402
+    align_least_squares,
+    ensemble_depth,
+    ensemble_intrinsics,
+    ensemble_normals,
+)
 from .errors import CheckpointError, DeviceError  # noqa: E402
+from .geometry_files import write_geometry  # noqa: E402
 from .image_processor import MarigoldImageProcessor  # noqa: E402
 from .loading import default_checkpoint  # noqa: E402
-from .outputs import MarigoldDepthOutput  # noqa: E402
-from .pipelines import MarigoldDepthPipeline, load  # noqa: E402
+from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput  # noqa: E402
+from .pipelines import (  # noqa: E402
+    MarigoldDepthPipeline,
+    MarigoldIntrinsicsPipeline,
+    MarigoldNormalsPipeline,
+    load,
+)
+from .point_clouds import depth_to_mesh, depth_to_points  # noqa: E402
 from .schedulers import DDIMScheduler, LCMScheduler  # noqa: E402
+from .sequences import predict_sequence  # noqa: E402
 
 __version__ = _C.__version__
 
@@ -33,9 +48,21 @@ __all__ = [
     "MarigoldDepthOutput",
     "MarigoldDepthPipeline",
     "MarigoldImageProcessor",
+    "MarigoldIntrinsicsOutput",
+    "MarigoldIntrinsicsPipeline",
+    "MarigoldNormalsOutput",
+    "MarigoldNormalsPipeline",
     "__version__",
+    "align_least_squares",
     "default_checkpoint",
+    "depth_to_mesh",
+    "depth_to_points",
+    "ensemble_depth",
+    "ensemble_intrinsics",
+    "ensemble_normals",
     "errors",
     "load",
+    "predict_sequence",
     "resize",
+    "write_geometry",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,12 +21,18 @@ RESAMPLE_METHODS = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
 _LARGEST_COUNT = 2**31 - 1
 
 
+PRESETS = ("diffusers", "paper")
+SOLVERS = ("closed-form", "reference")
+
+
 @dataclass(frozen=True)
 class Task:
     """What the checks need to know of a checkpoint."""
 
     vae_scale: int
     latent_channels: int  # of all targets together
+    reductions: tuple[str, ...]  # of an ensemble; the first is the default
+    ensembling_options: tuple[str, ...]  # keys of `ensembling_kwargs`
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,14 @@ class RunArguments:
     resample_method_input: str
     resample_method_output: str
     batch_size: int
+    preset: str
+    ensembling: dict[str, Any]
     latents: list[NDArray[Any] | None]
     generators: list[list[_C.Generator] | None]
+
+    def all_generators(self) -> list[_C.Generator]:
+        """In the order of the argument; one that serves all runs stands once for each."""
+        return [one for generators in self.generators for one in generators or ()]
 
 
 def _count(name: str, value: Any) -> int:
@@ -56,7 +70,7 @@ def _count(name: str, value: Any) -> int:
     return number
 
 
-def _resolution(value: Any, vae_scale: int) -> int:
+def _resolution(value: Any, vae_scale: int, preset: str) -> int:
     if value is None:
         raise ValueError("`processing_resolution` is not specified and could not be resolved from the model config.")
     try:
@@ -68,22 +82,65 @@ def _resolution(value: Any, vae_scale: int) -> int:
             "`processing_resolution` must be non-negative: 0 for the image's own resolution, or a positive value for "
             "downsampled processing."
         )
-    if number % vae_scale:
+    if preset == "diffusers" and number % vae_scale:
         raise ValueError(f"`processing_resolution` must be a multiple of {vae_scale}.")
     return min(number, _LARGEST_COUNT)
 
 
-def _check_ensemble(size: int, output_uncertainty: bool, options: Mapping[str, Any] | None) -> None:
+def _check_ensemble(size: int, output_uncertainty: bool, options: Any, task: Task) -> None:
+    if size == 2:
+        warnings.warn(
+            "`ensemble_size` == 2 gives results similar to no ensembling (1); consider 3 or more", stacklevel=4
+        )
     if size == 1 and output_uncertainty:
         raise ValueError("`output_uncertainty=True` also requires `ensemble_size` greater than 1.")
-    if options is not None:
-        if not isinstance(options, dict):
-            raise ValueError("`ensembling_kwargs` must be a dictionary.")
-        if options.get("reduction", "median") not in ("mean", "median"):
-            raise ValueError("`ensembling_kwargs['reduction']` can be either `'mean'` or `'median'`.")
+    if options is None:
+        return
+    if not isinstance(options, dict):
+        raise ValueError("`ensembling_kwargs` must be a dictionary.")
+    if options.get("reduction", task.reductions[0]) not in task.reductions:
+        allowed = " or ".join(f"`{name!r}`" for name in task.reductions)
+        raise ValueError(f"`ensembling_kwargs['reduction']` can be either {allowed}.")
+    unknown = [str(key) for key in options if key not in task.ensembling_options]
+    if unknown:
+        raise TypeError(
+            f"`ensembling_kwargs` has unknown keys {', '.join(unknown)}; known: {', '.join(task.ensembling_options)}"
+        )
 
 
-def _check_choices(resample_input: str, resample_output: str, output_type: str, preset: str) -> None:
+def ensembling_options(
+    reduction: Any,
+    solver: Any = "closed-form",
+    regularizer_strength: Any = 0.02,
+    max_iter: Any = 2,
+    tol: Any = 1e-3,
+    max_res: Any = 1024,
+) -> dict[str, Any]:
+    """Checked options of ensembling as the engine takes them; max_res None is the members' own resolution (0)."""
+    if solver not in SOLVERS:
+        raise ValueError(f"`solver` must be one of {', '.join(SOLVERS)}; got {solver!r}.")
+    strength, tolerance = float(regularizer_strength), float(tol)
+    if not (0 <= strength < math.inf and 0 <= tolerance < math.inf):
+        raise ValueError(
+            f"`regularizer_strength` ({strength}) and `tol` ({tolerance}) must be finite and not negative."
+        )
+    return {
+        "reduction": reduction,
+        "solver": solver,
+        "regularizer_strength": strength,
+        "max_iter": _count("max_iter", max_iter),
+        "tol": tolerance,
+        "max_res": 0 if max_res is None else _count("max_res", max_res),
+    }
+
+
+def _ensembling(options: Mapping[str, Any] | None, task: Task, preset: str) -> dict[str, Any]:
+    """The paper's code gives its solver more iterations than diffusers does."""
+    iterations = {"max_iter": 50, "tol": 1e-6} if preset == "paper" else {}
+    return ensembling_options(**{"reduction": task.reductions[0], **iterations, **(options or {})})
+
+
+def _check_choices(resample_input: str, resample_output: str, output_type: str) -> None:
     for name, value in (("input", resample_input), ("output", resample_output)):
         if value not in RESAMPLE_METHODS:
             raise ValueError(f"`resample_method_{name}` must be one of {', '.join(RESAMPLE_METHODS)}; got {value!r}.")
@@ -91,10 +148,6 @@ def _check_choices(resample_input: str, resample_output: str, output_type: str, 
         raise ValueError("`output_type` must be one of `pt` or `np`.")
     if output_type == "pt" and find_spec("torch") is None:
         raise ImportError('`output_type="pt"` returns torch tensors, and torch is not installed')
-    if preset == "paper":
-        raise NotImplementedError('preset="paper" is not supported yet; supported: "diffusers"')
-    if preset != "diffusers":
-        raise ValueError(f'`preset` must be "diffusers" or "paper"; got {preset!r}.')
 
 
 def _read_images(image: Any) -> list[NDArray[Any]]:
@@ -124,7 +177,7 @@ def _latents_of(value: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:
 
 
 def _check_latents(
-    latents: Any, groups: list[tuple[int, int, int]], resolution: int, task: Task
+    latents: Any, groups: list[tuple[int, int, int]], resolution: int, task: Task, preset: str
 ) -> list[NDArray[Any] | None]:
     """Latents for each run; `groups` has the (samples, height, width) of each run."""
     if len(groups) == 1:
@@ -140,7 +193,7 @@ def _check_latents(
     checked = []
     for value, (samples, h, w) in zip(given, groups, strict=True):
         # Also without latents: it refuses images of which nothing would be left.
-        *_, padded_h, padded_w = _C.geometry(h, w, resolution, task.vae_scale)
+        *_, padded_h, padded_w = _C.geometry(h, w, resolution, task.vae_scale, preset)
         shape = (samples, task.latent_channels, padded_h // task.vae_scale, padded_w // task.vae_scale)
         checked.append(_latents_of(value, shape))
     return checked
@@ -181,16 +234,16 @@ def check_arguments(
     """Raises what diffusers raises, in its order; gives the images as arrays and the rest by run."""
     if num_inference_steps is None:
         raise ValueError("`num_inference_steps` is not specified and could not be resolved from the model config.")
+    if preset not in PRESETS:
+        raise ValueError(f'`preset` must be "diffusers" or "paper"; got {preset!r}.')
     steps = _count("num_inference_steps", num_inference_steps)
     members = _count("ensemble_size", ensemble_size)
-    _check_ensemble(members, output_uncertainty, ensembling_kwargs)
-    resolution = _resolution(processing_resolution, task.vae_scale)
-    _check_choices(resample_method_input, resample_method_output, output_type, preset)
+    _check_ensemble(members, output_uncertainty, ensembling_kwargs, task)
+    resolution = _resolution(processing_resolution, task.vae_scale, preset)
+    _check_choices(resample_method_input, resample_method_output, output_type)
     batch = _count("batch_size", batch_size)
     if latents is not None and generator is not None:
         raise ValueError("`latents` and `generator` cannot be used together.")
-    if members > 1:
-        raise NotImplementedError(f"ensemble_size={members}: ensembling is not supported yet; use ensemble_size=1")
     images = _read_images(image)
     joined = len({one.shape[1:3] for one in images}) == 1
     counts = [len(one) * members for one in images]
@@ -205,6 +258,8 @@ def check_arguments(
         resample_method_input=resample_method_input,
         resample_method_output=resample_method_output,
         batch_size=batch,
-        latents=_check_latents(latents, groups, resolution, task),
+        preset=preset,
+        ensembling=_ensembling(ensembling_kwargs, task, preset),
+        latents=_check_latents(latents, groups, resolution, task, preset),
         generators=_check_generators(generator, groups),
     )

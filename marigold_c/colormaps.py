@@ -32,7 +32,10 @@ def check_name(name: str) -> None:
         if name not in matplotlib.colormaps:
             raise ValueError(f"Unexpected color map {name}; available: {', '.join(sorted(matplotlib.colormaps))}")
     elif name.removesuffix("_r") not in _STOPS:
-        raise ValueError(f"Only {', '.join(_STOPS)} (and these with _r) are available without installing matplotlib.")
+        raise ValueError(
+            f"Only {', '.join(_STOPS)} (and these with _r) are available without installing matplotlib: "
+            "pip install 'marigold-c[colormaps]'"
+        )
 
 
 def _built_in(image: NDArray[Any], name: str) -> NDArray[np.float32]:
@@ -49,6 +52,12 @@ def _built_in(image: NDArray[Any], name: str) -> NDArray[np.float32]:
     return (1 - weight) * stops[left] + weight * stops[np.minimum(left + 1, len(stops) - 1)]
 
 
+def as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Values in [0, 1] as bytes, rounded down; what lies outside takes the nearest end, what is no number 0."""
+    steps: NDArray[Any] = np.nan_to_num(np.clip(values * 255, 0, 255))
+    return steps.astype(np.uint8)
+
+
 def apply(image: NDArray[Any], name: str = "Spectral") -> NDArray[np.uint8]:
     """A map of values in [0, 1] (..., H, W) as colours (..., H, W, 3)."""
     check_name(name)
@@ -57,4 +66,4 @@ def apply(image: NDArray[Any], name: str = "Spectral") -> NDArray[np.uint8]:
 
         colours: NDArray[np.uint8] = matplotlib.colormaps[name](image, bytes=True)[..., :3]
         return colours
-    return (_built_in(image, name) * np.float32(255)).astype(np.uint8)
+    return as_bytes(_built_in(image, name))

@@ -3,97 +3,169 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 import sys
+import tarfile
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 
-from PIL import Image, ImageOps
+from numpy.typing import NDArray
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+from .readers import InputError, decode_image
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".exr", ".hdr")
+_ARCHIVE_SUFFIX = ".tar"
+_LARGEST_FILE = 2**31  # bytes of one image
 
 
 @dataclass(frozen=True)
 class Input:
-    """One image: what the user calls it, and the name of its results. `path` is None for standard input."""
+    """One image: what the user calls it, and the name of its results.
+
+    path: None for standard input. span: where in the file the image lies, (offset, bytes), if it is a member of an
+    archive. fault: why it cannot be read, where that was found when it was listed. renamed: another input has its name.
+    """
 
     label: str
     name: str
     path: Path | None
+    span: tuple[int, int] | None = None
+    fault: str | None = None
+    renamed: bool = False
 
 
-class InputError(ValueError):
-    """An input cannot be read; the message does not name it."""
+@dataclass(frozen=True)
+class _Found:
+    label: str
+    stem: str
+    path: Path | None
+    span: tuple[int, int] | None = None
+    fault: str | None = None
 
 
-def _images_in(folder: Path) -> list[Path]:
-    found = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file())
-    return sorted(found)
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
-def _expand(argument: str) -> Iterator[tuple[str, Path | None]]:
-    """(label, path) of each image that an argument means; a path that does not exist is left to fail by name later."""
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == _ARCHIVE_SUFFIX and path.is_file()
+
+
+def _printable(text: str) -> str:
+    """A name out of an archive without what would steer a terminal."""
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def _member_stem(name: str) -> str:
+    """The name of a member's results: its last part, without anything that a path could be made of."""
+    stem = PurePosixPath(name).stem.lstrip(".").replace("\\", "_")
+    return _printable(stem) or "image"
+
+
+def _check_end(path: Path, offset: int) -> None:
+    """tarfile takes a damaged header for the end of the archive; the real one is a block of zeros."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError(f"damaged or cut off at byte {offset}")
+
+
+def _members(path: Path) -> Iterator[_Found]:
+    """The images of an uncompressed tar in order. Links, devices and sparse files are no images; nothing is unpacked.
+
+    Where the archive is damaged, an input that stands for the rest fails by name later.
+    """
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                name = PurePosixPath(member.name)
+                if not member.isreg() or name.suffix.lower() not in IMAGE_SUFFIXES or name.name.startswith("._"):
+                    continue
+                label = f"{path}:{_printable(member.name.removeprefix('./'))}"
+                fault = "sparse files in archives are not read" if member.issparse() else None
+                yield _Found(label, _member_stem(member.name), path, (member.offset_data, member.size), fault)
+            _check_end(path, archive.offset)
+    except MemoryError:
+        raise
+    except Exception as error:  # tarfile raises many classes on damaged headers
+        yield _Found(str(path), path.stem, path, None, f"cannot be read as a tar to its end: {error}")
+
+
+def _of_path(label: str, path: Path) -> Iterator[_Found]:
+    if _is_archive(path):
+        yield from _members(path)
+    else:
+        yield _Found(label, path.stem, path)
+
+
+def _expand(argument: str) -> Iterator[_Found]:
+    """Each image that an argument means; a path that does not exist is left to fail by name later."""
     if argument == "-":
-        yield "standard input", None
+        yield _Found("standard input", "stdin", None)
         return
     path = Path(argument)
     if path.is_dir():
-        yield from ((str(one), one) for one in _images_in(path))
+        yield from (_Found(str(one), one.stem, one) for one in sorted(path.iterdir()) if _is_image(one))
     elif path.exists() or not glob.has_magic(argument):
-        yield argument, path
+        yield from _of_path(argument, path)
     else:
-        # A pattern means images: its other matches (a text file, a folder) are passed over.
+        # A pattern means images and archives: its other matches (a text file, a folder) are passed over.
         # Path.glob refuses absolute patterns.
         matches = sorted(Path(one) for one in glob.glob(argument, recursive=True))  # noqa: PTH207
-        images = [one for one in matches if one.suffix.lower() in IMAGE_SUFFIXES and one.is_file()]
-        yield from ((str(one), one) for one in images or [path])
+        for one in [one for one in matches if _is_image(one) or _is_archive(one)] or [path]:
+            yield from _of_path(str(one), one)
 
 
 def find_inputs(arguments: Iterable[str]) -> list[Input]:
     """The images of all arguments, each once. Where two have one stem, the later gets another name (_2, _3, ...)."""
-    found: list[tuple[str, Path | None]] = []
-    seen: set[Path | None] = set()
+    found: dict[Any, _Found] = {}
     for argument in arguments:
-        for label, path in _expand(argument):
-            key = path.absolute() if path else None
-            if key not in seen:
-                seen.add(key)
-                found.append((label, path))
-    stems = ["stdin" if path is None else path.stem for _, path in found]
+        for one in _expand(argument):
+            found.setdefault((one.path.absolute() if one.path else None, one.span), one)
+    stems = {one.stem for one in found.values()}
     taken: set[str] = set()
     inputs = []
-    for (label, path), stem in zip(found, stems, strict=True):
-        name, number = stem, 1
+    numbers: dict[str, int] = {}
+    for one in found.values():
+        name, number = one.stem, numbers.get(one.stem, 1)
         # A new name must be neither given already nor the stem of an input that follows.
         while name in taken or (number > 1 and name in stems):
             number += 1
-            name = f"{stem}_{number}"
+            name = f"{one.stem}_{number}"
         taken.add(name)
-        inputs.append(Input(label, name, path))
+        numbers[one.stem] = number
+        inputs.append(Input(one.label, name, one.path, one.span, one.fault, renamed=name != one.stem))
     return inputs
 
 
-def read_image(source: Input) -> Image.Image:
-    """The decoded image, turned as its EXIF orientation says. InputError or OSError if that is impossible."""
-    data = sys.stdin.buffer.read() if source.path is None else source.path.read_bytes()
-    if not data:
-        raise InputError("the file is empty")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images, which may be meant; beyond twice that Pillow raises
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return ImageOps.exif_transpose(image)
-    except MemoryError:
-        raise
-    except Exception as error:  # decoders raise nearly every class on damaged files
-        raise InputError(f"cannot be read as an image: {error}") from error
+def _read_bytes(source: Input) -> bytes:
+    if source.path is None:
+        data = sys.stdin.buffer.read(_LARGEST_FILE + 1)
+    else:
+        offset, size = source.span or (0, _LARGEST_FILE + 1)
+        with source.path.open("rb") as file:
+            if offset:
+                file.seek(offset)
+            data = file.read(min(size, _LARGEST_FILE + 1))
+        if source.span and len(data) < min(size, _LARGEST_FILE + 1):
+            raise InputError(f"the archive ends after {len(data)} of the image's {size} bytes")
+    if len(data) > _LARGEST_FILE:
+        raise InputError(f"the file is larger than {_LARGEST_FILE} bytes")
+    return data
+
+
+def read_image(source: Input, tone_map: str = "auto") -> NDArray[Any]:
+    """The image as readers.decode_image gives it: (H, W, 3) of uint8, uint16, or float32 in [0, 1].
+
+    InputError or OSError if that is impossible, MissingExtra if it takes a library that is not installed.
+    """
+    if source.fault is not None:
+        raise InputError(source.fault)
+    return decode_image(_read_bytes(source), tone_map)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,35 @@ from PIL import Image
 
 from . import _C, colormaps
 from .images import canonical, expand, is_torch_tensor, join
+from .target_views import target_names, target_pictures
+
+
+def _channels_last(tensor: Any) -> NDArray[Any]:
+    """A tensor (..., C, H, W) or (H, W) as an array (..., H, W, C) or (H, W)."""
+    tensor = tensor.detach().cpu()
+    # NumPy has no bfloat16.
+    array: NDArray[Any] = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    return np.moveaxis(array, -3, -1) if array.ndim > 2 else array
+
+
+def _expanded(value: Any) -> NDArray[Any]:
+    """An array (H, W), (H, W, C) or (N, H, W, C), or a tensor (H, W), (C, H, W) or (N, C, H, W), as (N, H, W, C)."""
+    return expand(_channels_last(value) if is_torch_tensor(value) else value)
+
+
+def _refuse_none(value: Any, what: str) -> None:
+    if value is None or (isinstance(value, list) and any(item is None for item in value)):
+        raise ValueError(f"Input {what} is `None`")
 
 
 def _maps(value: Any, what: str, channels: tuple[int, ...]) -> list[Any]:
-    """The single maps of an array (H, W), (H, W, C) or (N, H, W, C), or of a list of maps (H, W)."""
-    if value is None or (isinstance(value, list) and any(item is None for item in value)):
-        raise ValueError(f"Input {what} is `None`")
-    if is_torch_tensor(value):
-        value = value.detach().cpu().float().numpy()
-        value = value.reshape((1,) * (4 - value.ndim) + value.shape).transpose(0, 2, 3, 1)
-    if isinstance(value, np.ndarray):
-        maps = expand(value)
+    """The single maps (H, W) or (H, W, C) of an array, a tensor, or a list of maps."""
+    _refuse_none(value, what)
+    if is_torch_tensor(value) or isinstance(value, np.ndarray):
+        maps = _expanded(value)
         if maps.ndim != 4 or maps.shape[3] not in channels:
-            raise ValueError(f"Unexpected input shape={value.shape}, expecting [N,H,W,C] with C in {channels}.")
+            expected = "1" if channels == (1,) else f"C in {channels}" if len(channels) > 1 else str(channels[0])
+            raise ValueError(f"Unexpected input shape={tuple(value.shape)}, expecting [N,H,W,{expected}].")
         return [one[:, :, 0] if maps.shape[3] == 1 else one for one in maps]
     if isinstance(value, list):
         return [_single(item) for item in value]
@@ -31,22 +47,40 @@ def _maps(value: Any, what: str, channels: tuple[int, ...]) -> list[Any]:
 
 
 def _single(item: Any) -> Any:
-    """A prediction (1, H, W, 1) of a list of images of different sizes as (H, W)."""
+    """An item of a list as (H, W) or (H, W, C): also a prediction (1, H, W, C) of a list of images of many sizes."""
     if is_torch_tensor(item):
-        item = item.detach().cpu().numpy()
-    if isinstance(item, np.ndarray) and item.ndim == 4 and item.shape[0] == 1 and item.shape[3] == 1:
-        return item[0, :, :, 0]
+        item = _channels_last(item)
+        if item.ndim == 3 and item.shape[2] == 1:
+            return item[:, :, 0]
+    if isinstance(item, np.ndarray) and item.ndim == 4 and item.shape[0] == 1:
+        item = item[0]
+        return item[:, :, 0] if item.shape[2] == 1 else item
     return item
 
 
-def _depth_of(item: Any, prefix: str) -> NDArray[Any]:
+def _floats(item: Any, prefix: str, dimensions: tuple[int, ...]) -> NDArray[Any]:
+    """`item`, an array of floating-point numbers with one of these numbers of dimensions; 3 of them end in RGB."""
     if not isinstance(item, np.ndarray):
         raise ValueError(f"{prefix}: unexpected type={type(item)}.")
-    if item.ndim != 2:
+    if item.ndim not in dimensions or (item.ndim > 2 and item.shape[-1] != 3) or 0 in item.shape:
         raise ValueError(f"{prefix}: unexpected shape={item.shape}.")
     if not np.issubdtype(item.dtype, np.floating):
         raise ValueError(f"{prefix}: unexpected dtype={item.dtype}.")
     return item
+
+
+def _target_groups(prediction: Any, count: int) -> list[NDArray[Any]]:
+    """The targets (T, H, W, 3) of each image of a prediction (N*T, H, W, 3) or of a list with one for each image."""
+    _refuse_none(prediction, "prediction")
+    if is_torch_tensor(prediction) or isinstance(prediction, np.ndarray):
+        maps = _floats(_expanded(prediction), "Prediction", (4,))
+        if len(maps) % count:
+            raise ValueError(f"Unexpected input shape={tuple(prediction.shape)}, expecting [N*{count},H,W,3].")
+        return list(maps.reshape(-1, count, *maps.shape[1:]))
+    if not isinstance(prediction, list):
+        raise ValueError(f"Unexpected input type: {type(prediction)}")
+    items = [_channels_last(item) if is_torch_tensor(item) else item for item in prediction]
+    return [_floats(item, f"Prediction[{index}]", (4,)) for index, item in enumerate(items)]
 
 
 def _scaled(depth: NDArray[Any], val_min: float, val_max: float) -> NDArray[Any]:
@@ -110,18 +144,19 @@ class MarigoldImageProcessor:
                 if item.mode != "I;16":
                     raise ValueError(f"{prefix}: invalid PIL mode={item.mode}.")
                 item = np.asarray(item).astype(np.float32) / np.float32(65535)
-            values = _scaled(_depth_of(item, prefix), val_min, val_max)
+            values = _scaled(_floats(item, prefix, (2,)), val_min, val_max)
             return Image.fromarray(colormaps.apply(values, color_map))
 
         return _each(_maps(depth, "depth", (1,)), "Depth", one)
 
     @staticmethod
     def export_depth_to_16bit_png(depth: Any, val_min: float = 0.0, val_max: float = 1.0) -> list[Image.Image]:
-        """Depth maps as 16-bit grey images, 65535 at `val_max`."""
+        """Depth maps as 16-bit grey images: 65535 at `val_max` and beyond, rounded down; 0 where there is no number."""
 
         def one(item: Any, prefix: str) -> Image.Image:
-            values = _scaled(_depth_of(item, prefix), val_min, val_max)
-            return Image.fromarray((values * 65535).astype(np.uint16))
+            values = _scaled(_floats(item, prefix, (2,)), val_min, val_max)
+            values = values.astype(np.promote_types(values.dtype, np.float32), copy=False)  # half ends at 65504
+            return Image.fromarray(np.nan_to_num(np.clip(values * 65535, 0, 65535)).astype(np.uint16))
 
         return _each(_maps(depth, "depth", (1,)), "Depth", one)
 
@@ -130,10 +165,45 @@ class MarigoldImageProcessor:
         """Uncertainty maps as grey or RGB images, white at this percentile of the values and above."""
 
         def one(item: Any, prefix: str) -> Image.Image:
+            item = _floats(item, prefix, (2, 3))
             if item.min() < 0:
                 raise ValueError(f"{prefix}: unexpected data range, min={item.min()}.")
             saturation = np.percentile(item, saturation_percentile)
-            scaled = item * 255 / saturation if saturation > 0 else np.zeros_like(item)
+            # Where nearly everything is certain, whatever is not is white.
+            scaled = item * 255 / saturation if saturation > 0 else np.where(item > 0, 255.0, 0.0)
             return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
 
         return _each(_maps(uncertainty, "uncertainty", (1, 3)), "Uncertainty", one)
+
+    @staticmethod
+    def visualize_normals(
+        normals: Any, flip_x: bool = False, flip_y: bool = False, flip_z: bool = False
+    ) -> list[Image.Image]:
+        """Normals in [-1, 1] as colours: red to the right, green up, blue towards the viewer, each axis flipped if
+        asked for."""
+        flips = [-1.0 if flip else 1.0 for flip in (flip_x, flip_y, flip_z)]
+
+        def one(item: Any, prefix: str) -> Image.Image:
+            item = _floats(item, prefix, (3,))
+            return Image.fromarray(colormaps.as_bytes((item * np.array(flips, item.dtype) + 1.0) * 0.5))
+
+        return _each(_maps(normals, "normals", (3,)), "Normals", one)
+
+    @staticmethod
+    def visualize_intrinsics(
+        prediction: Any, target_properties: Mapping[str, Any], color_map: str | dict[str, str] = "binary"
+    ) -> list[dict[str, Image.Image]]:
+        """The targets of intrinsic images (N*T, H, W, 3), or of a list of (T, H, W, 3), by name.
+
+        `target_properties` is the entry of model_index.json: `target_names`, and for each name `prediction_space`
+        ("srgb", "linear" or "stack"), `up_to_scale`, and for a stack three `sub_target_names`, each None or a name
+        with properties of its own. The channels of a stack are shown with `color_map`, one for all or by name.
+        """
+        names = target_names(target_properties)
+        if not isinstance(color_map, str) and not (
+            isinstance(color_map, dict) and all(isinstance(one, str) for pair in color_map.items() for one in pair)
+        ):
+            raise ValueError("`color_map` must be a string or a dictionary of strings")
+        return [
+            target_pictures(images, target_properties, color_map) for images in _target_groups(prediction, len(names))
+        ]

@@ -7,12 +7,12 @@ from typing import Any
 
 
 @dataclass
-class MarigoldDepthOutput:
-    """Depth in [0, 1], near to far, up to scale and shift.
+class MarigoldOutput:
+    """Maps of N images.
 
-    prediction: float32 (N, H, W, 1), or a tensor (N, 1, H, W) with output_type="pt"; for a list of images of different
-    sizes a list with one such array for each. uncertainty: None or as prediction. latent: None or float32 (N, 4, h, w),
-    which fits the argument `latents`; a list where prediction is one.
+    prediction: float32 (N, H, W, C), or a tensor (N, C, H, W) with output_type="pt"; for a list of images of different
+    sizes a list with one such array for each. uncertainty: None, or of an ensemble of E. latent: None or float32
+    (N*E, channels, h, w), which fits the argument `latents`; a list where prediction is one.
     """
 
     prediction: Any
@@ -29,3 +29,18 @@ class MarigoldDepthOutput:
         if key not in (field.name for field in fields(self)):
             raise KeyError(key)
         return getattr(self, key)
+
+
+@dataclass
+class MarigoldDepthOutput(MarigoldOutput):
+    """Depth (N, H, W, 1) in [0, 1], near to far, up to scale and shift; uncertainty (N, H, W, 1)."""
+
+
+@dataclass
+class MarigoldNormalsOutput(MarigoldOutput):
+    """Unit normals (N, H, W, 3): x right, y up, z towards the camera; uncertainty (N, H, W, 1): angle / pi."""
+
+
+@dataclass
+class MarigoldIntrinsicsOutput(MarigoldOutput):
+    """Targets (N*T, H, W, 3) in [0, 1], those of one image side by side; uncertainty (N*T, H, W, 3)."""

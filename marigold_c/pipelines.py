@@ -1,13 +1,14 @@
-"""MarigoldDepthPipeline with the interface of diffusers' class of that name, on NumPy arrays."""
+"""Pipelines for depth, normals and intrinsic images with the interface of diffusers' classes, on NumPy arrays."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,13 @@ from . import _C
 from .arguments import RunArguments, Task, check_arguments
 from .components import VAE, UNet
 from .config import Config, read_config
+from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
 from .errors import DeviceError
 from .image_processor import MarigoldImageProcessor
 from .images import join
-from .loading import resolve_folder, resolve_variant
-from .outputs import MarigoldDepthOutput
-from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, read_scheduler
+from .loading import explaining_damage, resolve_folder, resolve_vae_folder, resolve_variant
+from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput
+from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, advance_torch_generators, read_scheduler
 
 Array = NDArray[np.float32]
 
@@ -39,10 +41,16 @@ def _dtype_name(dtype: Any, torch_dtype: Any) -> str:
     return str(chosen).removeprefix("torch.")
 
 
-class MarigoldDepthPipeline:
-    """Monocular depth. Made by from_pretrained; called on an image."""
+class MarigoldPipeline:
+    """What the pipelines of all tasks share; made by from_pretrained of a task's class, called on an image."""
 
-    def __init__(self, folder: Path, engine: _C.Pipeline, device: str, dtype: str) -> None:
+    task: ClassVar[str]  # the engine's name of the task
+    supported_prediction_types: ClassVar[tuple[str, ...]]
+    _output: ClassVar[type[MarigoldOutput]]
+    _reductions: ClassVar[tuple[str, ...]]  # of an ensemble; the first is the default
+    _ensembling_options: ClassVar[tuple[str, ...]] = ("reduction",)
+
+    def __init__(self, folder: Path, engine: _C.Pipeline, device: str, dtype: str, vae_folder: Path) -> None:
         info = engine.info()
         self._engine = engine
         self._progress_bar_config: dict[str, Any] = {}
@@ -53,14 +61,26 @@ class MarigoldDepthPipeline:
         resolution = info["default_processing_resolution"]
         self.default_processing_resolution = resolution if resolution >= 0 else None
         self.prediction_type = self.config.get("prediction_type")
-        self.scale_invariant = bool(self.config.get("scale_invariant", True))
-        self.shift_invariant = bool(self.config.get("shift_invariant", True))
         self.vae_scale_factor = info["vae_scale"]
-        self.vae = VAE(engine, read_config(folder / "vae" / "config.json"))
+        self.vae = VAE(engine, read_config(vae_folder / "config.json"))
         self.unet = UNet(engine, read_config(folder / "unet" / "config.json"))
         self.empty_text_embedding = engine.empty_text_embedding()
         self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
         self.scheduler = read_scheduler(folder)
+        self._warn_of_other_task()
+
+    def _warn_of_other_task(self) -> None:
+        name = self.config.get("_class_name")
+        if name in _PIPELINES and not isinstance(self, _PIPELINES[name]):
+            warnings.warn(
+                f"{self.folder} was made for {name}; it is opened as {type(self).__name__} as asked", stacklevel=4
+            )
+        elif self.prediction_type is not None and self.prediction_type not in self.supported_prediction_types:
+            warnings.warn(
+                f"{self.folder / 'model_index.json'}: prediction_type {self.prediction_type!r} is unknown to "
+                f"{type(self).__name__}; known: {', '.join(self.supported_prediction_types)}",
+                stacklevel=4,
+            )
 
     @classmethod
     def from_pretrained(
@@ -81,22 +101,25 @@ class MarigoldDepthPipeline:
 
         variant "fp16" picks the files *.fp16.safetensors; without it they are taken only where there are no others.
         dtype: "float32" or "auto" (alias torch_dtype). num_threads: None for all processors allowed to this process.
+        vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
         """
-        if vae is not None:
-            raise NotImplementedError(f"vae={os.fspath(vae)!r}: replacing the VAE is not supported yet")
         if num_threads is not None and not 1 <= num_threads <= 4096:
             raise ValueError(f"`num_threads` is {num_threads}; allowed: 1 to 4096, or None for all")
         name = _dtype_name(dtype, torch_dtype)
         folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
-        engine = _C.Pipeline(
-            folder,
-            variant=resolve_variant(folder, variant),
-            dtype=name,
-            device=str(device),
-            isa=os.environ.get("MARIGOLD_ISA") or None,
-            num_threads=num_threads or 0,
-        )
-        return cls(folder, engine, str(device), name)
+        vae_folder = folder / "vae" if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
+        with explaining_damage(folder):
+            engine = _C.Pipeline(
+                folder,
+                variant=resolve_variant(folder, variant),
+                dtype=name,
+                device=str(device),
+                isa=os.environ.get("MARIGOLD_ISA") or None,
+                num_threads=num_threads or 0,
+                task=cls.task,
+                **({} if vae is None else {"vae": vae_folder}),
+            )
+        return cls(folder, engine, str(device), name, vae_folder)
 
     # ---- what diffusers' pipelines have ----
 
@@ -157,7 +180,7 @@ class MarigoldDepthPipeline:
         output_latent: bool = False,
         return_dict: Literal[True] = True,
         preset: str = "diffusers",
-    ) -> MarigoldDepthOutput: ...
+    ) -> MarigoldOutput: ...
     def __call__(  # type: ignore[misc]  # the first overload shortens its arguments
         self,
         image: Any,
@@ -176,17 +199,20 @@ class MarigoldDepthPipeline:
         output_latent: bool = False,
         return_dict: bool = True,
         preset: str = "diffusers",
-    ) -> MarigoldDepthOutput | tuple[Any, Any, Any]:
-        """Depth of one image or of several.
+    ) -> MarigoldOutput | tuple[Any, Any, Any]:
+        """Maps of one image or of several.
 
         image: PIL image, array (uint8, uint16, or float in [0, 1]; (H, W), (H, W, C) or (N, H, W, C)), or a list
-        of them; images of different sizes give lists. generator: Generator, seed, or a list with one for each image.
-        latents: (N, 4, h, w), "zeros", or a list of them for images of different sizes. num_inference_steps and
+        of them; images of different sizes give lists. generator: Generator, seed, or a list with one for each sample.
+        latents: (N*E, C, h, w), "zeros", or a list of them for images of different sizes. num_inference_steps and
         processing_resolution default to the checkpoint's; processing_resolution 0 is the image's own.
+        ensemble_size: samples for each image, made in batches of batch_size and merged as ensembling_kwargs says
+        (reduction; for depth also solver, regularizer_strength, max_iter, tol, max_res: see ensemble_depth).
+        preset "paper" repeats the resizing of the paper's code instead of diffusers'.
         """
         info = self._engine.info()
         run = check_arguments(
-            Task(info["vae_scale"], info["unet_out_channels"]),
+            Task(info["vae_scale"], info["unet_out_channels"], self._reductions, self._ensembling_options),
             image,
             num_inference_steps if num_inference_steps is not None else self.default_denoising_steps,
             ensemble_size,
@@ -201,18 +227,29 @@ class MarigoldDepthPipeline:
             output_uncertainty,
             preset,
         )
-        parts = self._run(run, match_input_resolution, output_latent)
+        try:
+            parts = self._run(run, match_input_resolution, output_uncertainty, output_latent)
+        finally:
+            advance_torch_generators(generator, run.all_generators())
         if output_type == "pt":
             parts = [_as_tensors(part) for part in parts]
         prediction, uncertainty, latent = parts[0] if run.joined else _as_lists(parts)
         if not return_dict:
             return (prediction, uncertainty, latent)
-        return MarigoldDepthOutput(prediction, uncertainty, latent)
+        return self._output(prediction, uncertainty, latent)
 
-    def _run(self, run: RunArguments, match_input_resolution: bool, output_latent: bool) -> list[tuple[Any, Any, Any]]:
+    def _invariances(self) -> dict[str, bool]:
+        """Options of ensembling that the checkpoint decides."""
+        return {}
+
+    def _run(
+        self, run: RunArguments, match_input_resolution: bool, output_uncertainty: bool, output_latent: bool
+    ) -> list[tuple[Any, Any, Any]]:
         """Runs the images, all at once where they have one size; (prediction, uncertainty, latent) for each run."""
+        invariances: dict[str, Any] = self._invariances()
         batches = [join(run.images)] if run.joined else run.images
-        totals = [-(-len(batch) // run.batch_size) * run.num_inference_steps for batch in batches]
+        samples = [len(batch) * run.ensemble_size for batch in batches]
+        totals = [-(-count // run.batch_size) * run.num_inference_steps for count in samples]
         options = {"desc": "Marigold predictions...", "leave": True, **self._progress_bar_config}
         parts = []
         with tqdm(total=sum(totals), **options) as bar:
@@ -234,6 +271,10 @@ class MarigoldDepthPipeline:
                     generators=run.generators[index],
                     scheduler=self._scheduler._handle,
                     output_latent=output_latent,
+                    output_uncertainty=output_uncertainty,
+                    preset=run.preset,
+                    **run.ensembling,
+                    **invariances,
                     progress=partial(advance, sum(totals[:index])),
                 )
                 parts.append(part)
@@ -262,10 +303,75 @@ def _as_tensors(part: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
     return tensor(prediction, True), tensor(uncertainty, True), tensor(latent, False)
 
 
-_PIPELINES = {"MarigoldDepthPipeline": MarigoldDepthPipeline}
+class MarigoldDepthPipeline(MarigoldPipeline):
+    """Monocular depth, as diffusers' class of this name."""
+
+    task = "depth"
+    supported_prediction_types = ("depth", "disparity")
+    _output = MarigoldDepthOutput
+    _reductions = ("median", "mean")
+    _ensembling_options = ("reduction", "solver", "regularizer_strength", "max_iter", "tol", "max_res")
+    ensemble_depth = staticmethod(ensemble_depth)
+
+    @property
+    def scale_invariant(self) -> bool:
+        """Whether predictions are known up to a factor only."""
+        return bool(self.config.get("scale_invariant", True))
+
+    @property
+    def shift_invariant(self) -> bool:
+        """Whether predictions are known up to an offset only."""
+        return bool(self.config.get("shift_invariant", True))
+
+    def _invariances(self) -> dict[str, bool]:
+        return {"scale_invariant": self.scale_invariant, "shift_invariant": self.shift_invariant}
 
 
-def load(path_or_id: str | PathLike[str], **options: Any) -> MarigoldDepthPipeline:
+class MarigoldNormalsPipeline(MarigoldPipeline):
+    """Surface normals, as diffusers' class of this name."""
+
+    task = "normals"
+    supported_prediction_types = ("normals",)
+    _output = MarigoldNormalsOutput
+    _reductions = ("closest", "mean")
+    ensemble_normals = staticmethod(ensemble_normals)
+
+    @property
+    def use_full_z_range(self) -> bool:
+        """Whether z spans [-1, 1]; else all normals face the camera."""
+        return bool(self.config.get("use_full_z_range", True))
+
+
+class MarigoldIntrinsicsPipeline(MarigoldPipeline):
+    """Intrinsic image decomposition into any number of targets, as diffusers' class of this name."""
+
+    task = "intrinsics"
+    supported_prediction_types = ("intrinsics",)
+    _output = MarigoldIntrinsicsOutput
+    _reductions = ("median", "mean")
+    ensemble_intrinsics = staticmethod(ensemble_intrinsics)
+
+    @property
+    def n_targets(self) -> int:
+        """Maps predicted for one image."""
+        return self._engine.info()["num_targets"]
+
+    @property
+    def target_properties(self) -> dict[str, Any] | None:
+        """Names, colour spaces and more of the targets, as model_index.json tells them."""
+        return self.config.get("target_properties")
+
+
+_PIPELINES: dict[str, type[MarigoldPipeline]] = {
+    "MarigoldDepthPipeline": MarigoldDepthPipeline,
+    "MarigoldPipeline": MarigoldDepthPipeline,
+    "MarigoldNormalsPipeline": MarigoldNormalsPipeline,
+    "MarigoldIntrinsicsPipeline": MarigoldIntrinsicsPipeline,
+    "MarigoldIIDPipeline": MarigoldIntrinsicsPipeline,
+}
+
+
+def load(path_or_id: str | PathLike[str], **options: Any) -> Any:
     """The pipeline that a checkpoint's model_index.json names; `options` as for from_pretrained."""
     hub = {key: options[key] for key in ("cache_dir", "revision", "local_files_only", "token") if key in options}
     folder = resolve_folder(path_or_id, options.get("variant"), **hub)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -146,22 +147,52 @@ def draw_noise(shape: Sequence[int], generator: Any) -> NDArray[np.float32]:
     if generators is None:
         generators = [_C.Generator(int.from_bytes(np.random.default_rng().bytes(8), "little"))]
     if len(generators) == 1:
-        return generators[0].randn(tuple(shape))
-    if len(generators) < shape[0]:
+        noise = generators[0].randn(tuple(shape))
+    elif len(generators) < shape[0]:
         raise ValueError(f"{len(generators)} generators for {shape[0]} samples")
-    return np.concatenate([generators[i].randn((1, *shape[1:])) for i in range(shape[0])])
+    else:
+        noise = np.concatenate([generators[i].randn((1, *shape[1:])) for i in range(shape[0])])
+    advance_torch_generators(generator, generators)
+    return noise
+
+
+def _is_torch_generator(item: object) -> bool:
+    """Whether `item` is a torch.Generator of the CPU; torch is never imported for the question."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(item, torch.Generator):
+        return False
+    if item.device.type != "cpu":
+        raise ValueError(
+            f"`generator` is on {item.device}; its numbers exist there only. Use one of the CPU, or a seed."
+        )
+    return True
+
+
+def advance_torch_generators(generator: Any, used: Sequence[_C.Generator]) -> None:
+    """Moves each torch.Generator among the argument `generator` to where its stand-in of as_generators has come."""
+    items = generator if isinstance(generator, (list, tuple)) else [generator]
+    for item, stand_in in zip(items, used, strict=False):
+        if _is_torch_generator(item):
+            torch = sys.modules["torch"]
+            item.set_state(torch.frombuffer(bytearray(stand_in.get_state()), dtype=torch.uint8))
 
 
 def as_generators(generator: Any) -> list[_C.Generator] | None:
-    """Generators of a generator, a seed, or a list of them; None for None."""
+    """Generators of a generator (ours or torch's), a seed, or a list of them; None for None."""
     if generator is None:
         return None
-    found = []
+    found: list[_C.Generator] = []
+    stand_ins: dict[int, _C.Generator] = {}
     for item in generator if isinstance(generator, (list, tuple)) else [generator]:
         if isinstance(item, _C.Generator):
             found.append(item)
         elif isinstance(item, (int, np.integer)) and not isinstance(item, bool):
             found.append(_C.Generator(int(item)))
+        elif _is_torch_generator(item):
+            # One stand-in for each, since a generator may stand in the list more than once.
+            if id(item) not in stand_ins:
+                stand_ins[id(item)] = _C.Generator(0).set_state(item.get_state().numpy().tobytes())
+            found.append(stand_ins[id(item)])
         else:
             raise ValueError(f"Unsupported generator type: {type(item)}.")
     return found

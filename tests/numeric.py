@@ -28,8 +28,8 @@ def resize(image: Floats, size: tuple[int, int], mode: str = "bilinear", antiali
     return np.frombuffer(data, np.float32).reshape(*image.shape[:2], *size)
 
 
-def geometry(h: int, w: int, processing_resolution: int, align: int = 8) -> Geometry:
-    result: Geometry = engine.geometry(h, w, processing_resolution, align)
+def geometry(h: int, w: int, processing_resolution: int, vae_scale: int = 8, preset: str = "diffusers") -> Geometry:
+    result: Geometry = engine.geometry(h, w, processing_resolution, vae_scale, preset)
     return result
 
 
@@ -37,12 +37,13 @@ def preprocess(
     image: NDArray[Any],
     processing_resolution: int,
     mode: str = "bilinear",
-    align: int = 8,
+    vae_scale: int = 8,
     where: Geometry | None = None,
+    preset: str = "diffusers",
 ) -> Floats:
     if where is None:
-        where = geometry(image.shape[1], image.shape[2], processing_resolution, align)
-    data = engine.preprocess(np.ascontiguousarray(image), PIXELS[image.dtype.name], image.shape, where, mode)
+        where = geometry(image.shape[1], image.shape[2], processing_resolution, vae_scale, preset)
+    data = engine.preprocess(np.ascontiguousarray(image), PIXELS[image.dtype.name], image.shape, where, mode, preset)
     return np.frombuffer(data, np.float32).reshape(image.shape[0], 3, where[4], where[5])
 
 

@@ -302,7 +302,6 @@ def test_bad_checkpoints(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         ["depth", "-o", "out", "a.png", "--colour"],
         ["depth", "-o", "out", "a.png", "--denoise-steps", "0"],
         ["depth", "-o", "out", "a.png", "--denoise-steps", "two"],
-        ["depth", "-o", "out", "a.png", "--ensemble-size", "10"],
         ["depth", "-o", "out", "a.png", "--processing-res", "100"],
         ["depth", "-o", "out", "a.png", "--processing-res", "-8"],
         ["depth", "-o", "out", "a.png", "--resample-method", "lanczos"],

@@ -55,7 +55,7 @@ def test_dtypes(dtype: Any) -> None:
     [
         ({"dtype": "int4"}, NotImplementedError, "int4"),
         ({"dtype": "float32", "torch_dtype": "float16"}, ValueError, "torch_dtype"),
-        ({"vae": "taesd"}, NotImplementedError, "taesd"),
+        ({"vae": "taesd"}, FileNotFoundError, "taesd"),
         ({"num_threads": 0}, ValueError, "num_threads"),
         ({"device": "tpu"}, (mc.DeviceError, ValueError), "tpu"),
         ({"variant": "fp8"}, (OSError, ValueError), "fp8"),
@@ -80,9 +80,27 @@ def test_another_pipeline_class_is_refused_by_name(tmp_path: Path) -> None:
     shutil.copytree(mc.default_checkpoint(), folder)
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace("MarigoldDepthPipeline", "StableDiffusionPipeline"))
-    for open_it in (mc.load, mc.MarigoldDepthPipeline.from_pretrained):
-        with pytest.raises(NotImplementedError, match="StableDiffusionPipeline"):
-            open_it(folder)
+    with pytest.raises(NotImplementedError, match="StableDiffusionPipeline"):
+        mc.load(folder)
+
+
+def test_the_class_decides_the_task_as_in_diffusers() -> None:
+    with pytest.warns(UserWarning, match="was made for MarigoldNormalsPipeline"):
+        pipe = mc.MarigoldDepthPipeline.from_pretrained(mc.default_checkpoint("normals"), num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe(IMAGE, generator=0).prediction.shape == (1, 48, 64, 1)
+    for cls in (mc.MarigoldDepthPipeline, mc.MarigoldNormalsPipeline):
+        with pytest.raises(NotImplementedError, match=r"in_channels 16 and out_channels 12 do not fit Marigold"):
+            cls.from_pretrained(mc.default_checkpoint("intrinsics"))
+
+
+def test_unknown_prediction_type_is_named_and_not_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    shutil.copytree(mc.default_checkpoint(), folder)
+    index = folder / "model_index.json"
+    index.write_text(index.read_text().replace('"prediction_type": "depth"', '"prediction_type": "height"'))
+    with pytest.warns(UserWarning, match="prediction_type 'height' is unknown"):
+        assert mc.load(folder).prediction_type == "height"
 
 
 def test_damaged_checkpoint(tmp_path: Path) -> None:
@@ -111,26 +129,6 @@ def test_hub_id_without_huggingface_hub(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"marigold-c\[hub\]"):
         mc.load("prs-eth/marigold-depth-v1-1")
-
-
-def test_hub_id_asks_only_for_needed_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, list[str], dict[str, Any]]] = []
-
-    class Hub:
-        @staticmethod
-        def snapshot_download(repository: str, allow_patterns: list[str], **options: Any) -> str:
-            asked.append((repository, allow_patterns, options))
-            return str(mc.default_checkpoint())
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", Hub)
-    found = mc.load("someone/depth", cache_dir="here", revision="main", local_files_only=True, token="t")
-    assert found.folder == mc.default_checkpoint()
-    repository, patterns, options = asked[0]
-    assert repository == "someone/depth"
-    assert options == {"cache_dir": "here", "revision": "main", "local_files_only": True, "token": "t"}
-    assert "unet/diffusion_pytorch_model.safetensors" in patterns
-    assert not any(pattern.endswith(".bin") for pattern in patterns)
-    assert "unet/diffusion_pytorch_model.fp16.safetensors" in asked[1][1]  # the default names were not there
 
 
 # ---- inputs ----
@@ -242,8 +240,15 @@ def test_one_pixel_and_a_line(pipe: mc.MarigoldDepthPipeline) -> None:
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"ensemble_size": 3}, NotImplementedError),
-        ({"preset": "paper"}, NotImplementedError),
+        ({"ensemble_size": 2.5}, ValueError),
+        ({"ensemble_size": 2**40}, ValueError),
+        ({"ensembling_kwargs": {"power": 2}}, TypeError),
+        ({"ensembling_kwargs": {"reduction": "closest"}}, ValueError),
+        ({"ensembling_kwargs": {"solver": "magic"}}, ValueError),
+        ({"ensembling_kwargs": {"max_res": 0}}, ValueError),
+        ({"ensembling_kwargs": {"tol": float("nan")}}, ValueError),
+        ({"ensembling_kwargs": {"max_iter": 0}}, ValueError),
+        ({"ensembling_kwargs": {"regularizer_strength": -1}}, ValueError),
         ({"preset": "mine"}, ValueError),
         ({"num_inference_steps": 2.5}, ValueError),
         ({"num_inference_steps": 2**40}, ValueError),

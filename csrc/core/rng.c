@@ -99,3 +99,46 @@ void mg_generator_randn(mg_generator *generator, float *out, size_t count) {
         normal_block(out + count - BLOCK);
     }
 }
+
+/* ---- the state as torch stores it ---- */
+
+/* CPUGeneratorImplState of torch 1.3 and later, on 64-bit little-endian machines. */
+struct torch_state {
+    uint64_t seed;
+    int32_t left; /* words until the next refill, and one: 1 refills at once */
+    int32_t seeded;
+    uint64_t next;
+    uint64_t state[STATE];
+    double unused_x, waiting, unused_rho;
+    int32_t has_waiting;
+    float waiting_float;
+    uint8_t has_waiting_float;
+};
+_Static_assert(sizeof(struct torch_state) <= MG_GENERATOR_STATE_BYTES, "torch's state has another size");
+
+void mg_generator_get_state(const mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES]) {
+    struct torch_state t = {.left = STATE + 1 - generator->next,
+                            .seeded = 1,
+                            .next = (uint64_t)generator->next,
+                            .waiting = generator->waiting,
+                            .has_waiting = generator->has_waiting};
+    for (int i = 0; i < STATE; i++)
+        t.state[i] = generator->state[i];
+    memset(out + sizeof t.seed, 0, MG_GENERATOR_STATE_BYTES - sizeof t.seed);
+    memcpy(out + sizeof t.seed, (const uint8_t *)&t + sizeof t.seed, sizeof t - sizeof t.seed);
+}
+
+mg_status mg_generator_set_state(mg_generator *generator, const uint8_t state[MG_GENERATOR_STATE_BYTES],
+                                 struct mg_err *err) {
+    struct torch_state t;
+    memcpy(&t, state, sizeof t);
+    if (t.left < 1 || t.left > STATE || t.next > STATE)
+        return mg_fail(err, MG_ERR_ARGUMENT, "the generator's state is damaged: %d words left, %llu used", (int)t.left,
+                       (unsigned long long)t.next);
+    for (int i = 0; i < STATE; i++)
+        generator->state[i] = (uint32_t)t.state[i];
+    generator->next = STATE + 1 - t.left;
+    generator->has_waiting = t.has_waiting != 0;
+    generator->waiting = t.waiting;
+    return MG_OK;
+}

@@ -15,7 +15,8 @@
  *
  * Every fallible function returns mg_status (MG_OK is 0) and takes struct mg_err last. Handles are opaque.
  * A handle may be used by one thread at a time (a second one gets MG_ERR_BUSY); different handles are independent.
- * Arrays are float32, C-contiguous; shape letters: N image, E ensemble member, H W pixels, h w latent cells, C channel.
+ * Arrays are float32, C-contiguous; shape letters: N image, E ensemble member, T target (map of an intrinsic
+ * decomposition), H W pixels, h w latent cells, C channel.
  */
 #ifndef MARIGOLD_H
 #define MARIGOLD_H
@@ -55,6 +56,11 @@ void mg_generator_destroy(mg_generator *generator);
 void mg_generator_seed(mg_generator *generator, uint64_t seed);
 /* Fills out[0..count) with what torch.randn(count, generator=...) returns next (within 2e-6). */
 void mg_generator_randn(mg_generator *generator, float *out, size_t count);
+/* The state in the bytes of torch.Generator.get_state(), but for the seed in the first eight, which are left alone. */
+enum { MG_GENERATOR_STATE_BYTES = 5056 };
+void mg_generator_get_state(const mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES]);
+mg_status mg_generator_set_state(mg_generator *generator, const uint8_t state[MG_GENERATOR_STATE_BYTES],
+                                 struct mg_err *err);
 
 /* ---- images ---- */
 typedef enum mg_pixel_type { MG_PIXEL_U8, MG_PIXEL_U16, MG_PIXEL_F32 } mg_pixel_type;
@@ -82,16 +88,27 @@ mg_status mg_resample_from_name(mg_resample *out, const char *name, const char *
 mg_status mg_resize(float *out, const float *in, int64_t n, int64_t c, int64_t in_h, int64_t in_w, int64_t out_h,
                     int64_t out_w, mg_resample mode, bool antialias, struct mg_err *err);
 
-/* Where an image of size (h, w) lands in the network: resized to (resized_h, resized_w), then padded right and bottom
- * to (padded_h, padded_w), multiples of `align`. processing_resolution 0 keeps the size. */
-struct mg_geometry {
-    int64_t h, w, resized_h, resized_w, padded_h, padded_w;
-};
-mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t processing_resolution, int64_t align,
-                         struct mg_err *err);
+/* Whose resizing and padding a run repeats; the two references differ. */
+typedef enum mg_preset {
+    MG_PRESET_DIFFUSERS, /* floats are resized; padded to multiples of the VAE's scale; outputs without antialiasing */
+    MG_PRESET_PAPER /* prs-eth/Marigold: 8-bit pixels are resized; no padding, the VAE floors; outputs antialiased */
+} mg_preset;
+/* "diffusers", "paper"; else MG_ERR_ARGUMENT. */
+mg_status mg_preset_from_name(mg_preset *out, const char *name, struct mg_err *err);
 
-/* diffusers' MarigoldImageProcessor.preprocess: to float in [0,1], grey to three channels, resize (antialiased), pad by
- * replication, then 2x-1. out: (N, 3, geometry.padded_h, geometry.padded_w). Floats outside [0,1] or NaN are refused. */
+/* Where an image of size (h, w) lands in the network: resized to (resized_h, resized_w), padded right and bottom to
+ * (padded_h, padded_w), encoded to a latent of (latent_h, latent_w); of the decoded maps (output_h, output_w) are kept.
+ * vae_scale: pixels of a latent cell's side. processing_resolution 0 keeps the image's size. */
+struct mg_geometry {
+    mg_preset preset;
+    int64_t h, w, resized_h, resized_w, padded_h, padded_w, latent_h, latent_w, output_h, output_w;
+};
+mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t processing_resolution,
+                         int64_t vae_scale, mg_preset preset, struct mg_err *err);
+
+/* Pixels to the network's input (N, 3, geometry.padded_h, geometry.padded_w) in [-1, 1]: grey to three channels, resize
+ * (antialiased if bilinear or bicubic), pad by replication, in the order of the geometry's preset. The paper's resizing
+ * rounds 8-bit pixels to 8 bits again. Floats outside [0, 1] or NaN are refused. */
 mg_status mg_preprocess(float *out, const struct mg_image *image, const struct mg_geometry *geometry, mg_resample mode,
                         struct mg_err *err);
 
@@ -119,17 +136,67 @@ struct mg_step_coefficients {
 mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, const mg_scheduler *scheduler,
                                          int64_t timestep, double eta, struct mg_err *err);
 
+/* Called on the calling thread between operations; a non-zero return cancels the run (MG_ERR_CANCELLED). */
+typedef int (*mg_poll_fn)(void *user);
+
+/* ---- ensembling: many predictions of one scene to one, with an uncertainty ---- */
+/* More members are refused by the functions below. */
+enum { MG_MAX_MEMBERS = 256 };
+typedef enum mg_reduction { MG_REDUCE_DEFAULT, MG_REDUCE_MEDIAN, MG_REDUCE_MEAN, MG_REDUCE_CLOSEST } mg_reduction;
+typedef enum mg_solver { MG_SOLVER_CLOSED_FORM, MG_SOLVER_REFERENCE } mg_solver;
+/* "median", "mean", "closest"; "closed-form", "reference"; else MG_ERR_ARGUMENT. */
+mg_status mg_reduction_from_name(mg_reduction *out, const char *name, struct mg_err *err);
+mg_status mg_solver_from_name(mg_solver *out, const char *name, struct mg_err *err);
+
+struct mg_ensemble_depth_params {
+    bool scale_invariant, shift_invariant; /* true, true: affine-invariant depth */
+    mg_reduction reduction;                /* median or mean; DEFAULT only within mg_run_params: the task's own */
+    mg_solver solver;                      /* of the alignment; the four values below but max_res: reference only */
+    double regularizer_strength;           /* 0.02 */
+    int max_iter;                          /* 2 */
+    double tol;                            /* 1e-3 */
+    int64_t max_res;                       /* longer side at which members are aligned: 1024; 0: their own */
+    int num_threads;                       /* 0: all processors allowed to this process */
+    mg_poll_fn poll;                       /* NULL, or asked now and then whether to stop */
+    void *poll_user;
+};
+void mg_ensemble_depth_params_init(struct mg_ensemble_depth_params *params);
+/* depth (E, h, w) -> out (h, w) in [0, 1]; uncertainty NULL or (h, w). */
+mg_status mg_ensemble_depth(float *out, float *uncertainty, const float *depth, int64_t members, int64_t h, int64_t w,
+                            const struct mg_ensemble_depth_params *params, struct mg_err *err);
+/* normals (E, 3, h, w), unit vectors -> out (3, h, w); uncertainty NULL or (h, w), mean angle / pi. reduction: closest
+ * (to the mean) or mean. */
+mg_status mg_ensemble_normals(float *out, float *uncertainty, const float *normals, int64_t members, int64_t h,
+                              int64_t w, mg_reduction reduction, int num_threads, struct mg_err *err);
+/* targets (E, elements) -> out (elements); uncertainty NULL or (elements). reduction: median or mean. */
+mg_status mg_ensemble_intrinsics(float *out, float *uncertainty, const float *targets, int64_t members,
+                                 int64_t elements, mg_reduction reduction, int num_threads, struct mg_err *err);
+
+/* The quantity that a prediction is an affine function of. */
+typedef enum mg_space { MG_SPACE_DEPTH, MG_SPACE_DISPARITY, MG_SPACE_LOG } mg_space;
+/* "depth", "disparity", "log"; else MG_ERR_ARGUMENT. */
+mg_status mg_space_from_name(mg_space *out, const char *name, struct mg_err *err);
+/* Least squares of scale * prediction + shift to target (depth), 1 / target (disparity) or log(target) (log) over the
+ * valid pixels; all maps (h, w). aligned is depth again: the fit itself, 1 / max(fit, 1e-3), exp(fit). Valid: mask is
+ * NULL or not 0 there, both values are finite; disparity also needs prediction > 0 and target > 0, log needs target > 0.
+ * max_resolution 0, or a longer side of more is reduced to it by a factor, by which the fit samples the columns (nearest)
+ * but not the rows: what the paper's code does. A prediction that is constant over the valid pixels gets scale 0 and the
+ * mean as its shift. MG_ERR_ARGUMENT: no valid pixel. */
+mg_status mg_align_least_squares(float *aligned, double *scale, double *shift, const float *prediction,
+                                 const float *target, const uint8_t *mask, int64_t h, int64_t w, mg_space space,
+                                 int64_t max_resolution, struct mg_err *err);
+
 /* ---- pipelines ---- */
 typedef struct mg_pipeline mg_pipeline;
 
-/* Called on the calling thread between operations; a non-zero return cancels the run (MG_ERR_CANCELLED). */
-typedef int (*mg_poll_fn)(void *user);
 /* Called after each denoising step: `done` of `total` steps over the whole run. */
 typedef void (*mg_progress_fn)(void *user, int done, int total);
 
 struct mg_pipeline_params {
     const char *folder;  /* a diffusers folder */
     const char *variant; /* NULL, or "fp16" */
+    const char *task;    /* NULL: the one model_index.json names; else "depth" | "normals" | "intrinsics" */
+    const char *vae;     /* NULL: the checkpoint's; else a folder with another autoencoder (TAESD) */
     const char *dtype;   /* "float32" (others: later) */
     const char *device;  /* "cpu", or "ref": the slow oracle */
     const char *isa;     /* NULL: the best this processor has; "scalar" | "avx2" | "avx512" */
@@ -142,8 +209,8 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
 void mg_pipeline_close(mg_pipeline *pipeline);
 
 struct mg_pipeline_info {
-    const char *task;                      /* "depth" */
-    const char *class_name;                /* of model_index.json */
+    const char *task;                      /* "depth", "normals", "intrinsics" */
+    const char *class_name;                /* of the task: "MarigoldDepthPipeline", ... */
     int default_denoising_steps;           /* 0: model_index.json names none */
     int64_t default_processing_resolution; /* -1: model_index.json names none */
     int num_targets;                       /* predicted maps per image */
@@ -167,6 +234,9 @@ struct mg_run_params {
     bool match_input_resolution;                 /* true */
     mg_resample resample_input, resample_output; /* bilinear */
     int batch_size;                              /* UNet passes of up to this many samples */
+    mg_preset preset;                            /* diffusers */
+    struct mg_ensemble_depth_params ensemble;    /* of ensemble_size > 1; normals and intrinsics: its reduction only */
+    bool output_uncertainty;                     /* needs ensemble_size > 1 */
     const float *latents;                        /* NULL, or (N*E, num_targets*latent_channels, h, w) */
     mg_generator *const *generators;             /* NULL, one, or N*E of them */
     int num_generators;
@@ -178,10 +248,10 @@ struct mg_run_params {
 void mg_run_params_init(struct mg_run_params *params);
 
 struct mg_result {
-    float *prediction;  /* (N, H, W, C) */
-    float *uncertainty; /* NULL or as prediction */
+    float *prediction;  /* (N*T, H, W, C) */
+    float *uncertainty; /* NULL or (N*T, H, W, 1), for intrinsics (N*T, H, W, 3) */
     float *latent;      /* NULL or (N*E, T*latent_channels, h, w) */
-    int64_t prediction_shape[4], latent_shape[4];
+    int64_t prediction_shape[4], uncertainty_shape[4], latent_shape[4];
 };
 mg_status mg_pipeline_run(struct mg_result *out, mg_pipeline *pipeline, const struct mg_run_params *params,
                           struct mg_err *err);

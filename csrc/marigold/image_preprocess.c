@@ -1,16 +1,27 @@
-/* image_preprocess.c: a photograph as the VAE wants it. Same order as diffusers' MarigoldImageProcessor.preprocess: to
- * [0, 1], to three channels, 2x-1, resize, pad. Called by pipeline.c and through marigold.h. */
+/* image_preprocess.c: a photograph as the VAE wants it, in the order of one of the two references. diffusers'
+ * MarigoldImageProcessor.preprocess: to [0, 1], to three channels, 2x-1, resize, pad. prs-eth/Marigold: resize pixels of
+ * 0..255 and round, then to [-1, 1]; no padding. Called by run.c and through marigold.h. */
 #include <math.h>
 #include <string.h>
 
 #include "../core/core.h"
 
-mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t processing_resolution, int64_t align,
-                         struct mg_err *err) {
+mg_status mg_preset_from_name(mg_preset *out, const char *name, struct mg_err *err) {
+    static const char *const names[] = {[MG_PRESET_DIFFUSERS] = "diffusers", [MG_PRESET_PAPER] = "paper"};
+    for (int i = 0; i <= MG_PRESET_PAPER; i++)
+        if (!strcmp(name, names[i])) {
+            *out = (mg_preset)i;
+            return MG_OK;
+        }
+    return mg_fail(err, MG_ERR_ARGUMENT, "`preset` must be \"diffusers\" or \"paper\"; got \"%s\"", name);
+}
+
+static mg_status check_sizes(int64_t h, int64_t w, int64_t processing_resolution, int64_t vae_scale, mg_preset preset,
+                             struct mg_err *err) {
     const int64_t limit = 1 << 24;
-    if (align < 1 || align > limit)
-        return mg_fail(err, MG_ERR_ARGUMENT, "sides cannot be padded to multiples of %lld; 1 to %lld", (long long)align,
-                       (long long)limit);
+    if (vae_scale < 1 || vae_scale > limit)
+        return mg_fail(err, MG_ERR_ARGUMENT, "sides cannot be padded to multiples of %lld; 1 to %lld",
+                       (long long)vae_scale, (long long)limit);
     if (h < 1 || w < 1 || h > limit || w > limit)
         return mg_fail(err, MG_ERR_ARGUMENT, "an image of %lld x %lld; sides from 1 to %lld are read", (long long)w,
                        (long long)h, (long long)limit);
@@ -18,26 +29,50 @@ mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t 
         return mg_fail(err, MG_ERR_ARGUMENT,
                        "processing_resolution is %lld; it must be 0 for the image's own resolution, or positive",
                        (long long)processing_resolution);
-    if (processing_resolution % align)
+    if (preset == MG_PRESET_DIFFUSERS && processing_resolution % vae_scale)
         return mg_fail(err, MG_ERR_ARGUMENT, "processing_resolution is %lld; it must be a multiple of %lld",
-                       (long long)processing_resolution, (long long)align);
-    *out = (struct mg_geometry){.h = h, .w = w, .resized_h = h, .resized_w = w};
-    if (processing_resolution) {
-        const int64_t longest = h > w ? h : w;
-        out->resized_h = h * processing_resolution / longest;
-        out->resized_w = w * processing_resolution / longest;
+                       (long long)processing_resolution, (long long)vae_scale);
+    return MG_OK;
+}
+
+/* diffusers floors the exact quotient; the paper's code truncates a product in double, which can fall just below it. */
+static void resized_size(struct mg_geometry *g, int64_t processing_resolution) {
+    const int64_t longest = g->h > g->w ? g->h : g->w;
+    const double factor = (double)processing_resolution / (double)longest;
+    g->resized_h = g->h;
+    g->resized_w = g->w;
+    if (processing_resolution && g->preset == MG_PRESET_PAPER) {
+        g->resized_h = (int64_t)((double)g->h * factor);
+        g->resized_w = (int64_t)((double)g->w * factor);
+    } else if (processing_resolution) {
+        g->resized_h = g->h * processing_resolution / longest;
+        g->resized_w = g->w * processing_resolution / longest;
     }
-    if (!out->resized_h || !out->resized_w)
+}
+
+mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t processing_resolution,
+                         int64_t vae_scale, mg_preset preset, struct mg_err *err) {
+    MG_TRY(check_sizes(h, w, processing_resolution, vae_scale, preset, err));
+    struct mg_geometry g = {.preset = preset, .h = h, .w = w};
+    const bool pad = preset == MG_PRESET_DIFFUSERS;
+    resized_size(&g, processing_resolution);
+    g.padded_h = pad ? (g.resized_h + vae_scale - 1) / vae_scale * vae_scale : g.resized_h;
+    g.padded_w = pad ? (g.resized_w + vae_scale - 1) / vae_scale * vae_scale : g.resized_w;
+    g.latent_h = g.padded_h / vae_scale;
+    g.latent_w = g.padded_w / vae_scale;
+    g.output_h = pad ? g.resized_h : g.latent_h * vae_scale;
+    g.output_w = pad ? g.resized_w : g.latent_w * vae_scale;
+    if (!g.latent_h || !g.latent_w)
         return mg_fail(err, MG_ERR_ARGUMENT,
-                       "extreme aspect ratio: an image of %lld x %lld would be resized to %lld x %lld", (long long)w,
-                       (long long)h, (long long)out->resized_w, (long long)out->resized_h);
-    out->padded_h = (out->resized_h + align - 1) / align * align;
-    out->padded_w = (out->resized_w + align - 1) / align * align;
+                       "extreme aspect ratio: an image of %lld x %lld would be resized to %lld x %lld%s", (long long)w,
+                       (long long)h, (long long)g.resized_w, (long long)g.resized_h,
+                       pad ? "" : ", which is less than one latent cell");
+    *out = g;
     return MG_OK;
 }
 
 /* Pixel values of any type as float32 in [0, 1]; integers are divided, as torch does, not multiplied. */
-static float pixel_at(const struct mg_image *image, int64_t i) {
+static float unit_pixel_at(const struct mg_image *image, int64_t i) {
     switch (image->type) {
     case MG_PIXEL_U8:
         return (float)((const uint8_t *)image->data)[i] / 255.0f;
@@ -88,13 +123,29 @@ static mg_status check_image(const struct mg_image *image, const struct mg_geome
     return check_range(image, err);
 }
 
-/* (N, H, W, 1 or 3) -> planes (N, 3, H, W) in [-1, 1]. */
-static void to_planes(float *out, const struct mg_image *image) {
+/* The same in [0, 255]. */
+static float byte_pixel_at(const struct mg_image *image, int64_t i) {
+    return image->type == MG_PIXEL_U8 ? (float)((const uint8_t *)image->data)[i] : unit_pixel_at(image, i) * 255.0f;
+}
+
+/* (N, H, W, 1 or 3) -> planes (N, 3, H, W), in [-1, 1] for diffusers and in [0, 255] for the paper. */
+static void to_planes(float *out, const struct mg_image *image, mg_preset preset) {
     const int64_t pixels = image->h * image->w;
     for (int64_t n = 0; n < image->n; n++)
         for (int64_t c = 0; c < 3; c++, out += pixels)
-            for (int64_t i = 0; i < pixels; i++)
-                out[i] = pixel_at(image, (n * pixels + i) * image->c + (image->c == 1 ? 0 : c)) * 2.0f - 1.0f;
+            for (int64_t i = 0; i < pixels; i++) {
+                const int64_t at = (n * pixels + i) * image->c + (image->c == 1 ? 0 : c);
+                out[i] = preset == MG_PRESET_PAPER ? byte_pixel_at(image, at) : unit_pixel_at(image, at) * 2.0f - 1.0f;
+            }
+}
+
+/* The paper's resized pixels: 8-bit images stay 8-bit images (rounded half to even, as torch.round); all to [-1, 1]. */
+static void normalise_bytes(float *x, size_t count, bool round) {
+    for (size_t i = 0; i < count; i++) {
+        float value = round ? rintf(x[i]) : x[i];
+        value = value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value; /* bicubic overshoots */
+        x[i] = value / 255.0f * 2.0f - 1.0f;
+    }
 }
 
 static void pad_by_replication(float *out, const float *in, const struct mg_geometry *g, int64_t planes) {
@@ -116,7 +167,7 @@ mg_status mg_preprocess(float *out, const struct mg_image *image, const struct m
     mg_status status;
     MG_TRY(check_image(image, g, mode, err));
     MG_TRY_GOTO(mg_alloc((void **)&planes, count * (size_t)(g->h * g->w) * sizeof(float), "the image", err));
-    to_planes(planes, image);
+    to_planes(planes, image, g->preset);
     if (g->resized_h != g->h || g->resized_w != g->w) {
         MG_TRY_GOTO(mg_alloc((void **)&resized, count * (size_t)(g->resized_h * g->resized_w) * sizeof(float),
                              "the resized image", err));
@@ -125,6 +176,8 @@ mg_status mg_preprocess(float *out, const struct mg_image *image, const struct m
     }
     status = MG_OK;
     pad_by_replication(out, resized ? resized : planes, g, (int64_t)count);
+    if (g->preset == MG_PRESET_PAPER)
+        normalise_bytes(out, count * (size_t)(g->padded_h * g->padded_w), image->type == MG_PIXEL_U8);
 done:
     mg_free(planes);
     mg_free(resized);

@@ -24,37 +24,34 @@ done:
     return status;
 }
 
-static mg_status read_model_index(struct mg_pipeline *p, const char *folder, struct mg_err *err) {
+static mg_status find_task(struct mg_pipeline *p, const char *asked, const struct mg_json *index, const char *path,
+                           struct mg_err *err) {
+    const char *class_name;
+    MG_TRY(mg_json_get_string(&class_name, index, "_class_name", "", path, err));
+    p->task = asked ? mg_task_of_name(asked) : mg_task_of_class(class_name);
+    if (p->task)
+        return MG_OK;
+    if (asked)
+        return mg_fail(err, MG_ERR_ARGUMENT, "the task \"%s\" is unknown; known: %s", asked, mg_task_names());
+    return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported; supported: %s", path, class_name,
+                   mg_task_class_names());
+}
+
+static mg_status read_model_index(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
     char *path = NULL;
     const struct mg_json *index;
-    const char *class_name, *known;
     int64_t steps, resolution;
     mg_status status;
-    MG_TRY_GOTO(mg_path_join(&path, folder, "model_index.json", err));
+    MG_TRY_GOTO(mg_path_join(&path, params->folder, "model_index.json", err));
     MG_TRY_GOTO(mg_json_read_file(&index, &arena, path, err));
-    MG_TRY_GOTO(mg_json_get_string(&class_name, index, "_class_name", "", path, err));
-    p->task = mg_task_find(class_name, &known);
-    /* prs-eth's first release names its class MarigoldPipeline; it is the depth pipeline. */
-    if (!p->task && !strcmp(class_name, "MarigoldPipeline"))
-        p->task = mg_task_find("MarigoldDepthPipeline", NULL);
-    if (!p->task) {
-        status = mg_fail(err, MG_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported; supported: %s", path,
-                         class_name, known);
-        goto done;
-    }
+    MG_TRY_GOTO(find_task(p, params->task, index, path, err));
     MG_TRY_GOTO(mg_json_get_int(&steps, index, "default_denoising_steps", 0, 0, 1000, path, err));
     MG_TRY_GOTO(mg_json_get_int(&resolution, index, "default_processing_resolution", -1, -1, 1 << 20, path, err));
     p->default_steps = (int)steps;
     p->default_resolution = resolution;
-    const char *prediction_type;
-    MG_TRY_GOTO(mg_json_get_string(&prediction_type, index, "prediction_type", p->task->name, path, err));
-    /* diffusers checks no more than the name: depth and disparity are the same computation. */
-    if (strcmp(prediction_type, "depth") && strcmp(prediction_type, "disparity"))
-        status =
-            mg_fail(err, MG_ERR_UNSUPPORTED, "%s: prediction_type \"%s\" is not supported; supported: depth, disparity",
-                    path, prediction_type);
+    MG_TRY_GOTO(mg_json_get_bool(&p->full_z, index, "use_full_z_range", true, path, err));
 done:
     mg_free(path);
     mg_arena_free(&arena);
@@ -102,11 +99,12 @@ done:
 static mg_status check_channels(struct mg_pipeline *p, struct mg_err *err) {
     int latent = p->vae.latent_channels, targets = p->unet.out_channels / latent;
     p->num_targets = p->task->num_targets ? p->task->num_targets : targets;
-    if (p->unet.out_channels != p->num_targets * latent || p->unet.in_channels != latent + p->unet.out_channels)
+    if (!p->num_targets || p->unet.out_channels != p->num_targets * latent ||
+        p->unet.in_channels != latent + p->unet.out_channels)
         return mg_fail(err, MG_ERR_UNSUPPORTED,
                        "unet/config.json: in_channels %d and out_channels %d do not fit %s with latents of %d channels "
                        "(wanted: %d and %d)",
-                       p->unet.in_channels, p->unet.out_channels, p->task->class_name, latent,
+                       p->unet.in_channels, p->unet.out_channels, p->task->class_names[0], latent,
                        latent * (1 + p->num_targets), latent * p->num_targets);
     return MG_OK;
 }
@@ -211,7 +209,7 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     MG_TRY(mg_alloc_zeroed((void **)&p, sizeof *p, "a pipeline", err));
     atomic_flag_clear(&p->busy);
     MG_TRY_GOTO(open_context(p, params, err));
-    MG_TRY_GOTO(read_model_index(p, params->folder, err));
+    MG_TRY_GOTO(read_model_index(p, params, err));
     MG_TRY_GOTO(open_unet(p, params, err));
     MG_TRY_GOTO(open_vae(p, params, err));
     MG_TRY_GOTO(check_channels(p, err));
@@ -242,7 +240,7 @@ void mg_pipeline_close(mg_pipeline *pipeline) {
 void mg_pipeline_get_info(const mg_pipeline *p, struct mg_pipeline_info *out) {
     *out = (struct mg_pipeline_info){
         .task = p->task->name,
-        .class_name = p->task->class_name,
+        .class_name = p->task->class_names[0],
         .default_denoising_steps = p->default_steps,
         .default_processing_resolution = p->default_resolution,
         .num_targets = p->num_targets,

@@ -1,5 +1,5 @@
-/* pipeline.h: the insides of a pipeline, shared by model.c (opening), stages.c (planned networks) and pipeline.c (a run).
- * Private to csrc/marigold. */
+/* pipeline.h: the insides of a pipeline, shared by model.c (opening), stages.c (planned networks), run.c with denoise.c
+ * and predict.c (a run) and pieces.c (its networks one by one). Private to csrc/marigold. */
 #ifndef MG_PIPELINE_H
 #define MG_PIPELINE_H
 #include <stdatomic.h>
@@ -7,15 +7,28 @@
 #include "../nn/nn.h"
 
 /* ---- task.c: one row for each kind of map that Marigold predicts ---- */
+struct mg_pipeline;
+
 struct mg_task {
-    const char *name;        /* "depth" */
-    const char *class_name;  /* of model_index.json */
-    int prediction_channels; /* of one map */
-    int num_targets;         /* maps for one image; 0: as many as the UNet predicts latents */
-    mg_value (*head)(struct mg_graph *graph, mg_value decoded); /* (N,H,W,3) -> (N,H,W,prediction_channels) */
+    const char *name;           /* "depth" */
+    const char *class_names[2]; /* of model_index.json: diffusers', and prs-eth's own */
+    int prediction_channels;    /* of one map */
+    int uncertainty_channels;
+    int num_targets;        /* maps for one image; 0: as many as the UNet predicts latents */
+    float minimum;          /* of a map; its maximum is 1 */
+    bool are_directions;    /* resizing leaves vectors that are not of unit length */
+    mg_reduction reduction; /* of an ensemble, where none is asked for */
+    /* (N,H,W,3) -> (N,H,W,prediction_channels) */
+    mg_value (*head)(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded);
+    /* Maps (E, num_targets * prediction_channels, h, w) of one image to one; uncertainty may be NULL. */
+    mg_status (*ensemble)(float *out, float *uncertainty, const float *maps, int64_t members, int64_t channels,
+                          int64_t h, int64_t w, const struct mg_ensemble_depth_params *params, struct mg_err *err);
 };
-/* NULL when no row has this class name. `known` (may be NULL) receives the known class names for a message. */
-const struct mg_task *mg_task_find(const char *class_name, const char **known);
+const struct mg_task *mg_task_of_class(const char *class_name);
+const struct mg_task *mg_task_of_name(const char *name);
+/* Every class name, or every task's name, for a message. */
+const char *mg_task_class_names(void);
+const char *mg_task_names(void);
 
 /* ---- stages.c: networks planned for one size, kept for the next run of the same size ---- */
 typedef enum mg_stage {
@@ -28,7 +41,7 @@ typedef enum mg_stage {
 
 struct mg_stage_key {
     mg_stage stage;
-    int64_t n, h, w;             /* h, w: of the latent */
+    int64_t n, h, w;             /* h, w: of the latent; ENCODE: of the image */
     bool noise;                  /* DENOISE */
     float factor;                /* ENCODE: scaling factor, or 1 */
     int64_t text_n, text_tokens; /* UNET */
@@ -39,7 +52,6 @@ enum { MG_KEPT_PLANS = 12 };
 struct mg_pipeline {
     struct mg_context context;
     const struct mg_task *task;
-    char *class_name;
     struct mg_unet_config unet;
     struct mg_vae_config vae;
     struct mg_weights unet_weights, vae_weights;
@@ -50,6 +62,7 @@ struct mg_pipeline {
     int default_steps;
     int64_t default_resolution;
     int num_targets, vae_scale;
+    bool full_z; /* normals: model_index.json's use_full_z_range */
     struct {
         struct mg_stage_key key;
         struct mg_plan *plan;

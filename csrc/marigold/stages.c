@@ -5,7 +5,7 @@
 #include "pipeline.h"
 
 static void build_encode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value x = mg_graph_input(g, "x", key->n, p->vae.in_channels, key->h * p->vae_scale, key->w * p->vae_scale);
+    mg_value x = mg_graph_input(g, "x", key->n, p->vae.in_channels, key->h, key->w);
     mg_value mean = mg_vae_encode_build(g, &p->vae, mg_op_nchw_to_nhwc(g, x));
     mg_graph_output(g, "latent", mg_op_nhwc_to_nchw(g, key->factor == 1.0f ? mean : mg_op_scale(g, mean, key->factor)));
 }
@@ -35,7 +35,7 @@ static mg_value decoded(struct mg_graph *g, struct mg_pipeline *p, const struct 
 
 static void build_predict(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
     mg_value image = decoded(g, p, key, (float)(1.0 / p->vae.scaling_factor));
-    mg_graph_output(g, "prediction", mg_op_nhwc_to_nchw(g, p->task->head(g, image)));
+    mg_graph_output(g, "prediction", mg_op_nhwc_to_nchw(g, p->task->head(g, p, image)));
 }
 
 static void build_decode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
@@ -106,6 +106,7 @@ mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *e
     const int64_t size = 1 << (MG_MAX_LEVELS - 1);
     const mg_stage declaring[] = {MG_STAGE_UNET, MG_STAGE_ENCODE, MG_STAGE_DECODE};
     for (size_t i = 0; i < sizeof declaring / sizeof declaring[0]; i++) {
+        /* of the latent or of the image: either will do */
         struct mg_stage_key key = {
             .stage = declaring[i], .n = 1, .h = size, .w = size, .factor = 1.0f, .text_n = 1, .text_tokens = 2};
         struct mg_graph graph;

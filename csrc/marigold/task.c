@@ -1,21 +1,95 @@
-/* task.c: the table of tasks. A new kind of map is a row here and, if its post-processing is new, an operation. */
+/* task.c: the table of tasks. A new kind of map is a row here and, if its post-processing is new, an operation.
+ * Called by model.c, stages.c and predict.c; calls the builders of graph/ and ensemble/. */
 #include <string.h>
 
 #include "pipeline.h"
 
+/* ---- depth ---- */
+static mg_value depth_head(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded) {
+    (void)pipeline;
+    return mg_op_depth_head(graph, decoded);
+}
+
+static mg_status depth_ensemble(float *out, float *uncertainty, const float *maps, int64_t members, int64_t channels,
+                                int64_t h, int64_t w, const struct mg_ensemble_depth_params *params,
+                                struct mg_err *err) {
+    (void)channels;
+    return mg_ensemble_depth(out, uncertainty, maps, members, h, w, params, err);
+}
+
+/* ---- normals ---- */
+static mg_value normals_head(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded) {
+    return mg_op_normals_head(graph, decoded, pipeline->full_z);
+}
+
+static mg_status normals_ensemble(float *out, float *uncertainty, const float *maps, int64_t members, int64_t channels,
+                                  int64_t h, int64_t w, const struct mg_ensemble_depth_params *params,
+                                  struct mg_err *err) {
+    (void)channels;
+    return mg_ensemble_normals(out, uncertainty, maps, members, h, w, params->reduction, params->num_threads, err);
+}
+
+/* ---- intrinsics ---- */
+static mg_value intrinsics_head(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded) {
+    (void)pipeline;
+    return mg_op_intrinsics_head(graph, decoded);
+}
+
+static mg_status intrinsics_ensemble(float *out, float *uncertainty, const float *maps, int64_t members,
+                                     int64_t channels, int64_t h, int64_t w,
+                                     const struct mg_ensemble_depth_params *params, struct mg_err *err) {
+    return mg_ensemble_intrinsics(out, uncertainty, maps, members, channels * h * w, params->reduction,
+                                  params->num_threads, err);
+}
+
 static const struct mg_task tasks[] = {
     {.name = "depth",
-     .class_name = "MarigoldDepthPipeline",
+     .class_names = {"MarigoldDepthPipeline", "MarigoldPipeline"},
      .prediction_channels = 1,
+     .uncertainty_channels = 1,
      .num_targets = 1,
-     .head = mg_op_depth_head},
+     .minimum = 0.0f,
+     .reduction = MG_REDUCE_MEDIAN,
+     .head = depth_head,
+     .ensemble = depth_ensemble},
+    {.name = "normals",
+     .class_names = {"MarigoldNormalsPipeline", "MarigoldNormalsPipeline"},
+     .prediction_channels = 3,
+     .uncertainty_channels = 1,
+     .num_targets = 1,
+     .minimum = -1.0f,
+     .are_directions = true,
+     .reduction = MG_REDUCE_CLOSEST,
+     .head = normals_head,
+     .ensemble = normals_ensemble},
+    {.name = "intrinsics",
+     .class_names = {"MarigoldIntrinsicsPipeline", "MarigoldIIDPipeline"},
+     .prediction_channels = 3,
+     .uncertainty_channels = 3,
+     .num_targets = 0,
+     .minimum = 0.0f,
+     .reduction = MG_REDUCE_MEDIAN,
+     .head = intrinsics_head,
+     .ensemble = intrinsics_ensemble},
 };
+enum { NUM_TASKS = sizeof tasks / sizeof tasks[0] };
 
-const struct mg_task *mg_task_find(const char *class_name, const char **known) {
-    if (known)
-        *known = "MarigoldDepthPipeline";
-    for (size_t i = 0; i < sizeof tasks / sizeof tasks[0]; i++)
-        if (!strcmp(tasks[i].class_name, class_name))
+const struct mg_task *mg_task_of_class(const char *class_name) {
+    for (int i = 0; i < NUM_TASKS; i++)
+        if (!strcmp(tasks[i].class_names[0], class_name) || !strcmp(tasks[i].class_names[1], class_name))
             return &tasks[i];
     return NULL;
 }
+
+const struct mg_task *mg_task_of_name(const char *name) {
+    for (int i = 0; i < NUM_TASKS; i++)
+        if (!strcmp(tasks[i].name, name))
+            return &tasks[i];
+    return NULL;
+}
+
+const char *mg_task_class_names(void) {
+    return "MarigoldDepthPipeline, MarigoldNormalsPipeline, MarigoldIntrinsicsPipeline";
+}
+
+const char *mg_task_names(void) { return "depth, normals, intrinsics"; }

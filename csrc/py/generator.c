@@ -1,4 +1,6 @@
 /* generator.c: the type Generator, torch's CPU random numbers. Made by module.c. */
+#include <string.h>
+
 #include "binding.h"
 
 /* As torch: any integer of 64 bits, negative ones modulo 2^64. */
@@ -87,9 +89,44 @@ done:
     return (PyObject *)out;
 }
 
+/* bytes, as torch.Generator.get_state() has them in a tensor. */
+static PyObject *generator_get_state(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_generator *self = (struct mgpy_generator *)object;
+    if (mgpy_refuse_busy(self->user, "generator"))
+        return NULL;
+    PyObject *out = PyBytes_FromStringAndSize(NULL, MG_GENERATOR_STATE_BYTES);
+    if (out) {
+        mg_generator_get_state(self->handle, (uint8_t *)PyBytes_AS_STRING(out));
+        memcpy(PyBytes_AS_STRING(out), &self->seed, sizeof self->seed);
+    }
+    return out;
+}
+
+static PyObject *generator_set_state(PyObject *object, PyObject *state) {
+    struct mgpy_generator *self = (struct mgpy_generator *)object;
+    Py_buffer view;
+    struct mg_err err;
+    if (mgpy_refuse_busy(self->user, "generator") || PyObject_GetBuffer(state, &view, PyBUF_SIMPLE) != 0)
+        return NULL;
+    mg_status status = MG_OK;
+    if (view.len != MG_GENERATOR_STATE_BYTES)
+        PyErr_Format(PyExc_ValueError, "a generator's state has %d bytes; got %zd", MG_GENERATOR_STATE_BYTES, view.len);
+    else if ((status = mg_generator_set_state(self->handle, view.buf, &err)) == MG_OK)
+        memcpy(&self->seed, view.buf, sizeof self->seed);
+    else {
+        struct mgpy_state *module = mgpy_state_of(object);
+        if (module)
+            mgpy_raise(module, &err);
+    }
+    PyBuffer_Release(&view);
+    return PyErr_Occurred() ? NULL : Py_NewRef(object);
+}
+
 static PyMethodDef generator_methods[] = {
     {"randn", generator_randn, METH_VARARGS, "randn(shape): float32 array of the next normal random numbers."},
     {"manual_seed", generator_manual_seed, METH_O, "manual_seed(seed): start again from this seed; returns self."},
+    {"get_state", generator_get_state, METH_NOARGS, "The state as bytes, in the layout of torch.Generator."},
+    {"set_state", generator_set_state, METH_O, "set_state(state): continue from these bytes; returns self."},
     {"initial_seed", generator_initial_seed, METH_NOARGS, "The seed."},
     {NULL, NULL, 0, NULL}};
 

@@ -11,12 +11,15 @@ static PyObject *geometry_tuple(const struct mg_geometry *g) {
 }
 
 static PyObject *images_geometry(PyObject *module, PyObject *args) {
-    long long h, w, resolution, align;
+    long long h, w, resolution, vae_scale;
+    const char *preset_name = "diffusers";
+    mg_preset preset;
     struct mg_geometry geometry;
     struct mg_err err;
-    if (!PyArg_ParseTuple(args, "LLLL:geometry", &h, &w, &resolution, &align))
+    if (!PyArg_ParseTuple(args, "LLLL|s:geometry", &h, &w, &resolution, &vae_scale, &preset_name))
         return NULL;
-    if (mg_geometry_of(&geometry, h, w, resolution, align, &err) != MG_OK)
+    if (mg_preset_from_name(&preset, preset_name, &err) != MG_OK ||
+        mg_geometry_of(&geometry, h, w, resolution, vae_scale, preset, &err) != MG_OK)
         return raise_from(module, &err);
     return geometry_tuple(&geometry);
 }
@@ -57,20 +60,22 @@ static PyObject *images_resize(PyObject *module, PyObject *args, PyObject *kwarg
 
 static PyObject *images_preprocess(PyObject *module, PyObject *args) {
     PyObject *image_object;
-    long long resolution, align;
-    const char *mode_name;
+    long long resolution, vae_scale;
+    const char *mode_name, *preset_name = "diffusers";
+    mg_preset preset;
     mg_resample mode;
     struct mg_image image;
     struct mg_geometry geometry;
     struct mg_err err;
-    if (!PyArg_ParseTuple(args, "OLsL:preprocess", &image_object, &resolution, &mode_name, &align))
+    if (!PyArg_ParseTuple(args, "OLsL|s:preprocess", &image_object, &resolution, &mode_name, &vae_scale, &preset_name))
         return NULL;
-    if (mg_resample_from_name(&mode, mode_name, "resample_method_input", &err) != MG_OK)
+    if (mg_resample_from_name(&mode, mode_name, "resample_method_input", &err) != MG_OK ||
+        mg_preset_from_name(&preset, preset_name, &err) != MG_OK)
         return raise_from(module, &err);
     PyArrayObject *pixels = mgpy_image_array(image_object, &image), *out = NULL;
     if (!pixels)
         return NULL;
-    mg_status status = mg_geometry_of(&geometry, image.h, image.w, resolution, align, &err);
+    mg_status status = mg_geometry_of(&geometry, image.h, image.w, resolution, vae_scale, preset, &err);
     if (status == MG_OK) {
         out = mgpy_new_floats(4, (npy_intp[]){image.n, 3, geometry.padded_h, geometry.padded_w});
         if (!out) {
@@ -94,9 +99,11 @@ PyMethodDef mgpy_image_functions[] = {
      "torch.nn.functional.interpolate with align_corners=False. Modes: nearest, nearest-exact, bilinear, bicubic, "
      "area."},
     {"preprocess", images_preprocess, METH_VARARGS,
-     "preprocess(image, processing_resolution, mode, align): (N, H, W, C) pixels to the network's input in [-1, 1], "
+     "preprocess(image, processing_resolution, mode, vae_scale, preset=\"diffusers\"): (N, H, W, C) pixels to the "
+     "network's input in [-1, 1], "
      "and\n"
      "its geometry."},
     {"geometry", images_geometry, METH_VARARGS,
-     "geometry(h, w, processing_resolution, align): (h, w, resized_h, resized_w, padded_h, padded_w)."},
+     "geometry(h, w, processing_resolution, vae_scale, preset=\"diffusers\"): (h, w, resized_h, resized_w, padded_h, "
+     "padded_w)."},
     {NULL, NULL, 0, NULL}};

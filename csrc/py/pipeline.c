@@ -14,18 +14,23 @@ static bool open_pipeline(struct mgpy_pipeline *self, struct mg_pipeline_params 
 }
 
 static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"folder", "variant", "dtype", "device", "isa", "num_threads", NULL};
+    static char *names[] = {"folder", "variant", "dtype", "device", "isa", "num_threads", "task", "vae", NULL};
     struct mg_pipeline_params params;
-    PyObject *folder = NULL;
+    PyObject *folder = NULL, *vae = NULL;
     mg_pipeline_params_init(&params);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzi:Pipeline", names, PyUnicode_FSConverter, &folder,
-                                     &params.variant, &params.dtype, &params.device, &params.isa, &params.num_threads))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizO&:Pipeline", names, PyUnicode_FSConverter, &folder,
+                                     &params.variant, &params.dtype, &params.device, &params.isa, &params.num_threads,
+                                     &params.task, PyUnicode_FSConverter, &vae)) {
+        Py_XDECREF(folder);
         return NULL;
+    }
     params.folder = PyBytes_AS_STRING(folder);
+    params.vae = vae ? PyBytes_AS_STRING(vae) : NULL;
     struct mgpy_pipeline *self = (struct mgpy_pipeline *)type->tp_alloc(type, 0);
     if (self && !open_pipeline(self, &params))
         Py_CLEAR(self);
     Py_DECREF(folder);
+    Py_XDECREF(vae);
     return (PyObject *)self;
 }
 
@@ -73,7 +78,7 @@ static PyMethodDef pipeline_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot pipeline_slots[] = {
-    {Py_tp_doc, "Pipeline(folder, *, variant, dtype, device, isa, num_threads): an opened checkpoint."},
+    {Py_tp_doc, "Pipeline(folder, *, variant, dtype, device, isa, num_threads, task, vae): an opened checkpoint."},
     {Py_tp_new, pipeline_new},
     {Py_tp_dealloc, pipeline_dealloc},
     {Py_tp_methods, pipeline_methods},

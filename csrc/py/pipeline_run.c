@@ -4,7 +4,7 @@
 /* The Python objects of one run, and what the engine sees of them. */
 struct run_arguments {
     PyObject *image, *latents, *generators, *scheduler, *progress; /* borrowed from the caller */
-    const char *resample_input, *resample_output;
+    const char *resample_input, *resample_output, *preset, *reduction, *solver;
     PyArrayObject *image_array, *latents_array;
     PyObject *generator_sequence;
     mg_generator **generator_handles;
@@ -25,31 +25,59 @@ static bool parse_arguments(struct run_arguments *a, PyObject *args, PyObject *k
                             "scheduler",
                             "output_latent",
                             "progress",
+                            "preset",
+                            "output_uncertainty",
+                            "reduction",
+                            "solver",
+                            "scale_invariant",
+                            "shift_invariant",
+                            "regularizer_strength",
+                            "max_iter",
+                            "tol",
+                            "max_res",
                             NULL};
     struct mg_run_params *p = &a->params;
-    long long resolution = -1;
-    int match = 1, latent = 0;
+    struct mg_ensemble_depth_params *e = &p->ensemble;
     mg_run_params_init(p);
+    long long resolution = -1, max_res = e->max_res;
+    int match = 1, latent = 0, uncertainty = 0, scale = 1, shift = 1;
     a->latents = a->generators = a->scheduler = a->progress = Py_None;
     a->resample_input = a->resample_output = "bilinear";
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$iiLpssiOOOpO:run", names, &a->image, &p->num_inference_steps,
-                                     &p->ensemble_size, &resolution, &match, &a->resample_input, &a->resample_output,
-                                     &p->batch_size, &a->latents, &a->generators, &a->scheduler, &latent, &a->progress))
+    a->preset = "diffusers";
+    a->solver = "closed-form";
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|$iiLpssiOOOpOspzsppdidL:run", names, &a->image, &p->num_inference_steps, &p->ensemble_size,
+            &resolution, &match, &a->resample_input, &a->resample_output, &p->batch_size, &a->latents, &a->generators,
+            &a->scheduler, &latent, &a->progress, &a->preset, &uncertainty, &a->reduction, &a->solver, &scale, &shift,
+            &e->regularizer_strength, &e->max_iter, &e->tol, &max_res))
         return false;
     p->processing_resolution = resolution;
     p->match_input_resolution = match;
     p->output_latent = latent;
+    p->output_uncertainty = uncertainty;
+    e->scale_invariant = scale;
+    e->shift_invariant = shift;
+    e->max_res = max_res;
     return true;
+}
+
+/* What is given by name. */
+static bool take_choices(struct run_arguments *a, const struct mgpy_state *state) {
+    struct mg_run_params *p = &a->params;
+    struct mg_err err;
+    if (mg_resample_from_name(&p->resample_input, a->resample_input, "resample_method_input", &err) == MG_OK &&
+        mg_resample_from_name(&p->resample_output, a->resample_output, "resample_method_output", &err) == MG_OK &&
+        mg_preset_from_name(&p->preset, a->preset, &err) == MG_OK &&
+        mg_solver_from_name(&p->ensemble.solver, a->solver, &err) == MG_OK &&
+        (!a->reduction || mg_reduction_from_name(&p->ensemble.reduction, a->reduction, &err) == MG_OK))
+        return true;
+    mgpy_raise(state, &err);
+    return false;
 }
 
 static bool take_images(struct run_arguments *a, struct mgpy_pipeline *self, const struct mgpy_state *state) {
     struct mg_run_params *p = &a->params;
     struct mg_err err;
-    if (mg_resample_from_name(&p->resample_input, a->resample_input, "resample_method_input", &err) != MG_OK ||
-        mg_resample_from_name(&p->resample_output, a->resample_output, "resample_method_output", &err) != MG_OK) {
-        mgpy_raise(state, &err);
-        return false;
-    }
     if (!(a->image_array = mgpy_image_array(a->image, &p->image)))
         return false;
     if (a->latents == Py_None)
@@ -59,13 +87,13 @@ static bool take_images(struct run_arguments *a, struct mgpy_pipeline *self, con
     struct mg_geometry geometry;
     mg_pipeline_get_info(self->handle, &info);
     int64_t resolution = p->processing_resolution >= 0 ? p->processing_resolution : info.default_processing_resolution;
-    if (mg_geometry_of(&geometry, p->image.h, p->image.w, resolution < 0 ? 0 : resolution, info.vae_scale, &err) !=
-        MG_OK) {
+    if (mg_geometry_of(&geometry, p->image.h, p->image.w, resolution < 0 ? 0 : resolution, info.vae_scale, p->preset,
+                       &err) != MG_OK) {
         mgpy_raise(state, &err);
         return false;
     }
-    const int64_t shape[4] = {p->image.n * p->ensemble_size, info.unet_out_channels, geometry.padded_h / info.vae_scale,
-                              geometry.padded_w / info.vae_scale};
+    const int64_t shape[4] = {p->image.n * p->ensemble_size, info.unet_out_channels, geometry.latent_h,
+                              geometry.latent_w};
     a->latents_array = mgpy_float_array(a->latents, 4, "latents", "N*E, C, h, w");
     if (!a->latents_array || !mgpy_check_shape(a->latents_array, shape, "latents"))
         return false;
@@ -170,7 +198,7 @@ static PyObject *result_tuple(struct mg_result *result) {
         return NULL;
     }
     PyObject *out = Py_BuildValue("NNN", array_on(result->prediction, result->prediction_shape, capsule),
-                                  array_on(result->uncertainty, result->prediction_shape, capsule),
+                                  array_on(result->uncertainty, result->uncertainty_shape, capsule),
                                   array_on(result->latent, result->latent_shape, capsule));
     Py_DECREF(capsule);
     return out;
@@ -186,7 +214,8 @@ PyObject *mgpy_pipeline_run(PyObject *object, PyObject *args, PyObject *kwargs) 
     PyObject *out = NULL;
     if (!state || mgpy_refuse_busy(self->call, "pipeline") || !parse_arguments(&a, args, kwargs))
         return NULL;
-    if (!take_images(&a, self, state) || !take_generators(&a, state) || !take_scheduler(&a, state))
+    if (!take_choices(&a, state) || !take_images(&a, self, state) || !take_generators(&a, state) ||
+        !take_scheduler(&a, state))
         goto done;
     a.params.progress = mgpy_progress;
     a.params.progress_user = self;

@@ -82,18 +82,24 @@ static PyObject *geometry_tuple(const struct mg_geometry *g) {
                          (long long)g->padded_h, (long long)g->padded_w);
 }
 
-/* geometry(h, w, processing_resolution, align) -> (h, w, resized_h, resized_w, padded_h, padded_w) */
+/* geometry(h, w, processing_resolution, vae_scale, preset) -> (h, w, resized_h, resized_w, padded_h, padded_w) */
 static PyObject *geometry(PyObject *module, PyObject *args) {
-    long long h, w, resolution, align;
+    long long h, w, resolution, vae_scale;
+    const char *preset_name;
+    mg_preset preset;
     struct mg_geometry g;
     static struct mg_err err;
     (void)module;
-    if (!PyArg_ParseTuple(args, "LLLL:geometry", &h, &w, &resolution, &align))
+    if (!PyArg_ParseTuple(args, "LLLLs:geometry", &h, &w, &resolution, &vae_scale, &preset_name))
         return NULL;
-    return mg_geometry_of(&g, h, w, resolution, align, &err) == MG_OK ? geometry_tuple(&g) : mg_test_raise(&err);
+    if (mg_preset_from_name(&preset, preset_name, &err) != MG_OK ||
+        mg_geometry_of(&g, h, w, resolution, vae_scale, preset, &err) != MG_OK)
+        return mg_test_raise(&err);
+    return geometry_tuple(&g);
 }
 
-/* preprocess(bytes, "u8" | "u16" | "f32", (n, h, w, c), geometry, mode) -> float32 bytes (n, 3, padded_h, padded_w) */
+/* preprocess(bytes, "u8" | "u16" | "f32", (n, h, w, c), geometry, mode, preset) -> float32 bytes
+ * (n, 3, padded_h, padded_w) */
 static PyObject *preprocess(PyObject *module, PyObject *args) {
     static const struct {
         const char *name;
@@ -101,21 +107,23 @@ static PyObject *preprocess(PyObject *module, PyObject *args) {
         Py_ssize_t bytes;
     } pixels[] = {{"u8", MG_PIXEL_U8, 1}, {"u16", MG_PIXEL_U16, 2}, {"f32", MG_PIXEL_F32, 4}};
     Py_buffer in;
-    const char *pixel, *mode_name;
+    const char *pixel, *mode_name, *preset_name;
     long long s[4], g[6];
     static struct mg_err err;
     mg_resample mode;
     PyObject *out = NULL;
     size_t kind = 0;
     (void)module;
-    if (!PyArg_ParseTuple(args, "y*s(LLLL)(LLLLLL)s:preprocess", &in, &pixel, s, s + 1, s + 2, s + 3, g, g + 1, g + 2,
-                          g + 3, g + 4, g + 5, &mode_name))
+    if (!PyArg_ParseTuple(args, "y*s(LLLL)(LLLLLL)ss:preprocess", &in, &pixel, s, s + 1, s + 2, s + 3, g, g + 1, g + 2,
+                          g + 3, g + 4, g + 5, &mode_name, &preset_name))
         return NULL;
     while (kind < 2 && strcmp(pixels[kind].name, pixel))
         kind++;
     const struct mg_image image = {in.buf, pixels[kind].type, s[0], s[1], s[2], s[3]};
-    const struct mg_geometry where = {g[0], g[1], g[2], g[3], g[4], g[5]};
-    if (mg_resample_from_name(&mode, mode_name, "mode", &err) != MG_OK)
+    struct mg_geometry where = {
+        .h = g[0], .w = g[1], .resized_h = g[2], .resized_w = g[3], .padded_h = g[4], .padded_w = g[5]};
+    if (mg_resample_from_name(&mode, mode_name, "mode", &err) != MG_OK ||
+        mg_preset_from_name(&where.preset, preset_name, &err) != MG_OK)
         mg_test_raise(&err);
     else if (!bytes_fit(&in, s, pixels[kind].bytes))
         PyErr_SetString(PyExc_TypeError, "the bytes do not fit the shape");

@@ -1,0 +1,111 @@
+/* denoise.c: the latents a run starts from, and the denoising loop over them, in batches of samples.
+ * Called by run.c; calls stages.c, the scheduler and the generator. */
+#include <string.h>
+#include <sys/random.h>
+
+#include "run.h"
+
+/* What the loop works with, beside the run. */
+struct loop {
+    mg_generator *const *generators;
+    int num_generators;
+    int64_t batch;
+    float *noise;         /* (batch, T*C, h, w) */
+    float *image_latents; /* (batch, C, h, w) */
+    int done, total;      /* steps, for the progress callback */
+};
+
+/* ---- the latents to start from ---- */
+static mg_status random_generator(mg_generator **out, struct mg_err *err) {
+    uint64_t seed = 0;
+    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        return mg_fail(err, MG_ERR_DEVICE, "the operating system gave no random seed");
+    return mg_generator_create(out, seed, err);
+}
+
+/* One generator draws these samples at once, a list of them one sample each. */
+static void draw(const struct mg_run *run, const struct loop *loop, float *out, int64_t first, int64_t samples) {
+    if (loop->num_generators == 1) {
+        mg_generator_randn(loop->generators[0], out, (size_t)samples * run->latent_floats);
+        return;
+    }
+    for (int64_t i = 0; i < samples; i++)
+        mg_generator_randn(loop->generators[first + i], out + (size_t)i * run->latent_floats, run->latent_floats);
+}
+
+/* ---- one step of one batch ---- */
+static mg_status denoise_step(struct mg_run *run, struct loop *loop, int64_t first, int64_t count, int step,
+                              struct mg_err *err) {
+    struct mg_step_coefficients k;
+    MG_TRY(mg_scheduler_step_coefficients(&k, run->scheduler, run->timesteps[step], 0.0, err));
+    const bool noisy = k.noise_factor != 0.0f; /* LCM, all steps but the last */
+    if (noisy)
+        draw(run, loop, loop->noise, first, count);
+    struct mg_stage_key key = {.stage = MG_STAGE_DENOISE,
+                               .n = count,
+                               .h = run->geometry.latent_h,
+                               .w = run->geometry.latent_w,
+                               .noise = noisy};
+    struct mg_plan *plan;
+    MG_TRY(mg_stage_plan(&plan, run->pipeline, &key, err));
+    float timestep = (float)run->timesteps[step], factors[3] = {k.sample_factor, k.model_factor, k.noise_factor};
+    float *sample = run->latents + (size_t)first * run->latent_floats;
+    const struct mg_binding inputs[] = {{"image_latent", loop->image_latents},
+                                        {"sample", sample},
+                                        {"timestep", &timestep},
+                                        {"factors", factors},
+                                        {"noise", loop->noise}};
+    MG_TRY(mg_plan_run(plan, inputs, noisy ? 5 : 4, &(struct mg_binding){"sample", sample}, 1, err));
+    if (run->params->progress)
+        run->params->progress(run->params->progress_user, ++loop->done, loop->total);
+    return MG_OK;
+}
+
+static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t first, int64_t count,
+                               struct mg_err *err) {
+    /* The paper's code draws the noise of each batch when its turn comes, diffusers draws all of it at first. */
+    if (run->geometry.preset == MG_PRESET_PAPER && !run->params->latents)
+        draw(run, loop, run->latents + (size_t)first * run->latent_floats, first, count);
+    for (int64_t i = 0; i < count; i++)
+        memcpy(loop->image_latents + (size_t)i * run->image_latent_floats,
+               run->image_latents + (size_t)((first + i) / run->params->ensemble_size) * run->image_latent_floats,
+               run->image_latent_floats * sizeof(float));
+    for (int step = 0; step < run->num_timesteps; step++)
+        MG_TRY(denoise_step(run, loop, first, count, step, err));
+    return MG_OK;
+}
+
+static mg_status denoise_all(struct mg_run *run, struct loop *loop, struct mg_err *err) {
+    mg_status status;
+    MG_TRY_GOTO(mg_alloc_floats(&run->latents, run->samples, run->latent_floats, "latents", err));
+    MG_TRY_GOTO(mg_alloc_floats(&loop->noise, loop->batch, run->latent_floats, "noise", err));
+    MG_TRY_GOTO(mg_alloc_floats(&loop->image_latents, loop->batch, run->image_latent_floats, "image latents", err));
+    if (run->params->latents)
+        memcpy(run->latents, run->params->latents, (size_t)run->samples * run->latent_floats * sizeof(float));
+    else if (run->geometry.preset == MG_PRESET_DIFFUSERS)
+        draw(run, loop, run->latents, 0, run->samples);
+    for (int64_t first = 0; first < run->samples; first += loop->batch) {
+        int64_t left = run->samples - first;
+        MG_TRY_GOTO(denoise_batch(run, loop, first, left < loop->batch ? left : loop->batch, err));
+    }
+done:
+    mg_free(loop->noise);
+    mg_free(loop->image_latents);
+    return status;
+}
+
+mg_status mg_run_denoise(struct mg_run *run, struct mg_err *err) {
+    const struct mg_run_params *p = run->params;
+    struct loop loop = {.generators = p->generators, .num_generators = p->num_generators};
+    mg_generator *own = NULL;
+    if (!p->num_generators) {
+        MG_TRY(random_generator(&own, err));
+        loop.generators = &own;
+        loop.num_generators = 1;
+    }
+    loop.batch = p->batch_size < run->samples ? p->batch_size : run->samples;
+    loop.total = (int)((run->samples + loop.batch - 1) / loop.batch) * run->num_timesteps;
+    mg_status status = denoise_all(run, &loop, err);
+    mg_generator_destroy(own);
+    return status;
+}

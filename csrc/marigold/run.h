@@ -1,0 +1,28 @@
+/* run.h: what one run holds, shared by run.c, denoise.c and predict.c. Private to csrc/marigold. */
+#ifndef MG_RUN_H
+#define MG_RUN_H
+#include "pipeline.h"
+
+/* A sample is one ensemble member of one image; sizes are in floats of one sample. */
+struct mg_run {
+    mg_pipeline *pipeline;
+    const struct mg_run_params *params;
+    struct mg_geometry geometry;
+    mg_resample resample_input, resample_output;
+    mg_scheduler *scheduler;
+    const int64_t *timesteps;
+    int num_timesteps;
+    int64_t samples;
+    size_t image_floats, image_latent_floats, latent_floats, prediction_floats;
+    float *image_latents; /* (N, C, h, w) */
+    float *latents;       /* (N*E, T*C, h, w): first noise, after the denoising loop predictions */
+};
+
+/* denoise.c: makes run->latents and takes them through the schedule, in batches. */
+mg_status mg_run_denoise(struct mg_run *run, struct mg_err *err);
+/* predict.c: decodes run->latents, ensembles them, and gives the maps their size and layout. */
+mg_status mg_run_predict(struct mg_result *out, const struct mg_run *run, struct mg_err *err);
+
+/* count * floats of 4 bytes, checked. */
+mg_status mg_alloc_floats(float **out, int64_t count, size_t floats, const char *what, struct mg_err *err);
+#endif

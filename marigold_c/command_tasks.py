@@ -1,0 +1,183 @@
+"""What the commands depth, normals and iid differ in: names of folders and files, flags, how maps are written.
+Called by cli.py (flags) and predict_command.py (the run)."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .geometry_files import write_geometry
+from .pipelines import MarigoldPipeline
+from .point_clouds import depth_to_mesh, depth_to_points
+from .writers import FORMATS, Map, depth_map, intrinsic_maps, normals_map, uncertainty_map, write_map
+
+GEOMETRY_FORMATS = ("ply", "glb")
+GEOMETRIES = {"mesh": depth_to_mesh, "points": depth_to_points}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a pipeline said of one image: (T, H, W, C), and the image itself for the colours of a mesh."""
+
+    prediction: NDArray[np.float32]
+    uncertainty: NDArray[np.float32] | None
+    pixels: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class CommandTask:
+    """One command. maps: of a result, by the part of a file's name that tells maps of one image apart ("" if none)."""
+
+    name: str
+    title: str
+    checkpoint: str  # the paper's, for people who use the shipped one
+    formats: tuple[str, ...]  # all it can write
+    default_formats: tuple[str, ...]
+    maps: Callable[[Result, MarigoldPipeline, argparse.Namespace], dict[str, Map]]
+    uncertainties: Callable[[Result, MarigoldPipeline], dict[str, Map]]
+    folder: Callable[[MarigoldPipeline], str]  # beginning of the folders' names
+    folder_endings: Mapping[str, str] = field(default_factory=dict)  # by format; else the format's name
+    endings: Mapping[str, str] = field(default_factory=dict)  # of files, by format; else `ending` and the suffix
+    ending: str = ""
+
+    def folder_of(self, pipe: MarigoldPipeline, kind: str) -> str:
+        return f"{self.folder(pipe)}_{self.folder_endings.get(kind, kind)}"
+
+    def file_name(self, name: str, part: str, kind: str) -> str:
+        stem = f"{name}_{part}" if part else name
+        if kind in self.endings:
+            return f"{stem}{self.endings[kind]}"
+        suffix = f".{kind}" if kind in GEOMETRY_FORMATS else FORMATS[kind].suffix
+        return f"{stem}{self.ending}{suffix}"
+
+    def save(self, result: Result, name: str, pipe: MarigoldPipeline, args: argparse.Namespace) -> None:
+        """Writes all files of one image."""
+        out: Path = args.output_dir
+        for part, one in self.maps(result, pipe, args).items():
+            for kind in (kind for kind in args.format if kind in FORMATS):
+                write_map(out / self.folder_of(pipe, kind) / self.file_name(name, part, kind), one, kind)
+        for kind in (kind for kind in args.format if kind in GEOMETRY_FORMATS):
+            write_geometry(out / self.folder_of(pipe, kind) / self.file_name(name, "", kind), _geometry(result, args))
+        if result.uncertainty is None:
+            return
+        for part, one in self.uncertainties(result, pipe).items():
+            # The 16-bit and the 8-bit PNG would have one name, and uncertainty has no unit that 16 bits could keep.
+            for kind in (kind for kind in args.format if kind in FORMATS and kind != "png16"):
+                stem = f"{name}_{part}" if part else name
+                write_map(
+                    out / self.folder_of(pipe, "uncertainty") / f"{stem}_uncertainty{FORMATS[kind].suffix}", one, kind
+                )
+
+    def folders(self, pipe: MarigoldPipeline, args: argparse.Namespace) -> list[Path]:
+        kinds = [*args.format, *(["uncertainty"] if args.output_uncertainty else [])]
+        return [args.output_dir / self.folder_of(pipe, kind) for kind in kinds]
+
+
+# ---- depth ----
+
+
+def _depth_maps(result: Result, _pipe: MarigoldPipeline, args: argparse.Namespace) -> dict[str, Map]:
+    return {"": depth_map(result.prediction[0], args.color_map)}
+
+
+def _geometry(result: Result, args: argparse.Namespace) -> Any:
+    options = {
+        "focal_length": args.focal_length,
+        "field_of_view": args.field_of_view,
+        "near": args.near,
+        "far": args.far,
+        "max_points": args.max_points,
+    }
+    if args.geometry == "mesh":
+        options["edge_threshold"] = args.edge_threshold
+    return GEOMETRIES[args.geometry](result.prediction[0], result.pixels, **options)
+
+
+# ---- normals ----
+
+
+def _normals_maps(result: Result, _pipe: MarigoldPipeline, args: argparse.Namespace) -> dict[str, Map]:
+    return {"": normals_map(result.prediction[0], args.flip_x, args.flip_y, args.flip_z)}
+
+
+def _one_uncertainty(result: Result, _pipe: MarigoldPipeline) -> dict[str, Map]:
+    assert result.uncertainty is not None
+    return {"": uncertainty_map(result.uncertainty[0])}
+
+
+# ---- intrinsic images ----
+
+
+def _properties(pipe: MarigoldPipeline, targets: int) -> Mapping[str, Any]:
+    """The checkpoint's target_properties; targets without a name are numbered."""
+    properties = pipe.config.get("target_properties")
+    if isinstance(properties, Mapping):
+        return properties
+    names = [f"target{index}" for index in range(targets)]
+    return {"target_names": names, **{name: {"prediction_space": "srgb"} for name in names}}
+
+
+def _intrinsic_maps(result: Result, pipe: MarigoldPipeline, _args: argparse.Namespace) -> dict[str, Map]:
+    return intrinsic_maps(result.prediction, _properties(pipe, len(result.prediction)))
+
+
+def _intrinsic_uncertainties(result: Result, pipe: MarigoldPipeline) -> dict[str, Map]:
+    assert result.uncertainty is not None
+    names = _properties(pipe, len(result.uncertainty))["target_names"]
+    return {name: uncertainty_map(one) for name, one in zip(names, result.uncertainty, strict=True)}
+
+
+def _intrinsic_folder(pipe: MarigoldPipeline) -> str:
+    """As the paper's script, which asks the checkpoint's name; targets tell where the name does not."""
+    names = _properties(pipe, 0).get("target_names", ())
+    appearance = "appearance" in pipe.folder.name or "material" in names
+    return "iid_appearance" if appearance else "iid_lighting"
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        CommandTask(
+            name="depth",
+            title="Depth",
+            checkpoint="prs-eth/marigold-depth-v1-1",
+            formats=(*FORMATS, *GEOMETRY_FORMATS),
+            default_formats=("npy", "png16", "png"),
+            maps=_depth_maps,
+            uncertainties=_one_uncertainty,
+            folder=lambda _pipe: "depth",
+            folder_endings={"png16": "bw", "png": "colored"},
+            endings={"png": "_pred_colored.png"},
+            ending="_pred",
+        ),
+        CommandTask(
+            name="normals",
+            title="Normals",
+            checkpoint="prs-eth/marigold-normals-v1-1",
+            formats=tuple(FORMATS),
+            default_formats=("npy", "png"),
+            maps=_normals_maps,
+            uncertainties=_one_uncertainty,
+            folder=lambda _pipe: "normals",
+            folder_endings={"png": "vis"},
+            ending="_normals",
+        ),
+        CommandTask(
+            name="iid",
+            title="Intrinsic images",
+            checkpoint="prs-eth/marigold-iid-lighting-v1-1",
+            formats=tuple(FORMATS),
+            default_formats=("npy", "png"),
+            maps=_intrinsic_maps,
+            uncertainties=_intrinsic_uncertainties,
+            folder=_intrinsic_folder,
+            folder_endings={"png": "vis"},
+        ),
+    )
+}

@@ -1,0 +1,27 @@
+"""Libraries that only some formats need: imported when asked for, and named with their extra when missing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+# Module, the extra of this package that installs it.
+_EXTRAS = {"tifffile": "tiff", "OpenEXR": "exr", "imagecodecs": "hdr", "matplotlib": "colormaps"}
+
+
+class MissingExtra(ImportError):
+    """A format needs a library that is not installed; the message says how to install it."""
+
+
+def check_module(module: str, purpose: str) -> None:
+    """MissingExtra if `module` is not installed; nothing is imported."""
+    if find_spec(module) is None:
+        extra = _EXTRAS[module]
+        raise MissingExtra(f"{purpose} needs {module}, which is not installed: pip install 'marigold-c[{extra}]'")
+
+
+def optional_module(module: str, purpose: str) -> Any:
+    """The imported module; MissingExtra if it is not installed. `purpose` begins the message: "reading EXR"."""
+    check_module(module, purpose)
+    return import_module(module)

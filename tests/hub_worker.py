@@ -1,0 +1,60 @@
+"""A process that loads from the hub for tests/test_hub.py: huggingface_hub reads its environment when it is imported,
+so it must not be the tests' own. Requests and answers are lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from huggingface_hub import constants
+
+import marigold_c as mc
+from marigold_c import loading
+
+
+def predict(image: list[list[list[int]]], **options: Any) -> list[float]:
+    pipe = mc.MarigoldDepthPipeline.from_pretrained(num_threads=1, **options)
+    pipe.set_progress_bar_config(disable=True)
+    return [float(value) for value in pipe(np.array(image, np.uint8), generator=0).prediction.ravel()]
+
+
+def open_explained(folder: str) -> None:
+    """Opens a snapshot's folder as from_pretrained does."""
+    path = loading.resolve_folder(folder)
+    with loading.explaining_damage(path):
+        mc.load(path, num_threads=1)
+
+
+def mark() -> None:
+    """A line on standard error between what two calls show there."""
+    print("-- mark --", file=sys.stderr, flush=True)
+
+
+FUNCTIONS = {
+    "mark": mark,
+    "resolve_folder": loading.resolve_folder,
+    "resolve_vae_folder": loading.resolve_vae_folder,
+    "predict": predict,
+    "open_explained": open_explained,
+}
+
+
+def main() -> None:
+    # So that small files come in many pieces, and nobody waits for the retries.
+    constants.DOWNLOAD_CHUNK_SIZE = 16 * 1024
+    sleep = time.sleep
+    time.sleep = lambda seconds: sleep(min(seconds, 0.01))
+    for line in sys.stdin:
+        call = json.loads(line)
+        try:
+            value = FUNCTIONS[call["function"]](**call["arguments"])
+            answer = {"value": value if isinstance(value, list | None) else str(value)}
+        except Exception as error:
+            answer = {"classes": [one.__name__ for one in type(error).__mro__], "message": str(error)}
+        print(json.dumps(answer), flush=True)
+
+
+main()
