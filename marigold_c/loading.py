@@ -68,14 +68,6 @@ def has_weights(folder: Path, component: str, variant: str | None) -> bool:
     return any(next(folder.glob(pattern), None) for pattern in weight_patterns(component, variant))
 
 
-def resolve_variant(folder: Path, variant: str | None) -> str | None:
-    """The variant asked for; "fp16" where none was asked for and a component has its weights under that name only."""
-    if variant is not None:
-        return variant
-    lacking = [component for component in WEIGHT_STEMS if not has_weights(folder, component, None)]
-    return "fp16" if lacking and all(has_weights(folder, component, "fp16") for component in lacking) else None
-
-
 # ---- the hub ----
 
 

@@ -22,7 +22,7 @@ from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
 from .errors import DeviceError
 from .image_processor import MarigoldImageProcessor
 from .images import join
-from .loading import explaining_damage, resolve_folder, resolve_vae_folder, resolve_variant
+from .loading import explaining_damage, resolve_folder, resolve_vae_folder
 from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput
 from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, advance_torch_generators, read_scheduler
 
@@ -99,7 +99,8 @@ class MarigoldPipeline:
     ) -> Self:
         """Opens a folder in diffusers layout, or downloads a hub id such as "prs-eth/marigold-depth-v1-1" first.
 
-        variant "fp16" picks the files *.fp16.safetensors; without it they are taken only where there are no others.
+        variant "fp16" picks the files *.fp16.safetensors of each component that has them; without it they are taken only
+        where a component has no others.
         dtype: "float32" or "auto" (alias torch_dtype). num_threads: None for all processors allowed to this process.
         vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
         """
@@ -111,7 +112,7 @@ class MarigoldPipeline:
         with explaining_damage(folder):
             engine = _C.Pipeline(
                 folder,
-                variant=resolve_variant(folder, variant),
+                variant=variant,
                 dtype=name,
                 device=str(device),
                 isa=os.environ.get("MARIGOLD_ISA") or None,

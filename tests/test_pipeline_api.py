@@ -115,6 +115,23 @@ def test_damaged_checkpoint(tmp_path: Path) -> None:
         mc.load(folder)
 
 
+def test_each_component_has_its_own_variant(tmp_path: Path) -> None:
+    """A UNet replaced after training, under the default name, beside the fp16 files of the others."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(mc.default_checkpoint(), folder)
+    unet = folder / "unet"
+    (unet / "diffusion_pytorch_model.fp16.safetensors").rename(unet / "diffusion_pytorch_model.safetensors")
+    wanted = open_pipeline()(IMAGE, generator=1).prediction
+    for variant in (None, "fp16"):
+        pipe = mc.load(folder, variant=variant, num_threads=1)
+        pipe.set_progress_bar_config(disable=True)
+        assert np.array_equal(pipe(IMAGE, generator=1).prediction, wanted)
+    with pytest.raises(ValueError, match='no component has weights of variant "fp8"'):
+        mc.load(folder, variant="fp8")
+    with pytest.raises(ValueError, match="no plain name"):
+        mc.load(folder, variant="../fp16")
+
+
 def test_fp16_files_are_taken_where_there_are_no_others(tmp_path: Path) -> None:
     explicit = open_pipeline(variant="fp16")(IMAGE, generator=1).prediction
     assert np.array_equal(open_pipeline()(IMAGE, generator=1).prediction, explicit)

@@ -180,6 +180,21 @@ static mg_status open_first(struct mg_checkpoint *checkpoint, const char *varian
     return none_found(checkpoint->folder, variant, looked_for, err);
 }
 
+mg_status mg_checkpoint_has(bool *out, const char *folder, const char *variant, struct mg_err *err) {
+    char name[MAX_NAME];
+    *out = false;
+    for (size_t s = 0; s < sizeof stems / sizeof stems[0]; s++)
+        for (size_t form = 0; form < sizeof file_names / sizeof file_names[0]; form++) {
+            char *path;
+            if (!name_file(name, sizeof name, form, stems[s], variant))
+                continue;
+            MG_TRY(mg_path_join(&path, folder, name, err));
+            *out = *out || mg_file_exists(path);
+            mg_free(path);
+        }
+    return MG_OK;
+}
+
 mg_status mg_checkpoint_open(struct mg_checkpoint *out, const char *folder, const char *variant, struct mg_err *err) {
     *out = (struct mg_checkpoint){0};
     mg_arena_init(&out->arena);

@@ -34,6 +34,8 @@ struct mg_checkpoint {
  * means none. MG_ERR_CHECKPOINT lists the names it looked for when none exists, and says so when only .bin files are
  * there. */
 mg_status mg_checkpoint_open(struct mg_checkpoint *out, const char *folder, const char *variant, struct mg_err *err);
+/* Whether mg_checkpoint_open would find files to open. */
+mg_status mg_checkpoint_has(bool *out, const char *folder, const char *variant, struct mg_err *err);
 void mg_checkpoint_close(struct mg_checkpoint *checkpoint);
 const struct mg_stored_tensor *mg_checkpoint_find(const struct mg_checkpoint *checkpoint,
                                                   const char *key); /* or NULL */

@@ -59,6 +59,38 @@ done:
 }
 
 /* ---- the networks ---- */
+
+/* Opens a component's weights: those of the variant asked for, or the default ones where the component has no such
+ * variant; where none is asked for, the default ones or else "fp16". So folders open in which one component was
+ * replaced. */
+static mg_status open_weights(struct mg_weights *weights, const char *component, const char *folder,
+                              const char *variant, struct mg_err *err) {
+    const char *second = variant ? NULL : "fp16";
+    bool has_first, has_second;
+    MG_TRY(mg_checkpoint_has(&has_first, folder, variant, err));
+    MG_TRY(mg_checkpoint_has(&has_second, folder, second, err));
+    return mg_weights_open(weights, component, folder, !has_first && has_second ? second : variant, err);
+}
+
+/* A variant that no component has is a mistake, not a reason to open others. */
+static mg_status check_variant(const struct mg_pipeline_params *params, struct mg_err *err) {
+    static const char *const components[] = {"unet", "vae", "text_encoder"};
+    bool any = !params->variant;
+    if (!any && (!params->variant[0] || strpbrk(params->variant, "/.")))
+        return mg_fail(err, MG_ERR_ARGUMENT, "variant \"%.200s\" is no plain name such as \"fp16\"", params->variant);
+    for (size_t i = 0; !any && i < sizeof components / sizeof components[0]; i++) {
+        char *folder;
+        MG_TRY(mg_path_join(&folder, params->folder, components[i], err));
+        mg_status status = mg_checkpoint_has(&any, folder, params->variant, err);
+        mg_free(folder);
+        MG_TRY(status);
+    }
+    if (!any)
+        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: no component has weights of variant \"%s\"", params->folder,
+                       params->variant);
+    return MG_OK;
+}
+
 static mg_status open_unet(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
@@ -68,7 +100,7 @@ static mg_status open_unet(struct mg_pipeline *p, const struct mg_pipeline_param
     MG_TRY_GOTO(read_config(&config, &path, &arena, params->folder, "unet", "config.json", err));
     MG_TRY_GOTO(mg_unet_config_read(&p->unet, config, path, err));
     MG_TRY_GOTO(mg_path_join(&folder, params->folder, "unet", err));
-    MG_TRY_GOTO(mg_weights_open(&p->unet_weights, "unet", folder, params->variant, err));
+    MG_TRY_GOTO(open_weights(&p->unet_weights, "unet", folder, params->variant, err));
 done:
     mg_free(path);
     mg_free(folder);
@@ -86,7 +118,7 @@ static mg_status open_vae(struct mg_pipeline *p, const struct mg_pipeline_params
     MG_TRY_GOTO(mg_vae_config_read(&p->vae, config, path, err));
     p->vae_scale = 1 << (p->vae.num_levels - 1);
     MG_TRY_GOTO(mg_path_join(&folder, params->folder, "vae", err));
-    MG_TRY_GOTO(mg_weights_open(&p->vae_weights, "vae", folder, params->variant, err));
+    MG_TRY_GOTO(open_weights(&p->vae_weights, "vae", folder, params->variant, err));
     p->vae_weights.alias = mg_vae_weight_alias;
 done:
     mg_free(path);
@@ -155,7 +187,7 @@ static mg_status embed_empty_prompt(struct mg_pipeline *p, const struct mg_pipel
     MG_TRY_GOTO(mg_path_join(&tokenizer, params->folder, "tokenizer", err));
     MG_TRY_GOTO(mg_clip_empty_prompt(ids, tokenizer, &clip, err));
     MG_TRY_GOTO(mg_path_join(&folder, params->folder, "text_encoder", err));
-    MG_TRY_GOTO(mg_weights_open(&weights, "text_encoder", folder, params->variant, err));
+    MG_TRY_GOTO(open_weights(&weights, "text_encoder", folder, params->variant, err));
     weights.alias = mg_clip_weight_alias;
     weights.may_ignore = mg_clip_may_ignore;
     MG_TRY_GOTO(run_text_encoder(p, &weights, &clip, ids, err));
@@ -210,6 +242,7 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     atomic_flag_clear(&p->busy);
     MG_TRY_GOTO(open_context(p, params, err));
     MG_TRY_GOTO(read_model_index(p, params, err));
+    MG_TRY_GOTO(check_variant(params, err));
     MG_TRY_GOTO(open_unet(p, params, err));
     MG_TRY_GOTO(open_vae(p, params, err));
     MG_TRY_GOTO(check_channels(p, err));
