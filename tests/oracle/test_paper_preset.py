@@ -1,6 +1,6 @@
-"""preset="paper" against the recipe of prs-eth/Marigold, followed step by step with torch and the networks of diffusers:
-8-bit images resized with antialiasing to truncated sizes, no padding, each batch's noise drawn in its turn, outputs
-resized with antialiasing and clipped."""
+"""preset="paper" against the recipe of prs-eth/Marigold, followed step by step with torch and diffusers' networks: 8-bit
+images resized with antialiasing to truncated sizes, no padding, each batch's noise drawn in its turn, outputs resized
+with antialiasing and clipped."""
 
 from __future__ import annotations
 
@@ -44,14 +44,13 @@ def decode(task: str, pipe: Any, latents: Any) -> Any:
     if task == "depth":
         images = images.mean(dim=1, keepdim=True)
     images = images.clip(-1, 1)
-    if task == "normals":
-        images = images / images.norm(dim=1, keepdim=True).clamp(min=1e-6)
-    else:
-        images = (images + 1) / 2
+    images = images / images.norm(dim=1, keepdim=True).clamp(min=1e-6) if task == "normals" else (images + 1) / 2
     return images.reshape(latents.shape[0], -1, *images.shape[2:])
 
 
-def papers_recipe(task: str, image: Image.Image, seed: int, steps: int, members: int, batch: int, **options: Any) -> Any:
+def papers_recipe(
+    task: str, image: Image.Image, seed: int, steps: int, members: int, batch: int, **options: Any
+) -> Any:
     """(members' maps (E, C, h, w), latents) before ensembling."""
     pipe = pipelines.open_theirs(task)
     x = network_input(image, options["resolution"], options["method"])
