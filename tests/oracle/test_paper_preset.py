@@ -1,6 +1,8 @@
-"""preset="paper" against the recipe of prs-eth/Marigold, followed step by step with torch and diffusers' networks: 8-bit
-images resized with antialiasing to truncated sizes, no padding, each batch's noise drawn in its turn, outputs resized
-with antialiasing and clipped."""
+"""preset="paper" against the recipe of prs-eth/Marigold, followed step by step with torch and diffusers' networks.
+
+8-bit images are resized with antialiasing to truncated sizes, without padding; each batch's noise is drawn in its turn;
+outputs are resized with antialiasing and clipped.
+"""
 
 from __future__ import annotations
 
