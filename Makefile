@@ -12,8 +12,8 @@ SANITIZED_TESTS := tests/test_io.py tests/test_json.py tests/test_core.py tests/
 .PHONY: demo test test-oracle test-asan lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
-	$(DEMO)/bin/marigold depth examples/photo.jpg -o demo_output --seed 0
-	@echo "The picture: $(CURDIR)/demo_output/depth_colored/photo_pred_colored.png"
+	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
+	@echo "The pictures are in $(CURDIR)/demo_output: depth_colored, normals_vis, iid_lighting_vis"
 
 $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*.py)
 	$(PYTHON) -m venv $(DEMO)

@@ -16,6 +16,7 @@ _library = _load_openblas()  # before the extension, which is linked against it
 
 from . import _C  # noqa: E402
 from ._C import Generator, resize  # noqa: E402
+from .components import AutoencoderTiny  # noqa: E402
 from .ensembling import (  # noqa: E402
     align_least_squares,
     ensemble_depth,
@@ -40,6 +41,7 @@ from .sequences import predict_sequence  # noqa: E402
 __version__ = _C.__version__
 
 __all__ = [
+    "AutoencoderTiny",
     "CheckpointError",
     "DDIMScheduler",
     "DeviceError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -18,37 +19,51 @@ from .inspection import describe, inspect_checkpoint
 from .loading import resolve_folder
 from .messages import explain
 from .pipelines import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline
-from .point_clouds import ASSUMED_FIELD_OF_VIEW, EDGE_THRESHOLD
+from .point_clouds import ASSUMED_FAR, ASSUMED_FIELD_OF_VIEW, ASSUMED_NEAR, EDGE_THRESHOLD
 from .predict_command import run_prediction
 from .tone_mapping import TONE_MAPS
 from .writers import FORMATS, check_formats
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
+LARGEST_ENSEMBLE = 256  # that the engine merges (MG_MAX_MEMBERS)
 
 
-def _add(parser: argparse.ArgumentParser, *names: str, **options: Any) -> None:
-    """A flag that can also be written with underscores, as prs-eth's scripts have them."""
-    spellings = [spelling for name in names for spelling in dict.fromkeys((name, "--" + name[2:].replace("-", "_")))]
-    parser.add_argument(*(s for s in dict.fromkeys(spellings) if s != "--"), **options)
+def _with_dashes(arguments: Sequence[str]) -> list[str]:
+    """prs-eth's scripts write --output_dir, this command --output-dir: flags (not their values) in the second way."""
+    spelled, flags = [], True
+    for argument in arguments:
+        flags = flags and argument != "--"
+        name, equals, value = argument.partition("=")
+        spelled.append(name.replace("_", "-") + equals + value if flags and name.startswith("--") else argument)
+    return spelled
 
 
-def _at_least(minimum: int) -> Any:
+def _integer(minimum: int, maximum: int = 2**31 - 1) -> Any:
     def parse(text: str) -> int:
         value = int(text)
         if value < minimum:
             raise argparse.ArgumentTypeError(f"{value} is less than {minimum}")
+        if value > maximum:
+            raise argparse.ArgumentTypeError(f"{value} is more than {maximum}")
         return value
 
     parse.__name__ = "integer"  # argparse names it in "invalid integer value"
     return parse
 
 
-def _seed(text: str) -> int:
-    value = int(text)
-    if not -(2**63) <= value < 2**64:
-        raise argparse.ArgumentTypeError(f"{value} does not fit in 64 bits")
-    return value
+def _number(allowed: Callable[[float], bool], what: str) -> Any:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not allowed(value):
+            raise argparse.ArgumentTypeError(f"{text} is not {what}")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
+_POSITIVE = _number(lambda value: 0 < value < math.inf, "a positive number")
 
 
 def _formats(allowed: Sequence[str]) -> Any:
@@ -73,110 +88,186 @@ def _color_map(text: str) -> str:
     return text
 
 
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_files(parser: argparse.ArgumentParser, name: str) -> None:
+    task = TASKS[name]
+    group = parser.add_argument_group("images in, results out")
+    group.add_argument(
         "images",
         nargs="*",
         metavar="IMAGE",
-        help='files, folders, patterns, archives (.tar), or "-" for standard input',
+        help='files, folders (their images in order of names), patterns, archives (.tar), or "-" for standard input',
     )
-    _add(parser, "--input-rgb-dir", metavar="DIR", help="a folder of images, as prs-eth's scripts take it")
-    parser.add_argument(
-        "-o", "--output-dir", "--output_dir", required=True, type=Path, metavar="DIR", help="where the results go"
+    group.add_argument("--input-rgb-dir", metavar="DIR", help="a folder of images, as prs-eth's scripts take it")
+    group.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
+    group.add_argument(
+        "--format",
+        type=_formats(task.formats),
+        default=task.default_formats,
+        metavar="LIST",
+        help=f"what is written, separated by commas: {', '.join(task.formats)}; png is the picture to look at, the "
+        f"others keep the values; default: {','.join(task.default_formats)}",
     )
-    _add(
-        parser,
+    group.add_argument(
         "--tone-map",
         choices=("auto", *TONE_MAPS),
         default="auto",
-        help="linear images (EXR, HDR, float TIFF) to what a camera shows; default: auto, percentile for EXR and HDR",
+        help="how linear light (EXR, HDR, floating-point TIFF) becomes what a camera shows; auto: percentile for EXR "
+        "and HDR, none for TIFF; default: auto",
     )
+    group.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "--checkpoint", metavar="PATH", help="folder or hub id; default: the small one in the package")
-    _add(parser, "--variant", help="which weight files, for example fp16")
-    _add(parser, "--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny that replaces the VAE")
-    _add(parser, "--dtype", default="float32", help="precision of the computation: float32 or auto")
-    _add(parser, "--device", default="cpu", help="default: cpu")
-    _add(parser, "--threads", type=_at_least(1), metavar="N", help="default: all processors of this process")
-    _add(parser, "--half-precision", "--fp16", dest="fp16", action="store_true", help="read the fp16 weight files")
-    _add(parser, "--apple-silicon", action="store_true", help="accepted for prs-eth's scripts; has no effect")
+def _add_model(parser: argparse.ArgumentParser, name: str) -> None:
+    group = parser.add_argument_group("checkpoint and machine")
+    group.add_argument(
+        "--checkpoint",
+        metavar="PATH",
+        help=f"folder or hub id, for example {TASKS[name].checkpoint}; default: the small one in the package, a "
+        "demonstration",
+    )
+    group.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
+    group.add_argument(
+        "--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, instead of the checkpoint's VAE"
+    )
+    group.add_argument(
+        "--dtype", default="float32", metavar="TYPE", help="precision: float32 or auto; default: float32"
+    )
+    group.add_argument("--device", default="cpu", metavar="NAME", help="what computes; default: cpu")
+    group.add_argument(
+        "--threads", type=_integer(1), metavar="N", help="how many compute; default: all processors of this process"
+    )
+    group.add_argument(
+        "--half-precision", "--fp16", dest="fp16", action="store_true", help="the same as --variant fp16"
+    )
+    group.add_argument("--apple-silicon", action="store_true", help="accepted for prs-eth's scripts; has no effect")
 
 
 def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> None:
-    _add(parser, "--denoise-steps", type=_at_least(1), metavar="N", help="default: the checkpoint's")
-    _add(parser, "--ensemble-size", type=_at_least(1), default=1, metavar="N", help="predictions merged; default: 1")
-    _add(parser, "--reduction", choices=reductions, help=f"how they are merged; default: {reductions[0]}")
-    _add(parser, "--output-uncertainty", action="store_true", help="write the uncertainty of the ensemble")
-    _add(
-        parser,
+    group = parser.add_argument_group("prediction")
+    group.add_argument(
+        "--denoise-steps", type=_integer(1), metavar="N", help="steps of denoising; default: the checkpoint's"
+    )
+    group.add_argument(
         "--processing-res",
-        type=_at_least(0),
+        type=_integer(0),
         metavar="N",
-        help="longer side in the network; 0: the image's own",
+        help="the longer side in pixels while it is computed; 0: the image's own; default: the checkpoint's",
     )
-    _add(parser, "--output-processing-res", action="store_true", help="results at the processing resolution")
-    _add(parser, "--resample-method", choices=RESAMPLE_METHODS, default="bilinear", help="default: bilinear")
-    _add(
-        parser, "--preset", choices=PRESETS, default="diffusers", help="whose resizing is repeated; default: diffusers"
+    group.add_argument(
+        "--output-processing-res",
+        action="store_true",
+        help="leave results at that size (they are resized to the image's otherwise)",
     )
-    _add(parser, "--seed", type=_seed, help="the same for each image; default: random")
-    _add(parser, "--batch-size", type=_at_least(0), default=0, metavar="N", help="samples at once; 0: automatic")
-    _add(parser, "--sequence", action="store_true", help="the images are frames of a video, in this order")
-    _add(
-        parser,
+    group.add_argument(
+        "--resample-method",
+        choices=RESAMPLE_METHODS,
+        default="bilinear",
+        metavar="METHOD",
+        help=f"how images and results are resized: {', '.join(RESAMPLE_METHODS)}; default: bilinear",
+    )
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="diffusers",
+        help="whose resizing and padding are repeated: of diffusers, or of the paper's code; default: diffusers",
+    )
+    group.add_argument(
+        "--seed",
+        type=_integer(-(2**63), 2**64 - 1),
+        metavar="N",
+        help="where the random noise starts, the same for each image; default: another each time",
+    )
+    group.add_argument(
+        "--noise",
+        choices=("gaussian", "zeros"),
+        default="gaussian",
+        help="what is denoised; zeros for checkpoints of E2E-FT; default: gaussian",
+    )
+    group = parser.add_argument_group("ensembles")
+    group.add_argument(
+        "--ensemble-size",
+        type=_integer(1, LARGEST_ENSEMBLE),
+        default=1,
+        metavar="N",
+        help="how many predictions of each image are merged; default: 1",
+    )
+    group.add_argument("--reduction", choices=reductions, help=f"how they are merged; default: {reductions[0]}")
+    group.add_argument("--output-uncertainty", action="store_true", help="also write how much they disagree")
+    group.add_argument(
+        "--batch-size",
+        type=_integer(0),
+        default=0,
+        metavar="N",
+        help="how many are computed at once; more takes more memory; 0: chosen for you; default: 0",
+    )
+    group = parser.add_argument_group("videos")
+    group.add_argument(
+        "--sequence",
+        action="store_true",
+        help="the images are frames of a video, in this order: each starts from the last one's result, to flicker less",
+    )
+    group.add_argument(
         "--blend",
-        type=_fraction,
+        type=_number(lambda value: 0 <= value <= 1, "between 0 and 1"),
         default=0.1,
         metavar="X",
-        help="with --sequence: how much of the last frame's latent a frame starts from; default: 0.1",
+        help="with --sequence: how much of the last frame, from 0 to 1; default: 0.1",
     )
-    _add(parser, "--quiet", action="store_true", help="only errors")
 
 
 def _add_depth(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "--color-map", type=_color_map, default="Spectral", help="Spectral, binary, or one of matplotlib's")
-    _add(parser, "--solver", choices=SOLVERS, help="how members of an ensemble are aligned; default: closed-form")
-    _add(parser, "--geometry", choices=tuple(GEOMETRIES), default="mesh", help="what ply and glb hold; default: mesh")
-    _add(parser, "--focal-length", type=_positive, metavar="PIXELS", help="of the camera, for ply and glb")
-    _add(
-        parser,
-        "--field-of-view",
-        type=_positive,
-        metavar="DEGREES",
-        help=f"across the longer side, for ply and glb; assumed: {ASSUMED_FIELD_OF_VIEW:g}",
+    group = parser.add_argument_group("depth")
+    group.add_argument(
+        "--color-map",
+        type=_color_map,
+        default="Spectral",
+        metavar="NAME",
+        help="of the picture: Spectral, binary, or one of matplotlib's; default: Spectral",
     )
-    _add(parser, "--near", type=_positive, default=1.0, help="distance of depth 0 in ply and glb; default: 1")
-    _add(parser, "--far", type=_positive, default=10.0, help="distance of depth 1 in ply and glb; default: 10")
-    _add(parser, "--max-points", type=_at_least(1), metavar="N", help="thins ply and glb to at most so many vertices")
-    _add(
-        parser,
+    group.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        help="how the members of an ensemble are aligned; reference: as in diffusers and the paper's code, to repeat "
+        "old runs; default: closed-form",
+    )
+    group = parser.add_argument_group(
+        "shapes", "What --format ply and glb write. Depth has no unit: distances are assumed."
+    )
+    group.add_argument("--geometry", choices=tuple(GEOMETRIES), default="mesh", help="default: mesh")
+    group.add_argument("--focal-length", type=_POSITIVE, metavar="PIXELS", help="of the camera, in pixels of the image")
+    group.add_argument(
+        "--field-of-view",
+        type=_number(lambda value: 0 < value < 180, "between 0 and 180"),
+        metavar="DEGREES",
+        help=f"of the camera, across the longer side, instead of the focal length; default: {ASSUMED_FIELD_OF_VIEW:g}",
+    )
+    group.add_argument(
+        "--near", type=_POSITIVE, default=ASSUMED_NEAR, metavar="X", help=f"nearest distance; default: {ASSUMED_NEAR:g}"
+    )
+    group.add_argument(
+        "--far", type=_POSITIVE, default=ASSUMED_FAR, metavar="X", help=f"farthest distance; default: {ASSUMED_FAR:g}"
+    )
+    group.add_argument(
+        "--max-points", type=_integer(1), metavar="N", help="take fewer pixels, so that at most N points result"
+    )
+    group.add_argument(
         "--edge-threshold",
-        type=_positive,
+        type=_number(lambda value: value > 0, "a positive number"),
         default=EDGE_THRESHOLD,
         metavar="X",
-        help=f"meshes are cut where neighbours differ by more than this part of the distance; default: {EDGE_THRESHOLD}",
+        help="cut meshes where distances of neighbours differ by more than this part of them; inf: never; "
+        f"default: {EDGE_THRESHOLD:g}",
     )
 
 
 def _add_normals(parser: argparse.ArgumentParser) -> None:
-    for axis in "xyz":
-        _add(parser, f"--flip-{axis}", action="store_true", help=f"turn the {axis} axis around in what is written")
+    group = parser.add_argument_group("normals")
+    for axis, meaning in {"x": "to the right", "y": "up", "z": "towards the camera"}.items():
+        group.add_argument(
+            f"--flip-{axis}",
+            action="store_true",
+            help=f"turn the {axis} axis around ({meaning} otherwise), in all files",
+        )
 
 
 _PREDICTIONS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentParser], None] | None]] = {
@@ -188,21 +279,18 @@ _PREDICTIONS: dict[str, tuple[str, tuple[str, ...], Callable[[argparse.ArgumentP
 
 def _add_prediction(commands: Any, name: str) -> None:
     about, reductions, add_own = _PREDICTIONS[name]
-    task = TASKS[name]
-    parser = commands.add_parser(name, allow_abbrev=False, help=about, description=f"Writes {about}.")
-    _add_images(parser)
-    _add_model(parser)
+    parser = commands.add_parser(
+        name,
+        allow_abbrev=False,
+        usage=f"marigold {name} IMAGE [IMAGE ...] -o DIR [options]",
+        help=about,
+        description=f"Writes {about}. Flags may also be written with underscores, as prs-eth's scripts have them.",
+    )
+    _add_files(parser, name)
+    _add_model(parser, name)
     _add_run(parser, reductions)
     if add_own:
         add_own(parser)
-    _add(
-        parser,
-        "--format",
-        type=_formats(task.formats),
-        default=task.default_formats,
-        metavar="LIST",
-        help=f"of {','.join(task.formats)}; default: {','.join(task.default_formats)}",
-    )
     parser.set_defaults(run=_predict, task=name, parser=parser)
 
 
@@ -233,6 +321,8 @@ def _predict(args: argparse.Namespace) -> int:
         args.parser.error("--output-uncertainty needs an --ensemble-size of 2 or more")
     if args.preset == "diffusers" and args.processing_res is not None and args.processing_res % 8:
         args.parser.error(f"--processing-res {args.processing_res} is not a multiple of 8, which --preset paper allows")
+    if args.noise == "zeros" and args.sequence:
+        args.parser.error("--noise zeros and --sequence exclude each other: frames of a video share noise")
     if args.task == "depth" and args.near >= args.far:
         args.parser.error(f"--near {args.near:g} is not less than --far {args.far:g}")
     if args.task == "depth" and args.focal_length is not None and args.field_of_view is not None:
@@ -251,7 +341,10 @@ def _info(args: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit code; errors are one line on stderr."""
     try:
-        args = _parser().parse_args(arguments)
+        words = _with_dashes(sys.argv[1:] if arguments is None else arguments)
+        args, unknown = _parser().parse_known_args(words)
+        if unknown:  # said by the command's own parser, with its usage
+            args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
         return int(args.run(args))
     except SystemExit as leaving:  # argparse: --help, --version, wrong usage
         return int(leaving.code or 0)

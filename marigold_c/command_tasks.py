@@ -4,6 +4,7 @@ Called by cli.py (flags) and predict_command.py (the run)."""
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import CheckpointError
 from .geometry_files import write_geometry
-from .pipelines import MarigoldPipeline
-from .point_clouds import depth_to_mesh, depth_to_points
+from .pipelines import MarigoldIntrinsicsPipeline, MarigoldPipeline
+from .point_clouds import Geometry, depth_to_mesh, depth_to_points
+from .target_views import target_names, target_pictures, target_values
 from .writers import FORMATS, Map, depth_map, intrinsic_maps, normals_map, uncertainty_map, write_map
 
 GEOMETRY_FORMATS = ("ply", "glb")
-GEOMETRIES = {"mesh": depth_to_mesh, "points": depth_to_points}
+GEOMETRIES: dict[str, Callable[..., Geometry]] = {"mesh": depth_to_mesh, "points": depth_to_points}
+_TARGET_NAME = re.compile(r"[\w.+ -]{1,100}")  # by itself no path, and nothing that steers a terminal
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,14 @@ class CommandTask:
             for kind in (kind for kind in args.format if kind in FORMATS):
                 write_map(out / self.folder_of(pipe, kind) / self.file_name(name, part, kind), one, kind)
         for kind in (kind for kind in args.format if kind in GEOMETRY_FORMATS):
-            write_geometry(out / self.folder_of(pipe, kind) / self.file_name(name, "", kind), _geometry(result, args))
+            shape = _geometry(result, pipe, args)
+            write_geometry(out / self.folder_of(pipe, kind) / self.file_name(name, "", kind), shape)
         if result.uncertainty is None:
             return
+        # The 16-bit and the 8-bit PNG would have one name, and uncertainty has no unit that 16 bits could keep.
+        kinds = [kind for kind in args.format if kind in FORMATS and kind != "png16"] or ["npy"]
         for part, one in self.uncertainties(result, pipe).items():
-            # The 16-bit and the 8-bit PNG would have one name, and uncertainty has no unit that 16 bits could keep.
-            for kind in (kind for kind in args.format if kind in FORMATS and kind != "png16"):
+            for kind in kinds:
                 stem = f"{name}_{part}" if part else name
                 write_map(
                     out / self.folder_of(pipe, "uncertainty") / f"{stem}_uncertainty{FORMATS[kind].suffix}", one, kind
@@ -86,17 +92,22 @@ def _depth_maps(result: Result, _pipe: MarigoldPipeline, args: argparse.Namespac
     return {"": depth_map(result.prediction[0], args.color_map)}
 
 
-def _geometry(result: Result, args: argparse.Namespace) -> Any:
+def _geometry(result: Result, pipe: MarigoldPipeline, args: argparse.Namespace) -> Geometry:
+    depth = result.prediction[0]
+    focal_length = args.focal_length
+    if focal_length is not None:  # given for the image; the map may have the processing resolution
+        focal_length *= max(depth.shape[:2]) / max(result.pixels.shape[:2])
     options = {
-        "focal_length": args.focal_length,
+        "focal_length": focal_length,
         "field_of_view": args.field_of_view,
         "near": args.near,
         "far": args.far,
         "max_points": args.max_points,
+        "prediction_type": "disparity" if pipe.prediction_type == "disparity" else "depth",
     }
     if args.geometry == "mesh":
         options["edge_threshold"] = args.edge_threshold
-    return GEOMETRIES[args.geometry](result.prediction[0], result.pixels, **options)
+    return GEOMETRIES[args.geometry](depth, result.pixels, **options)
 
 
 # ---- normals ----
@@ -114,29 +125,47 @@ def _one_uncertainty(result: Result, _pipe: MarigoldPipeline) -> dict[str, Map]:
 # ---- intrinsic images ----
 
 
-def _properties(pipe: MarigoldPipeline, targets: int) -> Mapping[str, Any]:
+def _check_names(pipe: MarigoldPipeline, properties: Mapping[str, Any], targets: int) -> None:
+    """CheckpointError unless every target, and channel of one, has a name of its own that a file's name can hold."""
+    where = pipe.folder / "model_index.json"
+    try:
+        count = len(target_names(properties))
+        dot = np.zeros((targets, 1, 1, 3), np.float32)
+        names = [name for name, _, _ in target_values(dot, properties)]
+        target_pictures(dot, properties, "binary")  # refuses what lacks an entry of its own
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: target_properties: {error}") from error
+    if count != targets:
+        raise CheckpointError(f"{where}: {count} target_names for the {targets} targets of the network")
+    for name in names:
+        if not isinstance(name, str) or not _TARGET_NAME.fullmatch(name) or names.count(name) > 1:
+            raise CheckpointError(f"{where}: files cannot be named after the target {str(name)[:100]!r}")
+
+
+def _properties(pipe: MarigoldPipeline) -> Mapping[str, Any]:
     """The checkpoint's target_properties; targets without a name are numbered."""
-    properties = pipe.config.get("target_properties")
-    if isinstance(properties, Mapping):
-        return properties
-    names = [f"target{index}" for index in range(targets)]
-    return {"target_names": names, **{name: {"prediction_space": "srgb"} for name in names}}
+    assert isinstance(pipe, MarigoldIntrinsicsPipeline)
+    properties = pipe.target_properties
+    if properties is None:
+        names = [f"target{index}" for index in range(pipe.n_targets)]
+        return {"target_names": names, **{name: {"prediction_space": "srgb"} for name in names}}
+    _check_names(pipe, properties, pipe.n_targets)
+    return properties
 
 
 def _intrinsic_maps(result: Result, pipe: MarigoldPipeline, _args: argparse.Namespace) -> dict[str, Map]:
-    return intrinsic_maps(result.prediction, _properties(pipe, len(result.prediction)))
+    return intrinsic_maps(result.prediction, _properties(pipe))
 
 
 def _intrinsic_uncertainties(result: Result, pipe: MarigoldPipeline) -> dict[str, Map]:
     assert result.uncertainty is not None
-    names = _properties(pipe, len(result.uncertainty))["target_names"]
+    names = target_names(_properties(pipe))
     return {name: uncertainty_map(one) for name, one in zip(names, result.uncertainty, strict=True)}
 
 
 def _intrinsic_folder(pipe: MarigoldPipeline) -> str:
     """As the paper's script, which asks the checkpoint's name; targets tell where the name does not."""
-    names = _properties(pipe, 0).get("target_names", ())
-    appearance = "appearance" in pipe.folder.name or "material" in names
+    appearance = "appearance" in pipe.folder.absolute().name or "material" in target_names(_properties(pipe))
     return "iid_appearance" if appearance else "iid_lighting"
 
 

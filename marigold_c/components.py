@@ -2,21 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _C
-from .config import Config
+from .config import Config, read_config
+from .loading import resolve_vae_folder
+
+
+class AutoencoderTiny:
+    """The place of a tiny autoencoder (TAESD): pipe.vae = AutoencoderTiny.from_pretrained("madebyollin/taesd")."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config: Config = read_config(folder / "config.json")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        cache_dir: str | PathLike[str] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> Self:
+        """A folder with config.json and weights, or a hub id that is downloaded first. It is computed in the precision
+        of the pipeline that takes it, so dtype and torch_dtype are accepted and have no effect."""
+        del dtype, torch_dtype
+        return cls(resolve_vae_folder(pretrained_model_name_or_path, cache_dir, local_files_only, token, revision))
+
+    def to(self, *_args: Any, **_kwargs: Any) -> Self:
+        """Returns itself: the pipeline decides where it is computed."""
+        return self
 
 
 class VAE:
-    """The autoencoder: `encode` gives the posterior's mean, unscaled, and `decode` takes unscaled latents."""
+    """A pipeline's autoencoder: `encode` gives the posterior's mean, unscaled, and `decode` takes unscaled latents."""
 
-    def __init__(self, engine: _C.Pipeline, config: Config) -> None:
+    def __init__(self, engine: _C.Pipeline, folder: Path) -> None:
         self._engine = engine
-        self.config = config
+        self.folder = folder
+        self.config: Config = read_config(folder / "config.json")
 
     def encode(self, x: ArrayLike) -> NDArray[np.float32]:
         """(N, 3, H, W) in [-1, 1] to (N, channels, H/8, W/8) for a VAE of four levels."""

@@ -21,7 +21,6 @@ TASKS = {
     "MarigoldIntrinsicsPipeline": "intrinsics",
     "MarigoldIIDPipeline": "intrinsics",
 }
-SUPPORTED = ("MarigoldDepthPipeline",)
 _LARGEST_HEADER = 100 * 1024 * 1024
 
 
@@ -110,7 +109,7 @@ def inspect_checkpoint(folder: Path) -> dict[str, Any]:
         "folder": str(folder),
         "class_name": class_name,
         "task": TASKS.get(class_name, "unknown"),
-        "supported": class_name in SUPPORTED,
+        "supported": class_name in TASKS,
         "prediction_type": index.get("prediction_type"),
         "default_denoising_steps": index.get("default_denoising_steps"),
         "default_processing_resolution": index.get("default_processing_resolution"),

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from . import _C
 from .arguments import RunArguments, Task, check_arguments
-from .components import VAE, UNet
+from .components import VAE, AutoencoderTiny, UNet
 from .config import Config, read_config
 from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
 from .errors import DeviceError
@@ -50,24 +50,33 @@ class MarigoldPipeline:
     _reductions: ClassVar[tuple[str, ...]]  # of an ensemble; the first is the default
     _ensembling_options: ClassVar[tuple[str, ...]] = ("reduction",)
 
-    def __init__(self, folder: Path, engine: _C.Pipeline, device: str, dtype: str, vae_folder: Path) -> None:
-        info = engine.info()
-        self._engine = engine
+    def __init__(self, folder: Path, options: Mapping[str, Any], vae_folder: Path | None) -> None:
+        """`options` of the engine; vae_folder None: the checkpoint's own autoencoder. Use from_pretrained."""
+        self._options = options
         self._progress_bar_config: dict[str, Any] = {}
         self.folder = folder
-        self.device, self.dtype = device, dtype
+        self.device, self.dtype = options["device"], options["dtype"]
         self.config: Config = read_config(folder / "model_index.json")
+        self._open(vae_folder)
+        info = self._engine.info()
         self.default_denoising_steps = info["default_denoising_steps"] or None
         resolution = info["default_processing_resolution"]
         self.default_processing_resolution = resolution if resolution >= 0 else None
         self.prediction_type = self.config.get("prediction_type")
-        self.vae_scale_factor = info["vae_scale"]
-        self.vae = VAE(engine, read_config(vae_folder / "config.json"))
-        self.unet = UNet(engine, read_config(folder / "unet" / "config.json"))
-        self.empty_text_embedding = engine.empty_text_embedding()
-        self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
+        self.empty_text_embedding = self._engine.empty_text_embedding()
         self.scheduler = read_scheduler(folder)
         self._warn_of_other_task()
+
+    def _open(self, vae_folder: Path | None) -> None:
+        """Opens the engine, and what depends on the autoencoder."""
+        replaced: dict[str, Any] = {} if vae_folder is None else {"vae": vae_folder}
+        with explaining_damage(self.folder):
+            engine = _C.Pipeline(self.folder, task=self.task, **self._options, **replaced)
+        self._engine = engine
+        self._vae = VAE(engine, vae_folder or self.folder / "vae")
+        self.unet = UNet(engine, read_config(self.folder / "unet" / "config.json"))
+        self.vae_scale_factor = engine.info()["vae_scale"]
+        self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
 
     def _warn_of_other_task(self) -> None:
         name = self.config.get("_class_name")
@@ -99,30 +108,37 @@ class MarigoldPipeline:
     ) -> Self:
         """Opens a folder in diffusers layout, or downloads a hub id such as "prs-eth/marigold-depth-v1-1" first.
 
-        variant "fp16" picks the files *.fp16.safetensors of each component that has them; without it they are taken only
-        where a component has no others.
+        variant "fp16" picks the files *.fp16.safetensors of each component that has them; without it they are taken
+        only where a component has no others.
         dtype: "float32" or "auto" (alias torch_dtype). num_threads: None for all processors allowed to this process.
         vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
         """
         if num_threads is not None and not 1 <= num_threads <= 4096:
             raise ValueError(f"`num_threads` is {num_threads}; allowed: 1 to 4096, or None for all")
-        name = _dtype_name(dtype, torch_dtype)
         folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
-        vae_folder = folder / "vae" if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
-        with explaining_damage(folder):
-            engine = _C.Pipeline(
-                folder,
-                variant=variant,
-                dtype=name,
-                device=str(device),
-                isa=os.environ.get("MARIGOLD_ISA") or None,
-                num_threads=num_threads or 0,
-                task=cls.task,
-                **({} if vae is None else {"vae": vae_folder}),
-            )
-        return cls(folder, engine, str(device), name, vae_folder)
+        options = {
+            "variant": variant,
+            "dtype": _dtype_name(dtype, torch_dtype),
+            "device": str(device),
+            "isa": os.environ.get("MARIGOLD_ISA") or None,
+            "num_threads": num_threads or 0,
+        }
+        return cls(
+            folder, options, None if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
+        )
 
     # ---- what diffusers' pipelines have ----
+
+    @property
+    def vae(self) -> VAE:
+        """Settable: pipe.vae = AutoencoderTiny.from_pretrained("madebyollin/taesd"), or the vae of another pipeline."""
+        return self._vae
+
+    @vae.setter
+    def vae(self, vae: VAE | AutoencoderTiny) -> None:
+        if not isinstance(vae, (VAE, AutoencoderTiny)):
+            raise ValueError(f"`vae` must be an AutoencoderTiny or the vae of a pipeline; got {type(vae)}")
+        self._open(vae.folder)
 
     @property
     def scheduler(self) -> DDIMScheduler | LCMScheduler:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,14 +74,14 @@ def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None
         num_threads=args.threads,
         vae=args.vae,
     )
-    wanted = "intrinsics" if task.name == "iid" else task.name
-    if pipe.task != wanted:
-        raise ValueError(f"{checkpoint} is a checkpoint for {pipe.task}; the command for it is another")
+    command = "iid" if pipe.task == "intrinsics" else pipe.task
+    if command != task.name:
+        raise ValueError(f"{checkpoint} is a checkpoint for {pipe.task}: use marigold {command}")
     return pipe
 
 
-def _options(args: argparse.Namespace) -> dict[str, object]:
-    """Options of the pipeline's call that are the same for all images."""
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of the pipeline's call that are the same for all images, but those of the noise."""
     ensembling = {
         name: getattr(args, name) for name in ("reduction", "solver") if getattr(args, name, None) is not None
     }
@@ -91,6 +97,28 @@ def _options(args: argparse.Namespace) -> dict[str, object]:
         "ensembling_kwargs": ensembling or None,
         "preset": args.preset,
     }
+
+
+def _noise(args: argparse.Namespace) -> dict[str, Any]:
+    return {"latents": "zeros"} if args.noise == "zeros" else {"generator": args.seed}
+
+
+@contextmanager
+def _warnings_as_lines(progress: _Progress) -> Iterator[None]:
+    """What the pipeline warns of, without the places in its code that Python names."""
+
+    def show(message: Warning | str, *_args: Any, **_options: Any) -> None:
+        progress.say(f"marigold: warning: {' '.join(str(message).split())}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _check_output(folder: Path) -> None:
+    """Before a checkpoint is downloaded; what else may stand in the way shows when the folders are made."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 def _say_new_names(inputs: Sequence[Input], progress: _Progress) -> None:
@@ -126,7 +154,7 @@ class _Run:
             started = time.perf_counter()
             try:
                 pixels = read_image(source, self.args.tone_map)
-                out = self.pipe(pixels, generator=self.args.seed, **_options(self.args))
+                out = self.pipe(pixels, **_noise(self.args), **_options(self.args))
                 self.task.save(Result(out.prediction, out.uncertainty, pixels), source.name, self.pipe, self.args)
             except Exception as error:
                 self.fail(source, error)
@@ -149,8 +177,7 @@ class _Run:
                 yield pixels
 
         started = time.perf_counter()
-        options = _options(self.args)
-        outputs = predict_sequence(self.pipe, frames(), self.args.blend, self.args.seed, **options)
+        outputs = predict_sequence(self.pipe, frames(), self.args.blend, self.args.seed, **_options(self.args))
         while True:
             try:
                 out = next(outputs)
@@ -158,10 +185,10 @@ class _Run:
                 return
             except Exception as error:  # a generator that raised is at its end
                 self.fail(read[0][0], error)
-                self.failed += len(self.inputs) - read[0][1]
-                self.progress.complain(
-                    f"marigold: the sequence ends there; {len(self.inputs) - read[0][1]} frames follow"
-                )
+                left = len(self.inputs) - read[0][1]
+                self.failed += left
+                if left:
+                    self.progress.complain(f"marigold: the sequence ends there, {left} before its end")
                 return
             source, number, pixels = read[0]
             try:
@@ -179,8 +206,9 @@ def run_prediction(args: argparse.Namespace, sources: Sequence[str]) -> bool:
     inputs = find_inputs(sources)
     if not inputs:
         raise ValueError(f"no images in {', '.join(sources)}")
+    _check_output(args.output_dir)
     progress = _Progress(task.title, len(inputs), args.quiet)
-    try:
+    with closing(progress), _warnings_as_lines(progress):
         pipe = _open(task, args, progress.say)
         pipe.set_progress_bar_config(disable=not progress.on_terminal, leave=False, position=1, desc="steps")
         for folder in task.folders(pipe, args):
@@ -191,8 +219,6 @@ def run_prediction(args: argparse.Namespace, sources: Sequence[str]) -> bool:
             run.one_sequence()
         else:
             run.images_by_themselves()
-    finally:
-        progress.close()
     if run.failed:
         progress.complain(f"marigold: {run.failed} of {len(inputs)} inputs failed")
     else:

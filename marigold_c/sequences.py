@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,19 @@ from .pipelines import MarigoldPipeline
 from .schedulers import draw_noise
 
 
-def _latent_shape(
-    pipe: MarigoldPipeline, frame: NDArray[Any], members: int, resolution: int, preset: str
-) -> tuple[int, ...]:
+def _common_noise(
+    pipe: MarigoldPipeline, frame: NDArray[Any], generator: Any, options: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    """The noise for frames of the size of this one (1, H, W, C), as a call of the pipeline would draw it."""
+    members = options.get("ensemble_size", 1)
+    if isinstance(generator, (list, tuple)) and len(generator) != members:
+        raise ValueError(f"`generator` is a list of {len(generator)} for {members} ensemble members")
+    resolution = options.get("processing_resolution")
+    resolution = pipe.default_processing_resolution if resolution is None else resolution
     scale = pipe.vae_scale_factor
-    *_, padded_h, padded_w = _C.geometry(frame.shape[1], frame.shape[2], resolution, scale, preset)
-    return (members, pipe.unet.config["out_channels"], padded_h // scale, padded_w // scale)
+    preset = options.get("preset", "diffusers")
+    *_, padded_h, padded_w = _C.geometry(frame.shape[1], frame.shape[2], resolution or 0, scale, preset)
+    return draw_noise((members, pipe.unet.config["out_channels"], padded_h // scale, padded_w // scale), generator)
 
 
 def predict_sequence(
@@ -42,25 +49,24 @@ def predict_sequence(
     taken = {"latents", "generator", "return_dict"} & options.keys()
     if taken:
         raise ValueError(f"`{sorted(taken)[0]}` is what a sequence sets itself")
-    resolution = options.get("processing_resolution")
-    resolution = pipe.default_processing_resolution if resolution is None else resolution
     output_latent = options.pop("output_latent", False)
-    noise: NDArray[np.float32] | None = None
-    last: NDArray[np.float32] | None = None
+    first: tuple[int, ...] | None = None
+    noise: NDArray[np.float32]
+    start: NDArray[np.float32]
     for index, frame in enumerate(frames):
         pixels = canonical(frame, f"frames[{index}]")
         if len(pixels) != 1:
             raise ValueError(f"`frames[{index}]` holds {len(pixels)} images; a frame is one")
-        shape = _latent_shape(
-            pipe, pixels, options.get("ensemble_size", 1), resolution or 0, options.get("preset", "diffusers")
-        )
-        if noise is None:
-            noise = draw_noise(shape, generator)
-        if shape != noise.shape:
-            raise ValueError(f"`frames[{index}]` needs latents {shape}, the frames before it {noise.shape}")
-        start = noise if last is None else np.float32(1 - blend) * noise + np.float32(blend) * last
+        size = pixels.shape[1:3]
+        if first is None:
+            first = size
+            noise = start = _common_noise(pipe, pixels, generator, options)
+        elif size != first:
+            raise ValueError(
+                f"`frames[{index}]` is {size[1]} x {size[0]}, the frames before it {first[1]} x {first[0]}"
+            )
         out = pipe(pixels, latents=start, output_latent=True, **options)
-        last = out.latent
+        start = np.float32(1 - blend) * noise + np.float32(blend) * np.asarray(out.latent, np.float32)
         if not output_latent:
             out.latent = None
         yield out

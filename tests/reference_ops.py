@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 Inputs = Sequence[Array | None]
 Params = Mapping[str, Any]
 
-NONE, SILU, GELU, QUICK_GELU = range(4)
+NONE, SILU, GELU, QUICK_GELU, RELU, TANH = range(6)
 
 
 class Reference(NamedTuple):
@@ -56,6 +56,10 @@ def activate(x: Array, activation: int) -> Array:
         return 0.5 * x * erfc(-x / math.sqrt(2.0))
     if activation == QUICK_GELU:
         return x * np.exp(-np.logaddexp(0.0, -1.702 * x))
+    if activation == RELU:
+        return np.maximum(x, 0.0)
+    if activation == TANH:
+        return np.tanh(x)
     return x
 
 
@@ -94,7 +98,7 @@ def conv2d(inputs: Inputs, params: Params) -> Reference:
     terms = [optional(inputs, slot) for slot in (2, 3, 4)]
     value = correlate(x, weight, params) + sum(terms)
     sizes = correlate(np.abs(x), np.abs(weight), params) + sum(np.abs(term) for term in terms)
-    return Reference(value, largest(sizes))
+    return Reference(activate(value, RELU if params.get("relu") else NONE), largest(sizes))
 
 
 def linear(inputs: Inputs, params: Params) -> Reference:
@@ -176,8 +180,8 @@ def channel_slice(inputs: Inputs, params: Params) -> Reference:
 
 
 def scale(inputs: Inputs, params: Params) -> Reference:
-    value = given(inputs, 0) * float32(params["factor"])
-    return Reference(value, np.abs(value))
+    product, offset = given(inputs, 0) * float32(params["factor"]), float32(params.get("offset", 0.0))
+    return Reference(product + offset, np.abs(product) + abs(offset))
 
 
 def add(inputs: Inputs, params: Params) -> Reference:

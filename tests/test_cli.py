@@ -70,7 +70,7 @@ def test_files(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ]
     array = np.load(out / "depth_npy/photo_pred.npy")
     assert (array.shape, array.dtype) == ((48, 64), np.float32)
-    pipe = mc.load(mc.default_checkpoint())
+    pipe = mc.load(mc.default_checkpoint(), num_threads=1)
     pipe.set_progress_bar_config(disable=True)
     assert np.array_equal(array, pipe(PIXELS, generator=3).prediction[0, :, :, 0])
     grey = Image.open(out / "depth_bw/photo_pred.png")
@@ -92,7 +92,8 @@ def test_every_flag_of_the_papers_script(photo: Path, tmp_path: Path) -> None:
     arguments = "--denoise_steps 2 --processing_res 64 --ensemble_size 1 --half_precision --output_processing_res"
     arguments += " --resample_method nearest --color_map binary --seed 1 --batch_size 0 --apple_silicon"
     folders = ["--input_rgb_dir", str(photo.parent), "--output_dir", str(out)]
-    code = main(["depth", "--checkpoint", str(mc.default_checkpoint()), *folders, *arguments.split()])
+    shared = ["--threads", "1", "--checkpoint", str(mc.default_checkpoint())]
+    code = main(["depth", *shared, *folders, *arguments.split()])
     assert code == 0
     assert np.load(out / "depth_npy/photo_pred.npy").shape == (48, 64)
     with_dashes = tmp_path / "dashes"
@@ -360,13 +361,18 @@ def test_info_of_hostile_folders(tmp_path: Path, capsys: pytest.CaptureFixture[s
     for text in ("", "[1]", "[" * 100000, '"x"'):
         index.write_text(text)
         assert main(["info", str(tmp_path)]) == 1
-    index.write_text('{"_class_name": "MarigoldNormalsPipeline"}')
+    index.write_text('{"_class_name": "StableDiffusionPipeline"}')
     (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\nText\n")
     assert main(["info", str(tmp_path)]) == 0
     text = capsys.readouterr().out
-    assert "normals" in text
+    assert "unknown (StableDiffusionPipeline)" in text
     assert "cannot run it" in text
     assert "apache-2.0" in text
+    index.write_text('{"_class_name": "MarigoldNormalsPipeline"}')
+    assert main(["info", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "normals" in text
+    assert "cannot run it" not in text
     for data in (b"", b"\xff" * 20, (2**40).to_bytes(8, "little"), (2).to_bytes(8, "little") + b"[]"):
         weights.write_bytes(data)
         assert main(["info", str(tmp_path)]) == 1

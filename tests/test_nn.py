@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from marigold_c import _testing as engine
 from marigold_c.errors import CheckpointError
+from reference_ops import correlate
 
 UNET: dict[str, Any] = {
     "_class_name": "UNet2DConditionModel",
@@ -54,6 +55,23 @@ VAE: dict[str, Any] = {
     "scaling_factor": 0.18215,
     "up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D"],
 }
+VAE_TINY: dict[str, Any] = {
+    "_class_name": "AutoencoderTiny",
+    "_diffusers_version": "0.20.0.dev0",
+    "act_fn": "relu",
+    "decoder_block_out_channels": [8, 8, 8],
+    "encoder_block_out_channels": [12, 12, 12],
+    "force_upcast": False,
+    "in_channels": 3,
+    "latent_channels": 4,
+    "latent_magnitude": 3,
+    "latent_shift": 0.5,
+    "num_decoder_blocks": [1, 2, 0],
+    "num_encoder_blocks": [1, 0, 2],
+    "out_channels": 3,
+    "scaling_factor": 1.0,
+    "upsampling_scaling_factor": 2,
+}
 CLIP: dict[str, Any] = {
     "architectures": ["CLIPTextModel"],
     "hidden_act": "gelu",
@@ -68,7 +86,7 @@ CLIP: dict[str, Any] = {
     "torch_dtype": "float32",
     "vocab_size": 20,
 }
-CONFIGS = {"unet": UNET, "vae": VAE, "clip": CLIP}
+CONFIGS = {"unet": UNET, "vae": VAE, "vae_tiny": VAE_TINY, "clip": CLIP}
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -94,6 +112,10 @@ def weights_of(component: str, **changes: Any) -> Shapes:
         ("vae", {}),
         ("vae", {"force_upcast": False, "shift_factor": None, "latents_mean": None, "latents_std": None}),
         ("vae", {"shift_factor": 0.0, "latents_mean": [0, 0, 0, 0]}),
+        ("vae_tiny", {}),
+        ("vae_tiny", {"act_fn": "gelu", "latent_magnitude": 2.5, "latent_shift": 0.1, "force_upcast": True}),
+        ("vae_tiny", {"shift_factor": 0.0, "block_out_channels": [8, 8, 8], "upsample_fn": "nearest"}),
+        ("vae_tiny", {"upsampling_scaling_factor": None, "act_fn": None, "scaling_factor": None}),
         ("clip", {}),
         ("clip", {"num_beams": 1, "id2label": {"0": "A"}, "eos_token_id": 2, "hidden_act": "quick_gelu"}),
     ],
@@ -135,6 +157,30 @@ def test_optional_parts_of_the_vae() -> None:
     assert "post_quant_conv.weight" not in weights_of("vae", use_post_quant_conv=False)
     without = weights_of("vae", mid_block_add_attention=False)
     assert without == {key: shape for key, shape in full.items() if ".attentions." not in key} != full
+
+
+def test_defaults_of_the_tiny_autoencoder() -> None:
+    shapes: Shapes = engine.network_weights("vae_tiny", "{}")
+    expected: Shapes = {}
+
+    def add(key: str, filters: int, channels: int, bias: bool = True) -> None:
+        expected[f"{key}.weight"] = (filters, channels, 3, 3)
+        if bias:
+            expected[f"{key}.bias"] = (filters,)
+
+    for i in range(15):  # 15 layers with weights in the encoder: 0 and 14, one before each smaller size, and the blocks
+        if i in (0, 2, 6, 10, 14):
+            add(f"encoder.layers.{i}", 4 if i == 14 else 64, 3 if i == 0 else 64, bias=i in (0, 14))
+        else:
+            for conv in (0, 2, 4):
+                add(f"encoder.layers.{i}.conv.{conv}", 64, 64)
+    for i in (0, 2, 3, 4, 6, 7, 8, 9, 11, 12, 13, 14, 16, 17, 18):  # 1 is an activation, 5, 10 and 15 enlarge
+        if i in (0, 6, 11, 16, 18):
+            add(f"decoder.layers.{i}", 3 if i == 18 else 64, 4 if i == 0 else 64, bias=i in (0, 18))
+        else:
+            for conv in (0, 2, 4):
+                add(f"decoder.layers.{i}.conv.{conv}", 64, 64)
+    assert shapes == expected
 
 
 @pytest.mark.parametrize("levels", [1, 8])
@@ -212,6 +258,15 @@ def test_number_of_levels(levels: int) -> None:
         ("vae", "out_channels", 1, "1"),
         ("vae", "down_block_types", ["DownEncoderBlock2D", "AttnDownEncoderBlock2D"], '"AttnDownEncoderBlock2D"'),
         ("vae", "norm_num_groups", None, "null"),
+        ("vae_tiny", "_class_name", "AutoencoderKL", '"AutoencoderKL"'),
+        ("vae_tiny", "act_fn", "mish", '"mish"'),
+        ("vae_tiny", "upsample_fn", "bilinear", '"bilinear"'),
+        ("vae_tiny", "in_channels", 4, "4"),
+        ("vae_tiny", "out_channels", 4, "4"),
+        ("vae_tiny", "shift_factor", 0.1159, "0.1159"),
+        ("vae_tiny", "encoder_block_out_channels", [], "0 items"),
+        ("vae_tiny", "num_decoder_blocks", [1] * 9, "9 items"),
+        ("vae_tiny", "upsampling_scaling_factor", 3, "the decoder enlarges 9 times"),
         ("clip", "model_type", "clip", '"clip"'),
         ("clip", "hidden_act", "relu", '"relu"'),
     ],
@@ -256,6 +311,16 @@ def test_unsupported_values_are_refused_by_name(component: str, key: str, value:
         ("vae", "scaling_factor", 0, "0"),
         ("vae", "scaling_factor", -1.5, "-1.5"),
         ("vae", "block_out_channels", [8, 6], '6, not divisible by "norm_num_groups" 4'),
+        ("vae_tiny", "encoder_block_out_channels", [12, 12, 16], '"encoder_block_out_channels"[2] is 16; [0] is 12'),
+        ("vae_tiny", "decoder_block_out_channels", 8, "8"),
+        ("vae_tiny", "decoder_block_out_channels", [8, 8, 0], "0"),
+        ("vae_tiny", "num_encoder_blocks", [1, 1], "2 items"),
+        ("vae_tiny", "num_encoder_blocks", [1, 65, 1], "65"),
+        ("vae_tiny", "num_decoder_blocks", [1, -1, 1], "-1"),
+        ("vae_tiny", "num_decoder_blocks", None, "null"),
+        ("vae_tiny", "latent_channels", 0, "0"),
+        ("vae_tiny", "upsampling_scaling_factor", 0, "0"),
+        ("vae_tiny", "scaling_factor", 0, "0"),
         ("clip", "hidden_size", 9, "9"),
         ("clip", "num_hidden_layers", 10**6, "1000000"),
         ("clip", "vocab_size", 1 << 25, "33554432"),
@@ -359,6 +424,72 @@ def test_image_too_small_for_the_vae(tmp_path: Path) -> None:
     write_component(tmp_path, "vae", random_tensors("vae"))
     with pytest.raises(ValueError, match=r"encoder\.down_blocks\.0\.downsamplers"):
         engine.vae_encode_run(str(tmp_path), None, np.ones((1, 3, 1, 4), np.float32), "ref", None, 1)
+
+
+class NumpyVAETiny:
+    """VAE_TINY in float64: its layers one after the other, as the checkpoint counts them."""
+
+    def __init__(self, tensors: dict[str, NDArray[Any]]) -> None:
+        self.tensors = tensors
+
+    def convolve(self, x: NDArray[Any], key: str, **params: int) -> NDArray[Any]:
+        pads = dict.fromkeys(("pad_top", "pad_left", "pad_bottom", "pad_right"), 1)
+        bias = self.tensors.get(f"{key}.bias", np.zeros(1, np.float32))
+        y: NDArray[Any] = correlate(x, self.tensors[f"{key}.weight"].astype(np.float64), pads | params) + bias
+        return y
+
+    def block(self, x: NDArray[Any], key: str) -> NDArray[Any]:
+        y: NDArray[Any] = np.maximum(self.convolve(x, f"{key}.conv.0"), 0)
+        y = np.maximum(self.convolve(y, f"{key}.conv.2"), 0)
+        y = np.maximum(self.convolve(y, f"{key}.conv.4") + x, 0)
+        return y
+
+    def encode(self, x: NDArray[Any]) -> NDArray[Any]:
+        x = self.convolve(x.astype(np.float64) / 2 + 0.5, "encoder.layers.0")
+        x = self.block(x, "encoder.layers.1")
+        x = self.convolve(x, "encoder.layers.2", stride=2)
+        x = self.convolve(x, "encoder.layers.3", stride=2)
+        x = self.block(self.block(x, "encoder.layers.4"), "encoder.layers.5")
+        return self.convolve(x, "encoder.layers.6")
+
+    def decode(self, z: NDArray[Any]) -> NDArray[Any]:
+        x = np.tanh(z.astype(np.float64) / 3) * 3
+        x = np.maximum(self.convolve(x, "decoder.layers.0"), 0)
+        x = self.block(x, "decoder.layers.2").repeat(2, axis=1).repeat(2, axis=2)
+        x = self.convolve(x, "decoder.layers.4")
+        x = self.block(self.block(x, "decoder.layers.5"), "decoder.layers.6").repeat(2, axis=1).repeat(2, axis=2)
+        x = self.convolve(x, "decoder.layers.8")
+        return self.convolve(x, "decoder.layers.9") * 2 - 1
+
+
+@pytest.mark.parametrize("backend", ["ref", "cpu"])
+@pytest.mark.parametrize("size", [(8, 12), (7, 5), (1, 1), (38, 41)])
+def test_tiny_autoencoder(backend: str, size: tuple[int, int], tmp_path: Path) -> None:
+    tensors = random_tensors("vae_tiny")
+    tensors = {key: array / (3 * array.shape[1] ** 0.5 if array.ndim == 4 else 1) for key, array in tensors.items()}
+    write_component(tmp_path, "vae_tiny", tensors)
+    rng, expected = np.random.default_rng(1), NumpyVAETiny(tensors)
+    isas = engine.isas() if backend == "cpu" else [None]
+    for isa in isas:
+        for run, reference, channels in (
+            (engine.vae_tiny_encode_run, expected.encode, 3),
+            (engine.vae_tiny_decode_run, expected.decode, 4),
+        ):
+            x = (2 * rng.standard_normal((2, channels, *size))).astype(np.float32)
+            shape, data = run(str(tmp_path), None, x, backend, isa, 1)
+            wanted = reference(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+            assert shape == wanted.shape
+            error = np.abs(np.frombuffer(data, np.float32).reshape(shape) - wanted).max()
+            assert error <= 1e-5 * np.sqrt(np.square(wanted).mean())
+
+
+def test_channels_that_the_tiny_autoencoder_does_not_take(tmp_path: Path) -> None:
+    write_component(tmp_path, "vae_tiny", random_tensors("vae_tiny"))
+    x = np.ones((1, 5, 8, 8), np.float32)
+    with pytest.raises(ValueError, match="encodes 3 channels, not 5"):
+        engine.vae_tiny_encode_run(str(tmp_path), None, x, "ref", None, 1)
+    with pytest.raises(ValueError, match="decodes 4 channels, not 5"):
+        engine.vae_tiny_decode_run(str(tmp_path), None, x, "ref", None, 1)
 
 
 def test_positions_of_older_text_encoders_are_ignored(tmp_path: Path) -> None:

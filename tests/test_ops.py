@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from marigold_c import _testing as engine
 from marigold_c.errors import DeviceError
-from reference_ops import GELU, NONE, QUICK_GELU, REFERENCES, SILU, Reference, correlate
+from reference_ops import GELU, NONE, QUICK_GELU, REFERENCES, RELU, SILU, TANH, Reference, correlate
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
 Fill = Callable[[np.random.Generator, Shape], NDArray[Any]]
 
+ACTIVATIONS = (SILU, GELU, QUICK_GELU, RELU, TANH)
 ROUNDING = 2.0**-24  # half a unit in the last place of a float32, relative
 SMALLEST = 2.0**-149
 
@@ -36,10 +37,10 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "layernorm": (6, "float32 mean and deviation, each a sum over C"),
     "attention": (8, "online softmax rescales its sums once per block of keys"),
     "geglu": (6, "polynomial erf"),
-    "activation": (6, "polynomial exp and erf; their relative error grows in tails, where |x| is the magnitude"),
+    "activation": (6, "polynomial exp, erf and tanh; relative errors grow in tails, where |x| is the magnitude"),
     "concat": (0, "moves elements"),
     "channel_slice": (0, "moves elements"),
-    "scale": (1, "one rounding"),
+    "scale": (2, "a product and a sum"),
     "add": (1, "one rounding"),
     "time_embedding": (4, "float32 exponents and angles, as in torch; the magnitude counts both"),
     "token_embedding": (1, "one rounding"),
@@ -164,6 +165,8 @@ def conv2d_cases() -> Iterator[Case]:
     for extra in ("", "residual", "vector", "bias residual", "bias residual vector"):
         yield conv2d_case((3, 6, 7, 40), 64, extra=extra, vector_batch=3)
         yield conv2d_case((3, 6, 7, 40), 64, point, none, extra=extra)
+        for x in ((3, 6, 7, 40), (2, 37, 33, 17)):  # gathered windows, and Winograd's
+            yield conv2d_case(x, 67, extra=extra, vector_batch=x[0], relu=True)
     for x, filters in (((1, 1, 1, 17), 40), ((1, 5, 7, 130), 64), ((3, 12, 10, 96), 130), ((1, 40, 33, 3), 3)):
         yield conv2d_case(x, filters, point, none)
     for x in ((1, 2, 2, 3), (1, 7, 5, 17), (3, 8, 10, 64), (1, 33, 31, 40)):  # the encoder pads right and bottom only
@@ -202,7 +205,7 @@ def linear_cases() -> Iterator[Case]:
         ((3, 4, 5, 320), 640),
     ):
         yield Case("linear", [x, (outputs, x[3]), (outputs,)])
-    for activation, residual, bias in itertools.product((NONE, SILU, GELU, QUICK_GELU), (False, True), (False, True)):
+    for activation, residual, bias in itertools.product((NONE, *ACTIVATIONS), (False, True), (False, True)):
         x = (3, 5, 7, 40)
         shapes = [x, (64, 40), (64,) if bias else None, (3, 5, 7, 64) if residual else None]
         yield Case("linear", shapes, {"activation": activation})
@@ -295,6 +298,7 @@ def pointwise_cases() -> Iterator[Case]:
     for x in SIZES:
         yield Case("geglu", [(*x[:3], 2 * x[3])])
         yield Case("scale", [x], {"factor": 0.18215})
+        yield Case("scale", [x], {"factor": -1.7, "offset": 0.3})
         yield Case("concat", [x, (*x[:3], 40)])
         yield Case("concat", [x, (*x[:3], 3)])
         yield Case("channel_slice", [x], {"begin": x[3] // 3, "count": x[3] // 2})
@@ -307,14 +311,14 @@ def pointwise_cases() -> Iterator[Case]:
         yield Case("intrinsics_head", [x])
         for full_z in (False, True):
             yield Case("normals_head", [(*x[:3], 3)], {"full_z": full_z})
-        for activation in (NONE, SILU, GELU, QUICK_GELU):
+        for activation in (NONE, *ACTIVATIONS):
             yield Case("activation", [x], {"activation": activation})
         for kept in itertools.product((False, True), repeat=3):
             small = tuple(size if keep else 1 for size, keep in zip(x[:3], kept, strict=True))
             yield Case("add", [x, (*small, x[3])])
         for noise in (None, x):
             yield Case("scheduler_step", [x, x, (1, 1, 1, 3), noise])
-    for activation in (SILU, GELU, QUICK_GELU):
+    for activation in ACTIVATIONS:
         yield Case("activation", [(1, 5, 7, 17)], {"activation": activation}, {0: EXTREMES}, "extremes")
     yield Case("geglu", [(1, 5, 7, 34)], {}, {0: EXTREMES}, "extremes")
     yield Case("depth_head", [(3, 40, 31, 3)], {}, {0: times(2.0)})

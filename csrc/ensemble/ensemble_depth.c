@@ -11,7 +11,8 @@ static mg_status check(const float *depth, int64_t members, int64_t h, int64_t w
     if (p->reduction != MG_REDUCE_MEDIAN && p->reduction != MG_REDUCE_MEAN)
         return mg_fail(err, MG_ERR_ARGUMENT, "`reduction` of depth must be median or mean");
     if (!p->scale_invariant && p->shift_invariant)
-        return mg_fail(err, MG_ERR_ARGUMENT, "shift_invariant without scale_invariant: members cannot be aligned by a shift alone");
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "shift_invariant without scale_invariant: members cannot be aligned by a shift alone");
     if (p->max_res < 0 || p->max_iter < 1 || !(p->tol >= 0) || !(p->regularizer_strength >= 0) ||
         !isfinite(p->regularizer_strength))
         return mg_fail(err, MG_ERR_ARGUMENT,

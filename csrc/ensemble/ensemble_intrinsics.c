@@ -7,8 +7,7 @@ mg_status mg_ensemble_intrinsics(float *out, float *uncertainty, const float *ta
     const struct mg_members m = {.data = targets, .count = members, .elements = elements};
     MG_TRY(mg_check_members(members, elements, err));
     if (reduction != MG_REDUCE_MEDIAN && reduction != MG_REDUCE_MEAN)
-        return mg_fail(err, MG_ERR_ARGUMENT,
-                       "`reduction` of intrinsic images must be median or mean");
+        return mg_fail(err, MG_ERR_ARGUMENT, "`reduction` of intrinsic images must be median or mean");
     MG_TRY(mg_check_finite(targets, members, elements, "targets", err));
     return mg_reduce_members(out, uncertainty, &m, reduction, num_threads, err);
 }

@@ -188,13 +188,15 @@ mg_value mg_op_channel_slice(struct mg_graph *graph, mg_value x, int64_t begin, 
     return finish(graph, &op, in);
 }
 
-mg_value mg_op_scale(struct mg_graph *graph, mg_value x, float factor) {
+mg_value mg_op_affine(struct mg_graph *graph, mg_value x, float factor, float offset) {
     INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);
     if (!start(graph, &op, MG_OP_SCALE, in))
         return MG_NONE;
-    op.params.scale.factor = factor;
+    op.params.scale = (struct mg_scale){.factor = factor, .offset = offset};
     return finish(graph, &op, in);
 }
+
+mg_value mg_op_scale(struct mg_graph *graph, mg_value x, float factor) { return mg_op_affine(graph, x, factor, 0.0f); }
 
 mg_value mg_op_add(struct mg_graph *graph, mg_value a, mg_value b) {
     INPUTS(a, b, MG_NONE, MG_NONE, MG_NONE);

@@ -78,7 +78,8 @@ mg_value mg_op_geglu(struct mg_graph *graph, mg_value x);
 mg_value mg_op_activation(struct mg_graph *graph, mg_value x, mg_activation activation);
 mg_value mg_op_concat(struct mg_graph *graph, mg_value a, mg_value b);
 mg_value mg_op_channel_slice(struct mg_graph *graph, mg_value x, int64_t begin, int64_t count);
-mg_value mg_op_scale(struct mg_graph *graph, mg_value x, float factor);
+mg_value mg_op_scale(struct mg_graph *graph, mg_value x, float factor);                /* offset 0 */
+mg_value mg_op_affine(struct mg_graph *graph, mg_value x, float factor, float offset); /* records a scale, too */
 mg_value mg_op_add(struct mg_graph *graph, mg_value a, mg_value b);
 mg_value mg_op_time_embedding(struct mg_graph *graph, mg_value timesteps, const struct mg_time_embedding *params);
 mg_value mg_op_token_embedding(struct mg_graph *graph, mg_value ids, mg_value table, mg_value positions);

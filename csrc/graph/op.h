@@ -12,7 +12,14 @@ typedef enum mg_op_kind {
 
 enum { MG_MAX_INPUTS = 5 };
 
-typedef enum mg_activation { MG_ACT_NONE, MG_ACT_SILU, MG_ACT_GELU, MG_ACT_QUICK_GELU } mg_activation;
+typedef enum mg_activation {
+    MG_ACT_NONE,
+    MG_ACT_SILU,
+    MG_ACT_GELU,
+    MG_ACT_QUICK_GELU,
+    MG_ACT_RELU,
+    MG_ACT_TANH
+} mg_activation;
 
 /* Output height = (h + pad_top + pad_bottom - R) / stride + 1, where h is upsampled_h if not 0, else the input's. The
  * upsampling is nearest: source row = min(floor(row * (float)in_h / h), in_h - 1), in float32 as in torch. */
@@ -20,6 +27,7 @@ struct mg_conv2d {
     int stride;
     int pad_top, pad_left, pad_bottom, pad_right;
     int64_t upsampled_h, upsampled_w;
+    bool relu;
 };
 struct mg_linear {
     mg_activation activation;
@@ -41,7 +49,7 @@ struct mg_slice {
     int64_t begin, count;
 };
 struct mg_scale {
-    float factor;
+    float factor, offset;
 };
 /* full_z: z spans [-1, 1]; else the network's [-1, 1] stands for [0, 1], normals that face the camera. Vectors shorter
  * than 1e-6 are divided by 1e-6. */

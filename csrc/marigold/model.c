@@ -108,18 +108,20 @@ done:
     return status;
 }
 
+/* The checkpoint's own autoencoder, or the one that replaces it. */
 static mg_status open_vae(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
     char *path = NULL, *folder = NULL;
     const struct mg_json *config;
     mg_status status;
-    MG_TRY_GOTO(read_config(&config, &path, &arena, params->folder, "vae", "config.json", err));
-    MG_TRY_GOTO(mg_vae_config_read(&p->vae, config, path, err));
-    p->vae_scale = 1 << (p->vae.num_levels - 1);
-    MG_TRY_GOTO(mg_path_join(&folder, params->folder, "vae", err));
-    MG_TRY_GOTO(open_weights(&p->vae_weights, "vae", folder, params->variant, err));
-    p->vae_weights.alias = mg_vae_weight_alias;
+    MG_TRY_GOTO(mg_path_join(&folder, params->vae ? params->vae : params->folder, params->vae ? "" : "vae", err));
+    MG_TRY_GOTO(mg_path_join(&path, folder, "config.json", err));
+    MG_TRY_GOTO(mg_json_read_file(&config, &arena, path, err));
+    MG_TRY_GOTO(mg_autoencoder_read(&p->vae, config, path, err));
+    MG_TRY_GOTO(open_weights(&p->vae_weights, "vae", folder, params->vae ? NULL : params->variant, err));
+    if (!p->vae.is_tiny)
+        p->vae_weights.alias = mg_vae_weight_alias;
 done:
     mg_free(path);
     mg_free(folder);
@@ -279,7 +281,7 @@ void mg_pipeline_get_info(const mg_pipeline *p, struct mg_pipeline_info *out) {
         .num_targets = p->num_targets,
         .prediction_channels = p->task->prediction_channels,
         .latent_channels = p->vae.latent_channels,
-        .vae_scale = p->vae_scale,
+        .vae_scale = p->vae.scale,
         .scaling_factor = p->vae.scaling_factor,
         .unet_in_channels = p->unet.in_channels,
         .unet_out_channels = p->unet.out_channels,

@@ -14,9 +14,9 @@ static mg_status run_piece(mg_pipeline *pipeline, const struct mg_stage_key *key
 
 mg_status mg_pipeline_vae_encode(float *out, mg_pipeline *pipeline, const float *x, int64_t n, int64_t h, int64_t w,
                                  struct mg_err *err) {
-    if (h < 1 || w < 1 || h % pipeline->vae_scale || w % pipeline->vae_scale)
+    if (h < 1 || w < 1 || h % pipeline->vae.scale || w % pipeline->vae.scale)
         return mg_fail(err, MG_ERR_ARGUMENT, "an image of %lld x %lld; the VAE needs multiples of %d", (long long)h,
-                       (long long)w, pipeline->vae_scale);
+                       (long long)w, pipeline->vae.scale);
     struct mg_stage_key key = {.stage = MG_STAGE_ENCODE, .n = n, .h = h, .w = w, .factor = 1.0f};
     return run_piece(pipeline, &key, &(struct mg_binding){"x", (void *)x}, 1, &(struct mg_binding){"latent", out}, err);
 }

@@ -53,7 +53,7 @@ struct mg_pipeline {
     struct mg_context context;
     const struct mg_task *task;
     struct mg_unet_config unet;
-    struct mg_vae_config vae;
+    struct mg_autoencoder vae;
     struct mg_weights unet_weights, vae_weights;
     int64_t text_encoder_parameters;
     float *text; /* (1, text_tokens, text_channels) */
@@ -61,7 +61,7 @@ struct mg_pipeline {
     mg_scheduler *scheduler;
     int default_steps;
     int64_t default_resolution;
-    int num_targets, vae_scale;
+    int num_targets;
     bool full_z; /* normals: model_index.json's use_full_z_range */
     struct {
         struct mg_stage_key key;

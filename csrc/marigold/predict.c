@@ -40,7 +40,7 @@ static mg_status decode_image(float *out, float *scratch, const struct mg_run *r
     struct mg_stage_key key = {.stage = MG_STAGE_PREDICT, .n = 1, .h = g->latent_h, .w = g->latent_w};
     const size_t target_latent = run->latent_floats / (size_t)m->targets;
     const float *latents = run->latents + (size_t)(image * m->members) * run->latent_floats;
-    const int64_t scale = run->pipeline->vae_scale;
+    const int64_t scale = run->pipeline->vae.scale;
     struct mg_plan *plan;
     MG_TRY(mg_stage_plan(&plan, run->pipeline, &key, err));
     for (int64_t i = 0; i < m->members * m->targets; i++) {

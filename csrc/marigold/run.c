@@ -63,10 +63,10 @@ static mg_status size_run(struct mg_run *run, struct mg_err *err) {
         return mg_fail(err, MG_ERR_MEMORY, "an image of %lld x %lld cannot be addressed", (long long)g->padded_h,
                        (long long)g->padded_w);
     run->samples = run->params->image.n * run->params->ensemble_size;
-    run->image_floats = pixels * (size_t)pipe->vae.in_channels;
+    run->image_floats = pixels * (size_t)pipe->vae.image_channels;
     run->image_latent_floats = cells * (size_t)pipe->vae.latent_channels;
     run->latent_floats = cells * (size_t)pipe->unet.out_channels;
-    run->prediction_floats = cells * (size_t)(pipe->vae_scale * pipe->vae_scale) *
+    run->prediction_floats = cells * (size_t)(pipe->vae.scale * pipe->vae.scale) *
                              (size_t)(pipe->task->prediction_channels * pipe->num_targets);
     return MG_OK;
 }
@@ -80,7 +80,10 @@ static mg_status start_run(struct mg_run *run, struct mg_err *err) {
     if (resolution < 0)
         return mg_fail(err, MG_ERR_ARGUMENT,
                        "processing_resolution is not given and the checkpoint names no default_processing_resolution");
-    MG_TRY(mg_geometry_of(&run->geometry, p->image.h, p->image.w, resolution, pipe->vae_scale, p->preset, err));
+    if (p->preset == MG_PRESET_PAPER && pipe->vae.is_tiny)
+        return mg_fail(err, MG_ERR_UNSUPPORTED,
+                       "preset \"paper\" is not supported with AutoencoderTiny, which the paper's code cannot run");
+    MG_TRY(mg_geometry_of(&run->geometry, p->image.h, p->image.w, resolution, pipe->vae.scale, p->preset, err));
     run->resample_input = resample_of(p->resample_input, p->preset);
     run->resample_output = resample_of(p->resample_output, p->preset);
     run->scheduler = p->scheduler ? p->scheduler : pipe->scheduler;

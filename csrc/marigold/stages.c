@@ -5,8 +5,8 @@
 #include "pipeline.h"
 
 static void build_encode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value x = mg_graph_input(g, "x", key->n, p->vae.in_channels, key->h, key->w);
-    mg_value mean = mg_vae_encode_build(g, &p->vae, mg_op_nchw_to_nhwc(g, x));
+    mg_value x = mg_graph_input(g, "x", key->n, p->vae.image_channels, key->h, key->w);
+    mg_value mean = mg_autoencoder_encode_build(g, &p->vae, mg_op_nchw_to_nhwc(g, x));
     mg_graph_output(g, "latent", mg_op_nhwc_to_nchw(g, key->factor == 1.0f ? mean : mg_op_scale(g, mean, key->factor)));
 }
 
@@ -30,7 +30,7 @@ static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struc
 
 static mg_value decoded(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, float factor) {
     mg_value z = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "latent", key->n, p->vae.latent_channels, key->h, key->w));
-    return mg_vae_decode_build(g, &p->vae, factor == 1.0f ? z : mg_op_scale(g, z, factor));
+    return mg_autoencoder_decode_build(g, &p->vae, factor == 1.0f ? z : mg_op_scale(g, z, factor));
 }
 
 static void build_predict(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {

@@ -6,13 +6,19 @@ static mg_value vector(struct mg_graph *graph, const char *key, int64_t count) {
     return mg_graph_weight(graph, key, 1, &count);
 }
 
+mg_value mg_layer_convolve(struct mg_graph *graph, mg_value x, int64_t channels, bool bias, mg_value residual,
+                           mg_value channel_vector, const struct mg_conv2d *params) {
+    const int64_t dim[] = {channels, mg_graph_dim(graph, x)[3], 3, 3};
+    mg_value weight = mg_graph_weight(graph, "weight", 4, dim);
+    mg_value offset = bias ? vector(graph, "bias", channels) : MG_NONE;
+    return mg_op_conv2d(graph, x, weight, offset, residual, channel_vector, params);
+}
+
 mg_value mg_layer_conv3x3(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, mg_value residual,
                           mg_value channel_vector) {
     const struct mg_conv2d params = {.stride = 1, .pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
-    const int64_t dim[] = {channels, mg_graph_dim(graph, x)[3], 3, 3};
     size_t outer = mg_graph_push(graph, "%s", name);
-    mg_value weight = mg_graph_weight(graph, "weight", 4, dim), bias = vector(graph, "bias", channels);
-    mg_value out = mg_op_conv2d(graph, x, weight, bias, residual, channel_vector, &params);
+    mg_value out = mg_layer_convolve(graph, x, channels, true, residual, channel_vector, &params);
     mg_graph_pop(graph, outer);
     return out;
 }

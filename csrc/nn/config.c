@@ -1,4 +1,5 @@
-/* config.c: what the readers of configurations share. Called by unet_config.c, vae_config.c and clip_text.c; calls
+/* config.c: what the readers of configurations share. Called by unet_config.c, vae_config.c, vae_tiny_config.c and
+ * clip_text.c; calls
  * io/json. */
 #include "config.h"
 
@@ -104,6 +105,14 @@ static mg_status get_list(const struct mg_json **out, int levels, const struct m
     return MG_OK;
 }
 
+static mg_status check_count(const struct mg_json *list, int most, const char *key, const char *name,
+                             struct mg_err *err) {
+    if (list->length >= 1 && list->length <= (size_t)most)
+        return MG_OK;
+    return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: \"%s\" has %zu items; supported: 1 to %d", name, key, list->length,
+                   most);
+}
+
 static mg_status get_item(int *out, const struct mg_json *list, size_t i, const char *key, int minimum, int maximum,
                           const char *name, struct mg_err *err) {
     const struct mg_json *item = &list->children[i];
@@ -130,14 +139,36 @@ mg_status mg_config_levels(int *out, int levels, const struct mg_json *config, c
     return MG_OK;
 }
 
+mg_status mg_config_list(int *out, int *count, int most, const struct mg_json *config, const char *key,
+                         const int *fallback, int minimum, int maximum, const char *name, struct mg_err *err) {
+    const struct mg_json *list = NULL;
+    if (!mg_json_get(config, key)) {
+        memcpy(out, fallback, (size_t)*count * sizeof *out);
+        return MG_OK;
+    }
+    MG_TRY(get_list(&list, 0, config, key, name, err));
+    MG_TRY(check_count(list, most, key, name, err));
+    *count = (int)list->length;
+    for (int i = 0; i < *count; i++)
+        MG_TRY(get_item(&out[i], list, (size_t)i, key, minimum, maximum, name, err));
+    return MG_OK;
+}
+
+mg_status mg_config_scaling_factor(double *out, const struct mg_json *config, double fallback, const char *name,
+                                   struct mg_err *err) {
+    MG_TRY(mg_json_get_double(out, config, "scaling_factor", fallback, name, err));
+    if (*out >= 1e-6 && *out <= 1e6)
+        return MG_OK;
+    return mg_fail(err, MG_ERR_CHECKPOINT, "%s: \"scaling_factor\" is %g; a number from 1e-6 to 1e6 was expected", name,
+                   *out);
+}
+
 mg_status mg_config_channels(int64_t *out, int *levels, int most, int groups, const struct mg_json *config,
                              const char *name, struct mg_err *err) {
     static const char key[] = "block_out_channels";
     const struct mg_json *list = NULL;
     MG_TRY(get_list(&list, 0, config, key, name, err));
-    if (list->length < 1 || list->length > (size_t)most)
-        return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: \"%s\" has %zu items; supported: 1 to %d", name, key, list->length,
-                       most);
+    MG_TRY(check_count(list, most, key, name, err));
     *levels = (int)list->length;
     for (int i = 0; i < *levels; i++) {
         int channels = 0;

@@ -29,6 +29,12 @@ mg_status mg_config_int(int *out, const struct mg_json *config, const char *key,
 /* One whole number for all levels, or a list of one for each. */
 mg_status mg_config_levels(int *out, int levels, const struct mg_json *config, const char *key, int fallback,
                            int minimum, int maximum, const char *name, struct mg_err *err);
+/* A list of 1 to `most` whole numbers; without the key, the `fallback` of *count items. Sets *count. */
+mg_status mg_config_list(int *out, int *count, int most, const struct mg_json *config, const char *key,
+                         const int *fallback, int minimum, int maximum, const char *name, struct mg_err *err);
+/* scaling_factor of an autoencoder. */
+mg_status mg_config_scaling_factor(double *out, const struct mg_json *config, double fallback, const char *name,
+                                   struct mg_err *err);
 /* block_out_channels: their number becomes *levels (at most `most`), each a multiple of `groups`. */
 mg_status mg_config_channels(int64_t *out, int *levels, int most, int groups, const struct mg_json *config,
                              const char *name, struct mg_err *err);

@@ -5,6 +5,9 @@
 #include "../graph/graph.h"
 
 /* ---- basic_layers.c ---- */
+/* 3x3; its weights lie directly below the graph's key prefix. residual and channel_vector may be MG_NONE. */
+mg_value mg_layer_convolve(struct mg_graph *graph, mg_value x, int64_t channels, bool bias, mg_value residual,
+                           mg_value channel_vector, const struct mg_conv2d *params);
 /* 3x3 with one cell of padding. residual and channel_vector may be MG_NONE. */
 mg_value mg_layer_conv3x3(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, mg_value residual,
                           mg_value channel_vector);

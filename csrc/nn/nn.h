@@ -51,6 +51,39 @@ mg_value mg_vae_encode_build(struct mg_graph *graph, const struct mg_vae_config 
 mg_value mg_vae_decode_build(struct mg_graph *graph, const struct mg_vae_config *config, mg_value z);
 bool mg_vae_weight_alias(char *out, size_t bytes, const char *key, int n); /* for struct mg_weights.alias */
 
+/* AutoencoderTiny (TAESD). All stages of the encoder have one width, and all of the decoder. */
+struct mg_vae_tiny_config {
+    int in_channels, out_channels, latent_channels;
+    int encoder_stages, decoder_stages;
+    int encoder_channels, decoder_channels;
+    int encoder_blocks[MG_MAX_LEVELS], decoder_blocks[MG_MAX_LEVELS]; /* residual blocks, by stage in order of data */
+    int upsampling; /* factor between two stages of the decoder; the encoder halves */
+    int scale;      /* pixels of the image per cell of the latent, along each side */
+    mg_activation activation;
+    double scaling_factor;
+};
+mg_status mg_vae_tiny_config_read(struct mg_vae_tiny_config *out, const struct mg_json *config, const char *name,
+                                  struct mg_err *err);
+/* x (N,H,W,3) in [-1, 1] -> latents (N,ceil(H/scale),ceil(W/scale),latent_channels), unscaled; any H, W >= 1. */
+mg_value mg_vae_tiny_encode_build(struct mg_graph *graph, const struct mg_vae_tiny_config *config, mg_value x);
+/* z (N,h,w,latent_channels), unscaled -> image (N,h*scale,w*scale,3) in about [-1, 1], not clipped. */
+mg_value mg_vae_tiny_decode_build(struct mg_graph *graph, const struct mg_vae_tiny_config *config, mg_value z);
+
+/* Either of them, by the configuration's _class_name. */
+struct mg_autoencoder {
+    bool is_tiny;
+    struct mg_vae_config kl;
+    struct mg_vae_tiny_config tiny;
+    int image_channels, latent_channels;
+    int scale; /* pixels per latent cell, along each side */
+    double scaling_factor;
+};
+mg_status mg_autoencoder_read(struct mg_autoencoder *out, const struct mg_json *config, const char *name,
+                              struct mg_err *err);
+/* x (N,H,W,3) in [-1, 1] -> latents, unscaled; z, unscaled -> image in about [-1, 1]. */
+mg_value mg_autoencoder_encode_build(struct mg_graph *graph, const struct mg_autoencoder *vae, mg_value x);
+mg_value mg_autoencoder_decode_build(struct mg_graph *graph, const struct mg_autoencoder *vae, mg_value z);
+
 /* CLIPTextModel. */
 struct mg_clip_config {
     int64_t hidden, intermediate, vocabulary, max_positions;

@@ -3,12 +3,8 @@
 #include "layers.h"
 
 static mg_value convolve(struct mg_graph *graph, mg_value x, const struct mg_conv2d *params) {
-    int64_t channels = mg_graph_dim(graph, x)[3];
-    const int64_t dim[] = {channels, channels, 3, 3};
     size_t outer = mg_graph_push(graph, "conv");
-    mg_value weight = mg_graph_weight(graph, "weight", 4, dim);
-    mg_value bias = mg_graph_weight(graph, "bias", 1, &channels);
-    mg_value out = mg_op_conv2d(graph, x, weight, bias, MG_NONE, MG_NONE, params);
+    mg_value out = mg_layer_convolve(graph, x, mg_graph_dim(graph, x)[3], true, MG_NONE, MG_NONE, params);
     mg_graph_pop(graph, outer);
     return out;
 }

@@ -42,9 +42,5 @@ mg_status mg_vae_config_read(struct mg_vae_config *out, const struct mg_json *co
     MG_TRY(mg_json_get_bool(&out->mid_attention, config, "mid_block_add_attention", true, name, err));
     MG_TRY(mg_json_get_bool(&out->quant_conv, config, "use_quant_conv", true, name, err));
     MG_TRY(mg_json_get_bool(&out->post_quant_conv, config, "use_post_quant_conv", true, name, err));
-    MG_TRY(mg_json_get_double(&out->scaling_factor, config, "scaling_factor", 0.18215, name, err));
-    if (!(out->scaling_factor >= 1e-6 && out->scaling_factor <= 1e6))
-        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: \"scaling_factor\" is %g; a number from 1e-6 to 1e6 was expected",
-                       name, out->scaling_factor);
-    return MG_OK;
+    return mg_config_scaling_factor(&out->scaling_factor, config, 0.18215, name, err);
 }

@@ -5,7 +5,7 @@
 #include "../../csrc/nn/nn.h"
 #include "test_ext.h"
 
-enum kind { UNET, VAE_ENCODE, VAE_DECODE, CLIP };
+enum kind { UNET, VAE_ENCODE, VAE_DECODE, VAE_TINY_ENCODE, VAE_TINY_DECODE, CLIP };
 enum { MAX_ARRAYS = 3, DECLARING_SIZE = 1 << (MG_MAX_LEVELS - 1) };
 
 struct job {
@@ -19,6 +19,7 @@ struct job {
     union {
         struct mg_unet_config unet;
         struct mg_vae_config vae;
+        struct mg_vae_tiny_config vae_tiny;
         struct mg_clip_config clip;
     } config;
     Py_buffer view[MAX_ARRAYS];
@@ -26,8 +27,12 @@ struct job {
     int64_t dim[MAX_ARRAYS][4]; /* as the graph declares its inputs */
 };
 
-static const char *const input_names[][MAX_ARRAYS] = {
-    [UNET] = {"sample", "timesteps", "text"}, [VAE_ENCODE] = {"x"}, [VAE_DECODE] = {"z"}, [CLIP] = {"ids"}};
+static const char *const input_names[][MAX_ARRAYS] = {[UNET] = {"sample", "timesteps", "text"},
+                                                      [VAE_ENCODE] = {"x"},
+                                                      [VAE_DECODE] = {"z"},
+                                                      [VAE_TINY_ENCODE] = {"x"},
+                                                      [VAE_TINY_DECODE] = {"z"},
+                                                      [CLIP] = {"ids"}};
 
 static struct job *job_create(enum kind kind) {
     struct job *job;
@@ -61,6 +66,9 @@ static mg_status read_config(struct job *job, const struct mg_json *json, const 
         return mg_unet_config_read(&job->config.unet, json, name, &job->err);
     case CLIP:
         return mg_clip_config_read(&job->config.clip, json, name, &job->err);
+    case VAE_TINY_ENCODE:
+    case VAE_TINY_DECODE:
+        return mg_vae_tiny_config_read(&job->config.vae_tiny, json, name, &job->err);
     default:
         return mg_vae_config_read(&job->config.vae, json, name, &job->err);
     }
@@ -84,12 +92,36 @@ static mg_status build(struct job *job) {
     case VAE_DECODE:
         out = mg_vae_decode_build(g, &job->config.vae, mg_op_nchw_to_nhwc(g, in[0]));
         break;
+    case VAE_TINY_ENCODE:
+        out = mg_vae_tiny_encode_build(g, &job->config.vae_tiny, mg_op_nchw_to_nhwc(g, in[0]));
+        break;
+    case VAE_TINY_DECODE:
+        out = mg_vae_tiny_decode_build(g, &job->config.vae_tiny, mg_op_nchw_to_nhwc(g, in[0]));
+        break;
     case CLIP:
         out = mg_clip_build(g, &job->config.clip, in[0]);
         break;
     }
     mg_graph_output(g, "out", job->kind == CLIP ? out : mg_op_nhwc_to_nchw(g, out));
     return mg_graph_status(g);
+}
+
+static int64_t input_channels(const struct job *job) {
+    switch (job->kind) {
+    case UNET:
+        return job->config.unet.in_channels;
+    case VAE_ENCODE:
+        return job->config.vae.in_channels;
+    case VAE_DECODE:
+        return job->config.vae.latent_channels;
+    case VAE_TINY_ENCODE:
+        return job->config.vae_tiny.in_channels;
+    case VAE_TINY_DECODE:
+        return job->config.vae_tiny.latent_channels;
+    case CLIP:
+        break;
+    }
+    return 1;
 }
 
 /* Declares all weights of the component, on a graph of a size that every network accepts. */
@@ -102,10 +134,9 @@ static mg_status declare(struct job *job) {
     for (int pass = 0; pass < 2 && status == MG_OK; pass++) {
         if (kind == VAE_ENCODE || kind == VAE_DECODE)
             job->kind = pass ? VAE_DECODE : VAE_ENCODE;
-        const int64_t channels = job->kind == UNET         ? job->config.unet.in_channels
-                                 : job->kind == VAE_ENCODE ? job->config.vae.in_channels
-                                                           : job->config.vae.latent_channels;
-        const int64_t image[4] = {1, channels, size, size}, one[4] = {1, 1, 1, 1}, ids[4] = {1, 1, 2, 1};
+        else if (kind == VAE_TINY_ENCODE || kind == VAE_TINY_DECODE)
+            job->kind = pass ? VAE_TINY_DECODE : VAE_TINY_ENCODE;
+        const int64_t image[4] = {1, input_channels(job), size, size}, one[4] = {1, 1, 1, 1}, ids[4] = {1, 1, 2, 1};
         const int64_t text[4] = {1, 1, 2, kind == UNET ? job->config.unet.cross_attention_dim : 1};
         memcpy(job->dim[0], kind == CLIP ? ids : image, sizeof image);
         memcpy(job->dim[1], one, sizeof one);
@@ -152,7 +183,7 @@ static mg_status open_component(struct job *job, const char *folder, const char 
     if (job->kind == CLIP) {
         job->weights.alias = mg_clip_weight_alias;
         job->weights.may_ignore = mg_clip_may_ignore;
-    } else if (job->kind != UNET) {
+    } else if (job->kind == VAE_ENCODE || job->kind == VAE_DECODE) {
         job->weights.alias = mg_vae_weight_alias;
     }
     MG_TRY_GOTO(declare(job));
@@ -199,7 +230,8 @@ static PyObject *run_network(enum kind kind, const char *format, PyObject *args)
     struct job *job = parsed ? job_create(kind) : NULL;
     if (!job)
         return NULL;
-    static const int ndim[][MAX_ARRAYS] = {[UNET] = {4, 1, 3}, [VAE_ENCODE] = {4}, [VAE_DECODE] = {4}, [CLIP] = {1}};
+    static const int ndim[][MAX_ARRAYS] = {[UNET] = {4, 1, 3},      [VAE_ENCODE] = {4},      [VAE_DECODE] = {4},
+                                           [VAE_TINY_ENCODE] = {4}, [VAE_TINY_DECODE] = {4}, [CLIP] = {1}};
     PyObject *result = NULL;
     int64_t shape[4];
     bool taken = true;
@@ -229,6 +261,16 @@ static PyObject *vae_decode_run(PyObject *self, PyObject *args) {
     return run_network(VAE_DECODE, "szOszi", args);
 }
 
+static PyObject *vae_tiny_encode_run(PyObject *self, PyObject *args) {
+    (void)self;
+    return run_network(VAE_TINY_ENCODE, "szOszi", args);
+}
+
+static PyObject *vae_tiny_decode_run(PyObject *self, PyObject *args) {
+    (void)self;
+    return run_network(VAE_TINY_DECODE, "szOszi", args);
+}
+
 static PyObject *clip_run(PyObject *self, PyObject *args) {
     (void)self;
     return run_network(CLIP, "szOszi", args);
@@ -249,13 +291,24 @@ static PyObject *list_weights(const struct mg_weights *weights) {
     return dict;
 }
 
+static enum kind kind_of(const char *name) {
+    static const struct {
+        const char *name;
+        enum kind kind;
+    } kinds[] = {{"unet", UNET}, {"vae", VAE_ENCODE}, {"vae_tiny", VAE_TINY_ENCODE}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (!strcmp(kinds[i].name, name))
+            return kinds[i].kind;
+    return CLIP;
+}
+
 static PyObject *network_weights(PyObject *self, PyObject *args) {
     (void)self;
     const char *name, *text;
     Py_ssize_t bytes;
     if (!PyArg_ParseTuple(args, "ss#", &name, &text, &bytes))
         return NULL;
-    struct job *job = job_create(!strcmp(name, "unet") ? UNET : !strcmp(name, "vae") ? VAE_ENCODE : CLIP);
+    struct job *job = job_create(kind_of(name));
     if (!job)
         return NULL;
     const struct mg_json *json;
@@ -296,9 +349,13 @@ PyMethodDef mg_test_nn_methods[] = {
      "vae_encode_run(folder, variant, x NCHW, backend, isa, threads) -> (shape, bytes)"},
     {"vae_decode_run", vae_decode_run, METH_VARARGS,
      "vae_decode_run(folder, variant, z NCHW, backend, isa, threads) -> (shape, bytes)"},
+    {"vae_tiny_encode_run", vae_tiny_encode_run, METH_VARARGS,
+     "vae_tiny_encode_run(folder, variant, x NCHW, backend, isa, threads) -> (shape, bytes)"},
+    {"vae_tiny_decode_run", vae_tiny_decode_run, METH_VARARGS,
+     "vae_tiny_decode_run(folder, variant, z NCHW, backend, isa, threads) -> (shape, bytes)"},
     {"clip_run", clip_run, METH_VARARGS, "clip_run(folder, variant, ids T, backend, isa, threads) -> (shape, bytes)"},
     {"network_weights", network_weights, METH_VARARGS,
-     "network_weights(\"unet\" | \"vae\" | \"clip\", config) -> {key: shape}"},
+     "network_weights(\"unet\" | \"vae\" | \"vae_tiny\" | \"clip\", config) -> {key: shape}"},
     {"empty_prompt", empty_prompt, METH_VARARGS, "empty_prompt(tokenizer_folder, vocabulary) -> (begin, end)"},
     {NULL, NULL, 0, NULL},
 };

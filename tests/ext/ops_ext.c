@@ -83,10 +83,12 @@ static bool parse(PyObject *params, const char *format, char **names, ...) {
 static mg_value build_conv2d(struct run *run, PyObject *params) {
     struct mg_conv2d p = {.stride = 1};
     long long h = 0, w = 0;
-    if (!parse(params, "|iiiiiLL",
-               NAMES("stride", "pad_top", "pad_left", "pad_bottom", "pad_right", "upsampled_h", "upsampled_w"),
-               &p.stride, &p.pad_top, &p.pad_left, &p.pad_bottom, &p.pad_right, &h, &w))
+    int relu = 0;
+    if (!parse(params, "|iiiiiLLp",
+               NAMES("stride", "pad_top", "pad_left", "pad_bottom", "pad_right", "upsampled_h", "upsampled_w", "relu"),
+               &p.stride, &p.pad_top, &p.pad_left, &p.pad_bottom, &p.pad_right, &h, &w, &relu))
         return MG_NONE;
+    p.relu = relu;
     p.upsampled_h = h;
     p.upsampled_w = w;
     return mg_op_conv2d(&run->graph, run->in[0], run->in[1], run->in[2], run->in[3], run->in[4], &p);
@@ -144,8 +146,10 @@ static mg_value build_channel_slice(struct run *run, PyObject *params) {
 }
 
 static mg_value build_scale(struct run *run, PyObject *params) {
-    float factor;
-    return parse(params, "f", NAMES("factor"), &factor) ? mg_op_scale(&run->graph, run->in[0], factor) : MG_NONE;
+    float factor, offset = 0.0f;
+    if (!parse(params, "f|f", NAMES("factor", "offset"), &factor, &offset))
+        return MG_NONE;
+    return mg_op_affine(&run->graph, run->in[0], factor, offset);
 }
 
 static mg_value build_add(struct run *run, PyObject *params) {

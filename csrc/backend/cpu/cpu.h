@@ -24,14 +24,15 @@ struct mg_cpu_kernels {
     /* One 6x6 input tile: pixels[36] point at c floats each (or at zeros), v + q*stride receives position q. */
     void (*winograd_input)(float *v, int64_t stride, const float *const pixels[36], int64_t c);
     /* One 4x4 output tile of up to `panel` channels: m + q*stride holds position q. pixels[16] point at `count` floats
-     * (NULL: outside the image). addend: `count` floats added to every pixel, or NULL; residual as pixels, or NULL. */
+     * (NULL: outside the image). addend: `count` floats added to every pixel, or NULL; residual as pixels, or NULL; then
+     * ReLU if asked. */
     void (*winograd_output)(float *const pixels[16], const float *m, int64_t stride, int64_t count, const float *addend,
-                            const float *const residual[16]);
+                            const float *const residual[16], bool relu);
 
     /* isa/pointwise.inc: count >= 0, any alignment, out may be x ---------------------------------------------------- */
     void (*activate)(float *out, const float *x, int64_t count, mg_activation activation);
-    void (*geglu)(float *out, const float *value, const float *gate, int64_t count); /* value * gelu(gate) */
-    void (*scale)(float *out, const float *x, float factor, int64_t count);
+    void (*geglu)(float *out, const float *value, const float *gate, int64_t count);      /* value * gelu(gate) */
+    void (*scale)(float *out, const float *x, float factor, float offset, int64_t count); /* x * factor + offset */
     void (*add)(float *out, const float *a, const float *b, int64_t count);
     /* out = act(c + bias) + residual on a rows x columns block; bias or residual may be NULL; out may be c or residual. */
     void (*epilogue)(float *out, int64_t ldo, const float *c, int64_t ldc, int64_t rows, int64_t columns,

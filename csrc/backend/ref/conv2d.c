@@ -52,7 +52,7 @@ void mg_ref_conv2d(const struct mg_op_call *call) {
                 sum += bias ? bias[k] : 0.0;
                 sum += image_vector ? image_vector[k] : 0.0;
                 sum += residual ? residual[at] : 0.0;
-                y[at] = (float)sum;
+                y[at] = (float)mg_ref_activate(sum, op->params.conv2d.relu ? MG_ACT_RELU : MG_ACT_NONE);
             }
     }
 }

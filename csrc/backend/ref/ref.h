@@ -26,6 +26,10 @@ static inline double mg_ref_activate(double x, mg_activation activation) {
         return mg_ref_gelu(x);
     case MG_ACT_QUICK_GELU:
         return x / (1.0 + exp(-1.702 * x));
+    case MG_ACT_RELU:
+        return x < 0 ? 0 : x;
+    case MG_ACT_TANH:
+        return tanh(x);
     case MG_ACT_NONE:
         break;
     }

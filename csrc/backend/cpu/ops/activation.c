@@ -1,4 +1,4 @@
-/* activation.c: SiLU, GELU or quick GELU of every element. Called by cpu_backend.c; calls the kernel table. */
+/* activation.c: an activation function of every element. Called by cpu_backend.c; calls the kernel table. */
 #include "tiles.h"
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {

@@ -83,7 +83,7 @@ static void run_key_block(const struct attention *a, const float *q, const float
     a->kernels->softmax_block(scores, BLOCK_KEYS, rows, columns, a->params.scale, maximum, total, correction);
     if (key > 0)
         for (int64_t i = 0; i < rows; i++)
-            a->kernels->scale(sums + i * a->row, sums + i * a->row, correction[i], a->row);
+            a->kernels->scale(sums + i * a->row, sums + i * a->row, correction[i], 0.0f, a->row);
     for (int64_t p = 0; p < a->value_panels; p++)
         a->kernels->gemm_panel(rows, columns, scores, BLOCK_KEYS, values + (p * a->keys + key) * a->panel,
                                sums + p * a->panel, a->row, key > 0);
@@ -103,7 +103,7 @@ static void run_query_block(const struct attention *a, const float *q, const flo
     for (int64_t key = 0; key < end; key += BLOCK_KEYS)
         run_key_block(a, q + query * a->channels, keys, values, query, rows, key, scratch);
     for (int64_t i = 0; i < rows; i++)
-        a->kernels->scale(out + (query + i) * a->channels, sums + i * a->row, 1.0f / total[i], a->size);
+        a->kernels->scale(out + (query + i) * a->channels, sums + i * a->row, 1.0f / total[i], 0.0f, a->size);
 }
 
 static void attention_run(const struct mg_context *context, const struct mg_op_call *call) {

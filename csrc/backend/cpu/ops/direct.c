@@ -86,6 +86,8 @@ static void run_tile(const struct direct *d, const struct mg_op_call *call, int6
     multiply(d, rows, call->in[1], count, product, panel);
     d->kernels->epilogue((float *)call->out + at, z->k, product, d->panels * d->panel, count, z->k,
                          mg_conv_addend(d->kernels, call, n, sums), MG_ACT_NONE, residual ? residual + at : NULL, z->k);
+    if (call->op->params.conv2d.relu)
+        d->kernels->activate((float *)call->out + at, (float *)call->out + at, count * z->k, MG_ACT_RELU);
 }
 
 void mg_direct_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z) {

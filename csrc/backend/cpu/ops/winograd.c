@@ -70,7 +70,7 @@ static void transform_output(const struct winograd *w, const struct mg_op_call *
         }
     int64_t count = z->k - k < w->panel ? z->k - k : w->panel;
     w->kernels->winograd_output(pixels, m, w->block * w->panel, count, addend ? addend + k : NULL,
-                                residual ? residuals : NULL);
+                                residual ? residuals : NULL, call->op->params.conv2d.relu);
 }
 
 static void run_block(const struct winograd *w, const struct mg_op_call *call, const float *u, int64_t index,
