@@ -1,10 +1,11 @@
-"""Writes tests/data/depth_reference.npz: what diffusers predicts with the shipped checkpoint, for tests without torch.
+"""Writes tests/data/TASK_reference.npz: what diffusers predicts with the shipped checkpoints, for tests without torch.
 
-Needs the packages of the extra "oracle". Run from the root of the repository: python tools/make_reference_depth.py
+Needs the packages of the extra "oracle". Run from the root of the repository: python tools/make_references.py
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
-CHECKPOINT = ROOT / "marigold_c" / "checkpoints" / "marigold-tiny-depth"
-OUTPUT = ROOT / "tests" / "data" / "depth_reference.npz"
+CHECKPOINTS = {
+    "depth": ("MarigoldDepthPipeline", "marigold-tiny-depth", "fp16"),
+    "normals": ("MarigoldNormalsPipeline", "marigold-tiny-normals", None),
+    "intrinsics": ("MarigoldIntrinsicsPipeline", "marigold-tiny-iid-lighting", None),
+}
 STEPS = (1, 4)
+MEMBERS = 3
 
 
-def cases() -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
+def depth_cases() -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
     """Odd sizes, landscape and portrait, colour and grey, 8 and 16 bits, with and without resizing."""
     photo = np.asarray(Image.open(ROOT / "examples" / "photo.jpg").convert("RGB"))
     scene = np.asarray(Image.open(ROOT / "tests" / "data" / "scene0.png").convert("RGB"))
@@ -36,6 +41,18 @@ def cases() -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
     }
 
 
+def cases(task: str) -> dict[str, tuple[NDArray[Any], dict[str, Any]]]:
+    """For the other tasks what they do differently: channels, targets, renormalisation after resizing, ensembles."""
+    if task == "depth":
+        return depth_cases()
+    photo = np.asarray(Image.open(ROOT / "examples" / "photo.jpg").convert("RGB"))
+    small = np.ascontiguousarray(photo[150:214, 60:133])
+    return {
+        "small": (small, {"processing_resolution": 64}),
+        "ensemble": (small, {"processing_resolution": 48, "ensemble_size": MEMBERS, "output_uncertainty": True}),
+    }
+
+
 def latent_size(height: int, width: int, resolution: int) -> tuple[int, int]:
     if resolution:
         height, width = height * resolution // max(height, width), width * resolution // max(height, width)
@@ -48,22 +65,31 @@ def as_tensor(image: NDArray[Any]) -> torch.Tensor:
     return torch.from_numpy(planes.astype(np.float32) / np.iinfo(image.dtype).max)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    pipe = diffusers.MarigoldDepthPipeline.from_pretrained(CHECKPOINT, variant="fp16", torch_dtype=torch.float32)
+def make(task: str) -> None:
+    class_name, folder, variant = CHECKPOINTS[task]
+    pipe = getattr(diffusers, class_name).from_pretrained(
+        ROOT / "marigold_c" / "checkpoints" / folder, variant=variant, torch_dtype=torch.float32
+    )
     pipe.set_progress_bar_config(disable=True)
-    stored: dict[str, Any] = {"names": np.array(list(cases())), "diffusers": diffusers.__version__}
-    for seed, (name, (image, options)) in enumerate(cases().items()):
-        shape = (1, 4, *latent_size(*image.shape[:2], options["processing_resolution"]))
+    stored: dict[str, Any] = {"names": np.array(list(cases(task))), "diffusers": diffusers.__version__}
+    for seed, (name, (image, options)) in enumerate(cases(task).items()):
+        samples = options.get("ensemble_size", 1)
+        size = latent_size(*image.shape[:2], options["processing_resolution"])
+        shape = (samples, pipe.unet.config.out_channels, *size)
         latents = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
         stored |= {f"{name}/image": image, f"{name}/latents": latents.numpy(), f"{name}/seed": seed}
         stored |= {f"{name}/{option}": value for option, value in options.items()}
         for steps in STEPS:
             out = pipe(as_tensor(image), num_inference_steps=steps, latents=latents, **options)
             stored[f"{name}/prediction_{steps}"] = out.prediction
-    np.savez_compressed(OUTPUT, **stored)
-    print(f"{OUTPUT.relative_to(ROOT)}: {OUTPUT.stat().st_size} bytes")
+            if out.uncertainty is not None:
+                stored[f"{name}/uncertainty_{steps}"] = out.uncertainty
+    output = ROOT / "tests" / "data" / f"{task}_reference.npz"
+    np.savez_compressed(output, **stored)
+    print(f"{output.relative_to(ROOT)}: {output.stat().st_size} bytes")
 
 
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    for one in sys.argv[1:] or CHECKPOINTS:
+        make(one)
