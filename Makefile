@@ -7,7 +7,7 @@ C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 
 # What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.
 SANITIZED_TESTS := tests/test_io.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
-    tests/test_rng.py tests/test_schedulers.py tests/test_resize.py
+    tests/test_rng.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_pipeline_api.py tests/test_references.py
 
 .PHONY: demo test test-oracle test-asan lint format wheel-check bench-peers clean
 

@@ -57,8 +57,10 @@ class _Progress:
 
 
 def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]) -> MarigoldPipeline:
-    checkpoint = args.checkpoint
+    checkpoint, variant = args.checkpoint, args.variant
     if checkpoint is None:
+        if variant == "fp16":  # the only weights that it has, whatever their files are called
+            variant = None
         checkpoint = default_checkpoint(task.name)
         say(
             "marigold: using the small checkpoint in the package, a demonstration; "
@@ -68,7 +70,7 @@ def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None
         quiet_downloads()
     pipe: MarigoldPipeline = load(
         checkpoint,
-        variant=args.variant,
+        variant=variant,
         dtype=args.dtype,
         device=args.device,
         num_threads=args.threads,
