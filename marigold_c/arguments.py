@@ -18,6 +18,7 @@ from .images import canonical, is_torch_tensor
 from .schedulers import as_generators
 
 RESAMPLE_METHODS = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
+LARGEST_ENSEMBLE = 256  # members that the engine merges (MG_MAX_MEMBERS)
 _LARGEST_COUNT = 2**31 - 1
 
 
@@ -238,6 +239,8 @@ def check_arguments(
         raise ValueError(f'`preset` must be "diffusers" or "paper"; got {preset!r}.')
     steps = _count("num_inference_steps", num_inference_steps)
     members = _count("ensemble_size", ensemble_size)
+    if members > LARGEST_ENSEMBLE:
+        raise ValueError(f"`ensemble_size` is {members}; at most {LARGEST_ENSEMBLE} members are merged.")
     _check_ensemble(members, output_uncertainty, ensembling_kwargs, task)
     resolution = _resolution(processing_resolution, task.vae_scale, preset)
     _check_choices(resample_method_input, resample_method_output, output_type)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, colormaps
-from .arguments import PRESETS, RESAMPLE_METHODS, SOLVERS
+from .arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS, SOLVERS
 from .command_tasks import GEOMETRIES, TASKS
 from .inspection import describe, inspect_checkpoint
 from .loading import resolve_folder
@@ -26,7 +26,6 @@ from .writers import FORMATS, check_formats
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
-LARGEST_ENSEMBLE = 256  # that the engine merges (MG_MAX_MEMBERS)
 
 
 def _with_dashes(arguments: Sequence[str]) -> list[str]:

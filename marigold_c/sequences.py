@@ -41,7 +41,8 @@ def predict_sequence(
 
     Every frame starts from the same noise, into which the latent of the frame before is mixed: (1 - blend) * noise +
     blend * latent, as in the video recipe of diffusers' tutorial on Marigold. blend 0 shares the noise alone. options:
-    those of the pipeline's call but latents, generator and return_dict. ValueError: a blend outside [0, 1], frames of
+    those of the pipeline's call but latents, generator and return_dict. LCM schedulers add noise between several steps;
+    that noise no generator decides here. ValueError: a blend outside [0, 1], frames of
     different sizes, an option that does not fit.
     """
     if not 0 <= blend <= 1:

@@ -258,6 +258,7 @@ def test_one_pixel_and_a_line(pipe: mc.MarigoldDepthPipeline) -> None:
     ("options", "error"),
     [
         ({"ensemble_size": 2.5}, ValueError),
+        ({"ensemble_size": 257}, ValueError),
         ({"ensemble_size": 2**40}, ValueError),
         ({"ensembling_kwargs": {"power": 2}}, TypeError),
         ({"ensembling_kwargs": {"reduction": "closest"}}, ValueError),

@@ -35,6 +35,9 @@ static mg_status check_counts(const struct mg_run_params *p, int steps, struct m
                        "num_inference_steps is not given and the checkpoint names no default_denoising_steps");
     if (p->ensemble_size < 1)
         return mg_fail(err, MG_ERR_ARGUMENT, "ensemble_size is %d; it must be positive", p->ensemble_size);
+    if (p->ensemble_size > MG_MAX_MEMBERS)
+        return mg_fail(err, MG_ERR_ARGUMENT, "ensemble_size is %d; at most %d members are merged", p->ensemble_size,
+                       MG_MAX_MEMBERS);
     if (p->ensemble_size == 1 && p->output_uncertainty)
         return mg_fail(err, MG_ERR_ARGUMENT, "output_uncertainty needs an ensemble_size greater than 1");
     if (p->batch_size < 1)
