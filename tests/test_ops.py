@@ -204,7 +204,10 @@ def linear_cases() -> Iterator[Case]:
         ((1, 1, 1, 1280), 320),
         ((3, 4, 5, 320), 640),
     ):
-        yield Case("linear", [x, (outputs, x[3]), (outputs,)])
+        for few_rows in (False, True):
+            yield Case("linear", [x, (outputs, x[3]), (outputs,)], {"few_rows": few_rows})
+    # More rows than a tile, more columns than a group, more channels than a chunk.
+    yield Case("linear", [(1, 13, 31, 1100), (1300, 1100), (1300,), (1, 13, 31, 1300)])
     for activation, residual, bias in itertools.product((NONE, *ACTIVATIONS), (False, True), (False, True)):
         x = (3, 5, 7, 40)
         shapes = [x, (64, 40), (64,) if bias else None, (3, 5, 7, 64) if residual else None]
@@ -444,8 +447,13 @@ def test_weights_are_packed_from_any_type_and_address(shape: Shape, dtype: str, 
         stored = weight.astype(dtype)
         weight = stored.astype(np.float32)
     source = bytes(offset) + stored.tobytes()
-    for layout, expected in (("stored", weight), ("rsck", weight.transpose(2, 3, 1, 0))):
-        packed = engine.pack_weight(source, offset, dtype, layout, shape)
+    packed = engine.pack_weight(source, offset, dtype, 0, shape, 1)
+    np.testing.assert_array_equal(np.frombuffer(packed, np.float32), weight.ravel())
+    matrix = weight.transpose(2, 3, 1, 0).reshape(-1, shape[0])  # position in the window and channel, filter
+    for panel, threads in ((8, 1), (32, 2)):
+        padded = np.pad(matrix, ((0, 0), (0, -shape[0] % panel)))
+        expected = padded.reshape(len(matrix), -1, panel).transpose(1, 0, 2)
+        packed = engine.pack_weight(source, offset, dtype, panel, shape, threads)
         np.testing.assert_array_equal(np.frombuffer(packed, np.float32), expected.ravel())
 
 

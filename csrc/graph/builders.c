@@ -90,11 +90,11 @@ mg_value mg_op_conv2d(struct mg_graph *graph, mg_value x, mg_value weight, mg_va
 }
 
 mg_value mg_op_linear(struct mg_graph *graph, mg_value x, mg_value weight, mg_value bias, mg_value residual,
-                      mg_activation activation) {
+                      const struct mg_linear *params) {
     INPUTS(x, weight, bias, residual, MG_NONE);
     if (!start(graph, &op, MG_OP_LINEAR, in))
         return MG_NONE;
-    op.params.linear.activation = activation;
+    op.params.linear = *params;
     const struct mg_tensor *k = &op.in[1];
     bool matrix = k->ndim == 2 || (k->ndim == 4 && k->dim[2] == 1 && k->dim[3] == 1);
     if (!matrix || k->dim[1] != op.in[0].dim[3])

@@ -30,7 +30,8 @@ static mg_status bind_weights(struct mg_plan *plan, struct mg_err *err) {
             mg_value in = graph->ops[i].in[slot];
             if (in == MG_NONE || graph->nodes[in].role != MG_ROLE_WEIGHT)
                 continue;
-            mg_weight_layout layout = plan->context->backend->weight_layout(&graph->ops[i].shape, slot);
+            struct mg_weight_layout layout =
+                plan->context->backend->weight_layout(plan->context, &graph->ops[i].shape, slot);
             MG_TRY(mg_weights_bind(graph->weights, graph->nodes[in].weight, layout, plan->context, err));
         }
     return MG_OK;

@@ -69,7 +69,7 @@ void mg_graph_pop(struct mg_graph *graph, size_t length);
 mg_value mg_op_conv2d(struct mg_graph *graph, mg_value x, mg_value weight, mg_value bias, mg_value residual,
                       mg_value channel_vector, const struct mg_conv2d *params);
 mg_value mg_op_linear(struct mg_graph *graph, mg_value x, mg_value weight, mg_value bias, mg_value residual,
-                      mg_activation activation); /* weight (K,C), or (K,C,1,1) of a 1x1 convolution */
+                      const struct mg_linear *params); /* weight (K,C), or (K,C,1,1) of a 1x1 convolution */
 mg_value mg_op_groupnorm(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value beta, int groups, float epsilon,
                          bool silu);
 mg_value mg_op_layernorm(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value beta, float epsilon);

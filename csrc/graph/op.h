@@ -31,6 +31,7 @@ struct mg_conv2d {
 };
 struct mg_linear {
     mg_activation activation;
+    bool few_rows; /* of time steps or words, never of pixels: the weight is read once and not worth re-ordering */
 };
 struct mg_groupnorm {
     int groups;

@@ -153,11 +153,11 @@ mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err)
     return status;
 }
 
-mg_status mg_weights_bind(struct mg_weights *weights, int index, mg_weight_layout layout, struct mg_context *context,
-                          struct mg_err *err) {
+mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_weight_layout layout,
+                          struct mg_context *context, struct mg_err *err) {
     struct mg_weight *weight = &weights->list[index];
     if (weight->ready) {
-        if (weight->layout == layout)
+        if (weight->layout.panel == layout.panel)
             return MG_OK;
         return mg_fail(err, MG_ERR_UNSUPPORTED, "weight \"%s\" is wanted in two layouts", weight->key);
     }
@@ -166,13 +166,16 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, mg_weight_layou
         return mg_fail(err, MG_ERR_CHECKPOINT, "weight \"%s\" is missing or misshapen", weight->key);
     weight->layout = layout;
     bool aligned = ((uintptr_t)stored->data & (sizeof(float) - 1)) == 0;
-    if (layout == MG_LAYOUT_STORED && stored->stored_dtype == MG_F32 && aligned) {
+    if (!layout.panel && stored->stored_dtype == MG_F32 && aligned) {
         weight->ready = stored->data;
         context->weights_mapped += stored->bytes;
     } else {
-        size_t bytes = mg_tensor_bytes(&weight->shape);
+        size_t bytes;
+        if (!mg_size_mul(&bytes, mg_packed_floats(layout, &weight->shape), sizeof(float)))
+            return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
         MG_TRY(mg_alloc(&weight->packed, bytes, weight->key, err));
-        mg_pack_weight(weight->packed, layout, &weight->shape, stored->data, (mg_dtype)stored->stored_dtype);
+        mg_pack_weight(weight->packed, layout, &weight->shape, stored->data, (mg_dtype)stored->stored_dtype,
+                       context->num_threads);
         mg_checkpoint_release(&weights->checkpoint, stored);
         weight->ready = weight->packed;
         context->weights_packed += bytes;

@@ -12,7 +12,7 @@ struct mg_weight {
     bool misshapen;
     const float *ready; /* NULL until bound; in the mapping, or in `packed` */
     void *packed;
-    mg_weight_layout layout;
+    struct mg_weight_layout layout;
 };
 
 struct mg_weights {
@@ -37,8 +37,8 @@ mg_status mg_weights_declare(int *index, struct mg_weights *weights, const char 
 /* After every layer has declared its weights once: one error that lists all missing, misshapen and unused tensors. */
 mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err);
 /* Makes weight `index` ready in `layout`. Accounts bytes in the context. */
-mg_status mg_weights_bind(struct mg_weights *weights, int index, mg_weight_layout layout, struct mg_context *context,
-                          struct mg_err *err);
+mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_weight_layout layout,
+                          struct mg_context *context, struct mg_err *err);
 /* Lets the kernel drop the pages of weights used in place, while another network runs: they are read again from the file (the
  * page cache) when next needed. */
 void mg_weights_release(const struct mg_weights *weights);

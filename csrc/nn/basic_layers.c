@@ -23,22 +23,33 @@ mg_value mg_layer_conv3x3(struct mg_graph *graph, const char *name, mg_value x, 
     return out;
 }
 
-mg_value mg_layer_linear(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, bool bias,
-                         mg_value residual, mg_activation activation) {
+static mg_value linear(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, bool bias,
+                       mg_value residual, const struct mg_linear *params) {
     const int64_t dim[] = {channels, mg_graph_dim(graph, x)[3]};
     size_t outer = mg_graph_push(graph, "%s", name);
     mg_value weight = mg_graph_weight(graph, "weight", 2, dim);
     mg_value offset = bias ? vector(graph, "bias", channels) : MG_NONE;
-    mg_value out = mg_op_linear(graph, x, weight, offset, residual, activation);
+    mg_value out = mg_op_linear(graph, x, weight, offset, residual, params);
     mg_graph_pop(graph, outer);
     return out;
+}
+
+mg_value mg_layer_linear(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, bool bias,
+                         mg_value residual, mg_activation activation) {
+    return linear(graph, name, x, channels, bias, residual, &(struct mg_linear){.activation = activation});
+}
+
+mg_value mg_layer_linear_few_rows(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, bool bias,
+                                  mg_value residual, mg_activation activation) {
+    return linear(graph, name, x, channels, bias, residual,
+                  &(struct mg_linear){.activation = activation, .few_rows = true});
 }
 
 mg_value mg_layer_conv1x1(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, mg_value residual) {
     const int64_t dim[] = {channels, mg_graph_dim(graph, x)[3], 1, 1};
     size_t outer = mg_graph_push(graph, "%s", name);
     mg_value weight = mg_graph_weight(graph, "weight", 4, dim), bias = vector(graph, "bias", channels);
-    mg_value out = mg_op_linear(graph, x, weight, bias, residual, MG_ACT_NONE);
+    mg_value out = mg_op_linear(graph, x, weight, bias, residual, &(struct mg_linear){.activation = MG_ACT_NONE});
     mg_graph_pop(graph, outer);
     return out;
 }

@@ -51,11 +51,11 @@ static mg_value embed(struct mg_graph *graph, const struct mg_clip_config *confi
 
 static mg_value attend(struct mg_graph *graph, const struct mg_clip_config *config, mg_value x, mg_value residual) {
     size_t outer = mg_graph_push(graph, "self_attn");
-    mg_value q = mg_layer_linear(graph, "q_proj", x, config->hidden, true, MG_NONE, MG_ACT_NONE);
-    mg_value k = mg_layer_linear(graph, "k_proj", x, config->hidden, true, MG_NONE, MG_ACT_NONE);
-    mg_value v = mg_layer_linear(graph, "v_proj", x, config->hidden, true, MG_NONE, MG_ACT_NONE);
+    mg_value q = mg_layer_linear_few_rows(graph, "q_proj", x, config->hidden, true, MG_NONE, MG_ACT_NONE);
+    mg_value k = mg_layer_linear_few_rows(graph, "k_proj", x, config->hidden, true, MG_NONE, MG_ACT_NONE);
+    mg_value v = mg_layer_linear_few_rows(graph, "v_proj", x, config->hidden, true, MG_NONE, MG_ACT_NONE);
     x = mg_op_attention(graph, q, k, v, config->heads, true);
-    x = mg_layer_linear(graph, "out_proj", x, config->hidden, true, residual, MG_ACT_NONE);
+    x = mg_layer_linear_few_rows(graph, "out_proj", x, config->hidden, true, residual, MG_ACT_NONE);
     mg_graph_pop(graph, outer);
     return x;
 }
@@ -64,8 +64,8 @@ static mg_value encoder_layer(struct mg_graph *graph, const struct mg_clip_confi
     mg_value y = mg_layer_layernorm(graph, "layer_norm1", x, config->epsilon);
     x = attend(graph, config, y, x);
     y = mg_layer_layernorm(graph, "layer_norm2", x, config->epsilon);
-    y = mg_layer_linear(graph, "mlp.fc1", y, config->intermediate, true, MG_NONE, config->activation);
-    return mg_layer_linear(graph, "mlp.fc2", y, config->hidden, true, x, MG_ACT_NONE);
+    y = mg_layer_linear_few_rows(graph, "mlp.fc1", y, config->intermediate, true, MG_NONE, config->activation);
+    return mg_layer_linear_few_rows(graph, "mlp.fc2", y, config->hidden, true, x, MG_ACT_NONE);
 }
 
 mg_value mg_clip_build(struct mg_graph *graph, const struct mg_clip_config *config, mg_value ids) {

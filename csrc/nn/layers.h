@@ -13,6 +13,9 @@ mg_value mg_layer_conv3x3(struct mg_graph *graph, const char *name, mg_value x, 
                           mg_value channel_vector);
 mg_value mg_layer_linear(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, bool bias,
                          mg_value residual, mg_activation activation);
+/* The same for time steps and words, of which there are few. */
+mg_value mg_layer_linear_few_rows(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, bool bias,
+                                  mg_value residual, mg_activation activation);
 /* A 1x1 convolution: the same computation, but the checkpoint holds its weight as (K, C, 1, 1). */
 mg_value mg_layer_conv1x1(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, mg_value residual);
 mg_value mg_layer_groupnorm(struct mg_graph *graph, const char *name, mg_value x, int groups, float epsilon, bool silu);

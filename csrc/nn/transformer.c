@@ -7,6 +7,11 @@
 
 static const float group_epsilon = 1e-6f, layer_epsilon = 1e-5f; /* fixed in the architecture, in no configuration */
 
+static mg_value key_or_value(struct mg_graph *graph, const char *name, mg_value x, int64_t channels, bool words) {
+    return words ? mg_layer_linear_few_rows(graph, name, x, channels, false, MG_NONE, MG_ACT_NONE)
+                 : mg_layer_linear(graph, name, x, channels, false, MG_NONE, MG_ACT_NONE);
+}
+
 /* x + attention of norm(x) to `context`; MG_NONE: to norm(x) itself. */
 static mg_value attend(struct mg_graph *graph, const char *norm, const char *name, mg_value x, mg_value context,
                        int heads) {
@@ -15,8 +20,8 @@ static mg_value attend(struct mg_graph *graph, const char *norm, const char *nam
     mg_value seen = context == MG_NONE ? y : context;
     size_t outer = mg_graph_push(graph, "%s", name);
     mg_value q = mg_layer_linear(graph, "to_q", y, channels, false, MG_NONE, MG_ACT_NONE);
-    mg_value k = mg_layer_linear(graph, "to_k", seen, channels, false, MG_NONE, MG_ACT_NONE);
-    mg_value v = mg_layer_linear(graph, "to_v", seen, channels, false, MG_NONE, MG_ACT_NONE);
+    mg_value k = key_or_value(graph, "to_k", seen, channels, context != MG_NONE);
+    mg_value v = key_or_value(graph, "to_v", seen, channels, context != MG_NONE);
     y = mg_op_attention(graph, q, k, v, heads, false);
     y = mg_layer_linear(graph, "to_out.0", y, channels, true, x, MG_ACT_NONE);
     mg_graph_pop(graph, outer);

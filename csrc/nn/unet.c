@@ -21,8 +21,8 @@ static mg_value embed_time(struct mg_graph *graph, const struct mg_unet_config *
     int64_t channels = 4 * config->channels[0];
     mg_value t = mg_op_time_embedding(graph, timesteps, &params);
     size_t outer = mg_graph_push(graph, "time_embedding");
-    t = mg_layer_linear(graph, "linear_1", t, channels, true, MG_NONE, MG_ACT_SILU);
-    t = mg_layer_linear(graph, "linear_2", t, channels, true, MG_NONE, MG_ACT_SILU);
+    t = mg_layer_linear_few_rows(graph, "linear_1", t, channels, true, MG_NONE, MG_ACT_SILU);
+    t = mg_layer_linear_few_rows(graph, "linear_2", t, channels, true, MG_NONE, MG_ACT_SILU);
     mg_graph_pop(graph, outer);
     return t;
 }

@@ -95,10 +95,11 @@ static mg_value build_conv2d(struct run *run, PyObject *params) {
 }
 
 static mg_value build_linear(struct run *run, PyObject *params) {
-    int activation = MG_ACT_NONE;
-    if (!parse(params, "|i", NAMES("activation"), &activation))
+    int activation = MG_ACT_NONE, few_rows = 0;
+    if (!parse(params, "|ip", NAMES("activation", "few_rows"), &activation, &few_rows))
         return MG_NONE;
-    return mg_op_linear(&run->graph, run->in[0], run->in[1], run->in[2], run->in[3], (mg_activation)activation);
+    return mg_op_linear(&run->graph, run->in[0], run->in[1], run->in[2], run->in[3],
+                        &(struct mg_linear){.activation = (mg_activation)activation, .few_rows = few_rows});
 }
 
 static mg_value build_groupnorm(struct run *run, PyObject *params) {
@@ -257,11 +258,14 @@ static void declare_inputs(struct run *run) {
 /* ---- the call, as the executor makes it ---- */
 static mg_status prepare_input(struct run *run, const struct mg_op_shape *op, int slot) {
     const Py_buffer *view = &run->view[slot];
-    mg_weight_layout layout = MG_LAYOUT_STORED;
+    struct mg_weight_layout layout = {0};
+    size_t bytes = mg_tensor_bytes(&op->in[slot]);
     if (run->graph.nodes[run->in[slot]].role == MG_ROLE_WEIGHT)
-        layout = run->context.backend->weight_layout(op, slot);
-    MG_TRY(block_create(&run->input[slot], mg_tensor_bytes(&op->in[slot]), "an input", run->err));
-    mg_pack_weight(block_data(&run->input[slot]), layout, &op->in[slot], view->buf, MG_F32);
+        layout = run->context.backend->weight_layout(&run->context, op, slot);
+    if (layout.panel)
+        bytes = mg_packed_floats(layout, &op->in[slot]) * sizeof(float);
+    MG_TRY(block_create(&run->input[slot], bytes, "an input", run->err));
+    mg_pack_weight(block_data(&run->input[slot]), layout, &op->in[slot], view->buf, MG_F32, 1);
     return block_check(&run->input[slot], "a packed weight", run->err);
 }
 
@@ -413,10 +417,12 @@ static PyObject *isas(PyObject *self, PyObject *args) {
 static PyObject *pack_weight(PyObject *self, PyObject *args) {
     (void)self;
     Py_buffer source;
-    const char *dtype_name, *layout;
-    int offset;
+    const char *dtype_name;
+    struct mg_weight_layout layout;
+    int offset, num_threads;
     long long k, c, r, s;
-    if (!PyArg_ParseTuple(args, "y*iss(LLLL)", &source, &offset, &dtype_name, &layout, &k, &c, &r, &s))
+    if (!PyArg_ParseTuple(args, "y*isi(LLLL)i", &source, &offset, &dtype_name, &layout.panel, &k, &c, &r, &s,
+                          &num_threads))
         return NULL;
     int dtype = 0;
     while (dtype < MG_DTYPE_COUNT && strcmp(mg_dtype_name((mg_dtype)dtype), dtype_name))
@@ -426,9 +432,9 @@ static PyObject *pack_weight(PyObject *self, PyObject *args) {
     if (dtype == MG_DTYPE_COUNT || offset < 0 ||
         (size_t)source.len < (size_t)offset + (size_t)mg_tensor_count(&shape) * mg_dtype_bytes((mg_dtype)dtype))
         PyErr_SetString(PyExc_ValueError, "unknown type, or the source is too short");
-    else if ((result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)mg_tensor_bytes(&shape))))
-        mg_pack_weight((float *)PyBytes_AS_STRING(result), strcmp(layout, "rsck") ? MG_LAYOUT_STORED : MG_LAYOUT_RSCK,
-                       &shape, (const char *)source.buf + offset, (mg_dtype)dtype);
+    else if ((result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(mg_packed_floats(layout, &shape) * sizeof(float)))))
+        mg_pack_weight((float *)PyBytes_AS_STRING(result), layout, &shape, (const char *)source.buf + offset,
+                       (mg_dtype)dtype, num_threads);
     PyBuffer_Release(&source);
     return result;
 }
@@ -439,6 +445,6 @@ PyMethodDef mg_test_ops_methods[] = {
     {"op_table", op_table, METH_NOARGS, "{name: {inputs, required, alias}} from ops.def"},
     {"isas", isas, METH_NOARGS, "instruction sets of this processor, simplest first"},
     {"pack_weight", pack_weight, METH_VARARGS,
-     "pack_weight(source, offset, dtype, \"stored\" | \"rsck\", (K, C, R, S)) -> bytes of float32"},
+     "pack_weight(source, offset, dtype, columns of a panel or 0, (K, C, R, S), threads) -> bytes of float32"},
     {NULL, NULL, 0, NULL},
 };

@@ -19,8 +19,8 @@ struct mg_cpu_kernels {
                        bool accumulate);
 
     /* isa/winograd.inc: F(4x4, 3x3). See ops/winograd.c for the layouts. ------------------------------------------ */
-    /* u[36][k_panels][c][panel] for rows c_begin..c_end of weight[9][c][k]; columns past k are zero. */
-    void (*winograd_weights)(float *u, const float *weight, int64_t c, int64_t k, int64_t c_begin, int64_t c_end);
+    /* One panel of the filter, weight[9][c][panel]: u + q*stride receives position q, [c][panel]. */
+    void (*winograd_weights)(float *u, int64_t stride, const float *weight, int64_t c);
     /* One 6x6 input tile: pixels[36] point at c floats each (or at zeros), v + q*stride receives position q. */
     void (*winograd_input)(float *v, int64_t stride, const float *const pixels[36], int64_t c);
     /* One 4x4 output tile of up to `panel` channels: m + q*stride holds position q. pixels[16] point at `count` floats

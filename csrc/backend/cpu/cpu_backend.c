@@ -48,9 +48,11 @@ static mg_status cpu_open(struct mg_context *context, const char *isa, struct mg
 
 static void cpu_close(struct mg_context *context) { context->backend_state = NULL; }
 
-/* Convolutions read their weights window by window, the channels of the output side by side. */
-static mg_weight_layout cpu_weight_layout(const struct mg_op_shape *op, int slot) {
-    return op->kind == MG_OP_CONV2D && slot == 1 ? MG_LAYOUT_RSCK : MG_LAYOUT_STORED;
+/* What multiplies many rows is read in the panels of the kernel; the rest is read once, where it lies. */
+static struct mg_weight_layout cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op,
+                                                 int slot) {
+    bool panels = op->kind == MG_OP_CONV2D || (op->kind == MG_OP_LINEAR && !op->params.linear.few_rows);
+    return (struct mg_weight_layout){panels && slot == 1 ? mg_cpu_kernels_of(context)->panel : 0};
 }
 
 static size_t cpu_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {

@@ -19,10 +19,12 @@ static mg_status ref_open(struct mg_context *context, const char *isa, struct mg
 
 static void ref_close(struct mg_context *context) { context->backend_state = NULL; }
 
-static mg_weight_layout ref_weight_layout(const struct mg_op_shape *op, int slot) {
+static struct mg_weight_layout ref_weight_layout(const struct mg_context *context, const struct mg_op_shape *op,
+                                                 int slot) {
+    (void)context;
     (void)op;
     (void)slot;
-    return MG_LAYOUT_STORED;
+    return (struct mg_weight_layout){0};
 }
 
 static size_t ref_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {

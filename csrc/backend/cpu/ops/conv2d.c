@@ -3,7 +3,7 @@
 #include "conv2d.h"
 
 /* Winograd pays when a transformed filter is used for enough tiles; measured in benchmarks/LOG.md. */
-enum { WINOGRAD_MIN_TILES = 64 };
+enum { WINOGRAD_MIN_TILES = 6 };
 
 struct mg_conv_sizes mg_conv_sizes_of(const struct mg_op_shape *op) {
     const struct mg_conv2d *p = &op->params.conv2d;

@@ -1,21 +1,25 @@
 /* winograd.c: 3x3 convolutions of stride 1 by Winograd F(4x4, 3x3).
  *
- * Per block of tiles (4x4 outputs each) and thread: transform the 6x6 inputs into V[36][tiles][C], multiply the 36 matrices
- * with the transformed filters U[36][K/panel][C][panel], panel by panel, into M[36][tiles][panel], and transform back. V and M
- * stay in cache. U is made once a call, in the shared part of the workspace: 36/9 of the filter, too much to keep. */
+ * The 6x6 inputs of a tile (4x4 outputs) are transformed into V[36][tiles][C], the filters, panel by panel, into
+ * U[36][C][panel]; 36 matrix products give M[36][tiles][panel], which is transformed back. Filters are transformed anew in
+ * every call: 36/9 of their size is too much to keep. Two orders, by the number of tiles of an image:
+ *   many tiles: all of U first; then blocks of tiles, whose V and M stay in cache, run over the panels.
+ *   few tiles:  all of V first, which stays in cache; then panels, each with its own U, which is read from memory never. */
 #include <omp.h>
 #include <string.h>
 
 #include "conv2d.h"
 
-enum { BLOCK_TILES = 96, MIN_BLOCKS = 8, TILE_MULTIPLE = 12 };
+enum { BLOCK_TILES = 96, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, FEW_TILES = 128 };
 
 struct winograd {
     const struct mg_conv_sizes *z;
     const struct mg_cpu_kernels *kernels;
     int64_t tiles_x, tiles, block, blocks; /* of one image */
     int64_t panel, panels;
-    size_t u_floats, v_floats, m_floats, thread_floats;
+    bool few;
+    size_t u_floats, v_floats, m_floats; /* of one panel; of one block; of one block and panel */
+    size_t shared_floats, thread_floats;
 };
 
 static size_t round_up(size_t floats) { return (floats + 15) / 16 * 16; }
@@ -24,23 +28,45 @@ static struct winograd winograd_of(const struct mg_context *context, const struc
     struct winograd w = {.z = z, .kernels = mg_cpu_kernels_of(context)};
     w.tiles_x = mg_ceil_div(z->out_w, 4);
     w.tiles = w.tiles_x * mg_ceil_div(z->out_h, 4);
+    w.few = w.tiles <= FEW_TILES;
     w.block = mg_ceil_div(mg_ceil_div(w.tiles, MIN_BLOCKS), TILE_MULTIPLE) * TILE_MULTIPLE;
     if (w.block > BLOCK_TILES)
         w.block = BLOCK_TILES;
+    if (w.few)
+        w.block = w.tiles;
     w.blocks = mg_ceil_div(w.tiles, w.block);
     w.panel = w.kernels->panel;
     w.panels = mg_ceil_div(z->k, w.panel);
-    w.u_floats = (size_t)(36 * w.panels * z->c * w.panel);
+    w.u_floats = (size_t)(36 * z->c * w.panel);
     w.v_floats = round_up((size_t)(36 * w.block * z->c));
     w.m_floats = (size_t)(36 * w.block * w.panel);
+    w.shared_floats = w.few ? w.v_floats : w.u_floats * (size_t)w.panels;
     /* Also per thread: a row of zeros for pixels outside, and bias plus channel vector. */
-    w.thread_floats = w.v_floats + w.m_floats + round_up((size_t)z->c) + round_up((size_t)z->k);
+    w.thread_floats = (w.few ? w.u_floats : w.v_floats) + w.m_floats + round_up((size_t)z->c) + round_up((size_t)z->k);
     return w;
 }
 
 size_t mg_winograd_workspace(const struct mg_context *context, const struct mg_conv_sizes *z) {
     struct winograd w = winograd_of(context, z);
-    return mg_workspace_floats(w.thread_floats, (size_t)context->num_threads, w.u_floats);
+    return mg_workspace_floats(w.thread_floats, (size_t)context->num_threads, w.shared_floats);
+}
+
+/* A thread's own memory: U of a panel or V of a block, M, zeros, sums. */
+struct scratch {
+    float *operand, *m, *zeros, *sums;
+};
+
+static struct scratch scratch_of(const struct winograd *w, float *workspace) {
+    float *mine = workspace + w->shared_floats + (size_t)omp_get_thread_num() * w->thread_floats;
+    struct scratch s = {.operand = mine, .m = mine + (w->few ? w->u_floats : w->v_floats)};
+    s.zeros = s.m + w->m_floats;
+    s.sums = s.zeros + round_up((size_t)w->z->c);
+    memset(s.zeros, 0, (size_t)w->z->c * sizeof(float));
+    return s;
+}
+
+static const float *image_of(const struct winograd *w, const struct mg_op_call *call, int64_t n) {
+    return (const float *)call->in[0] + n * w->z->in_h * w->z->in_w * w->z->c;
 }
 
 static void transform_input(const struct winograd *w, const float *image, int64_t tile, const float *zeros, float *v) {
@@ -73,38 +99,67 @@ static void transform_output(const struct winograd *w, const struct mg_op_call *
                                 residual ? residuals : NULL, call->op->params.conv2d.relu);
 }
 
+/* One panel of the output for `count` tiles from `first` on. */
+static void run_panel(const struct winograd *w, const struct mg_op_call *call, const float *u, const float *v,
+                      int64_t n, int64_t first, int64_t count, int64_t p, const float *addend, float *m) {
+    const int64_t c = w->z->c;
+    for (int64_t q = 0; q < 36; q++)
+        w->kernels->gemm_panel(count, c, v + q * w->block * c, c, u + q * c * w->panel, m + q * w->block * w->panel,
+                               w->panel, false);
+    for (int64_t t = 0; t < count; t++)
+        transform_output(w, call, n, first + t, p * w->panel, m + t * w->panel, addend);
+}
+
 static void run_block(const struct winograd *w, const struct mg_op_call *call, const float *u, int64_t index,
-                      float *scratch) {
-    const struct mg_conv_sizes *z = w->z;
+                      const struct scratch *s) {
     int64_t n = index / w->blocks, first = index % w->blocks * w->block;
     int64_t count = w->tiles - first < w->block ? w->tiles - first : w->block;
-    float *v = scratch, *m = v + w->v_floats, *zeros = m + w->m_floats, *sums = zeros + round_up((size_t)z->c);
-    const float *image = (const float *)call->in[0] + n * z->in_h * z->in_w * z->c;
-    const float *addend = mg_conv_addend(w->kernels, call, n, sums);
+    const float *addend = mg_conv_addend(w->kernels, call, n, s->sums);
     for (int64_t t = 0; t < count; t++)
-        transform_input(w, image, first + t, zeros, v + t * z->c);
-    for (int64_t p = 0; p < w->panels; p++) {
-        for (int64_t q = 0; q < 36; q++)
-            w->kernels->gemm_panel(count, z->c, v + q * w->block * z->c, z->c,
-                                   u + (q * w->panels + p) * z->c * w->panel, m + q * w->block * w->panel, w->panel,
-                                   false);
-        for (int64_t t = 0; t < count; t++)
-            transform_output(w, call, n, first + t, p * w->panel, m + t * w->panel, addend);
+        transform_input(w, image_of(w, call, n), first + t, s->zeros, s->operand + t * w->z->c);
+    for (int64_t p = 0; p < w->panels; p++)
+        run_panel(w, call, u + (size_t)p * w->u_floats, s->operand, n, first, count, p, addend, s->m);
+}
+
+static void run_many(const struct winograd *w, const struct mg_context *context, const struct mg_op_call *call) {
+    const float *weight = call->in[1];
+    float *u = call->workspace;
+#pragma omp parallel num_threads(context->num_threads)
+    {
+        const struct scratch mine = scratch_of(w, call->workspace);
+#pragma omp for schedule(static)
+        for (int64_t p = 0; p < w->panels; p++)
+            w->kernels->winograd_weights(u + (size_t)p * w->u_floats, w->z->c * w->panel,
+                                         weight + p * 9 * w->z->c * w->panel, w->z->c);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < w->z->n * w->blocks; i++)
+            run_block(w, call, u, i, &mine);
+    }
+}
+
+static void run_few(const struct winograd *w, const struct mg_context *context, const struct mg_op_call *call) {
+    const float *weight = call->in[1];
+    float *v = call->workspace;
+#pragma omp parallel num_threads(context->num_threads)
+    {
+        const struct scratch mine = scratch_of(w, call->workspace);
+        for (int64_t n = 0; n < w->z->n; n++) {
+            const float *addend = mg_conv_addend(w->kernels, call, n, mine.sums);
+            /* The barriers at the ends of both loops keep V whole while any thread reads it. */
+#pragma omp for schedule(static)
+            for (int64_t t = 0; t < w->tiles; t++)
+                transform_input(w, image_of(w, call, n), t, mine.zeros, v + t * w->z->c);
+#pragma omp for schedule(dynamic)
+            for (int64_t p = 0; p < w->panels; p++) {
+                w->kernels->winograd_weights(mine.operand, w->z->c * w->panel, weight + p * 9 * w->z->c * w->panel,
+                                             w->z->c);
+                run_panel(w, call, mine.operand, v, n, 0, w->tiles, p, addend, mine.m);
+            }
+        }
     }
 }
 
 void mg_winograd_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z) {
     const struct winograd w = winograd_of(context, z);
-    float *u = call->workspace, *scratch = u + w.u_floats;
-#pragma omp parallel num_threads(context->num_threads)
-    {
-        float *mine = scratch + (size_t)omp_get_thread_num() * w.thread_floats;
-        memset(mine + w.v_floats + w.m_floats, 0, (size_t)z->c * sizeof(float));
-#pragma omp for schedule(static)
-        for (int64_t c = 0; c < z->c; c++)
-            w.kernels->winograd_weights(u, call->in[1], z->c, z->k, c, c + 1);
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < z->n * w.blocks; i++)
-            run_block(&w, call, u, i, mine);
-    }
+    (w.few ? run_few : run_many)(&w, context, call);
 }
