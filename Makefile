@@ -9,7 +9,7 @@ C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 SANITIZED_TESTS := tests/test_io.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
     tests/test_rng.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_pipeline_api.py tests/test_references.py
 
-.PHONY: demo test test-oracle test-asan lint format wheel-check bench-peers clean
+.PHONY: demo test notebooks test-oracle test-asan lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -23,7 +23,7 @@ $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*
 $(TEST)/.environment: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest "huggingface_hub>=0.30" \
-	    matplotlib "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5"
+	    matplotlib "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" nbclient nbformat ipykernel
 	@touch $@
 
 # An editable install, so that the test-only extension lies beside the package.
@@ -33,6 +33,10 @@ $(TEST)/.installed: $(TEST)/.environment setup.py $(C_SOURCES)
 
 test: $(TEST)/.installed
 	$(TEST)/bin/python -m pytest tests --ignore=tests/oracle
+
+# Runs the notebooks and stores their outputs in them.
+notebooks: $(TEST)/.installed
+	$(TEST)/bin/python tools/run_notebooks.py
 
 $(TEST)/.oracle: $(TEST)/.installed
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 diffusers==0.42.1 "transformers==5.23.*" accelerate scipy matplotlib

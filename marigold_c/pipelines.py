@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from . import _C
 from .arguments import RunArguments, Task, check_arguments
@@ -24,6 +23,7 @@ from .image_processor import MarigoldImageProcessor
 from .images import join
 from .loading import explaining_damage, resolve_folder, resolve_vae_folder
 from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput
+from .progress import tqdm
 from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, advance_torch_generators, read_scheduler
 
 Array = NDArray[np.float32]

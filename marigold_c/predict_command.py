@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from .command_tasks import TASKS, CommandTask, Result
 from .files import Input, find_inputs, read_image
@@ -23,6 +22,7 @@ from .hub import quiet_downloads
 from .loading import default_checkpoint
 from .messages import explain
 from .pipelines import MarigoldPipeline, load
+from .progress import tqdm
 from .sequences import predict_sequence
 
 
