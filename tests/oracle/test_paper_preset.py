@@ -156,15 +156,19 @@ def test_ensembles(task: str, batch: int) -> None:
 
 
 def test_solver_of_the_paper() -> None:
-    """preset="paper" gives the reference solver 50 iterations instead of diffusers' 2."""
+    """preset="paper" gives the reference solver 50 iterations instead of diffusers' 2; on some ensembles both stop early."""
     ours = pipelines.open_ours("depth")
     image = Image.fromarray(pipelines.photo(96, 128))
     options = {"num_inference_steps": 1, "preset": "paper"}
-    merged = ours(image, generator=3, ensemble_size=4, ensembling_kwargs={"solver": "reference"}, **options).prediction
-    generator = mc.Generator(3)
-    members = [ours(image, latents=generator.randn((1, 4, 12, 16)), **options).prediction for _ in range(4)]
-    stack = np.concatenate(members).transpose(0, 3, 1, 2)
-    few, _ = mc.ensemble_depth(stack, solver="reference")
-    many, _ = mc.ensemble_depth(stack, solver="reference", max_iter=50, tol=1e-6)
-    assert np.array_equal(merged[0, :, :, 0], many[0, 0])
-    assert not np.array_equal(few, many)
+    solver = {"ensemble_size": 4, "ensembling_kwargs": {"solver": "reference"}}
+    differ = 0
+    for seed in range(6):
+        merged = ours(image, generator=seed, **solver, **options).prediction
+        generator = mc.Generator(seed)
+        members = [ours(image, latents=generator.randn((1, 4, 12, 16)), **options).prediction for _ in range(4)]
+        stack = np.concatenate(members).transpose(0, 3, 1, 2)
+        few, _ = mc.ensemble_depth(stack, solver="reference")
+        many, _ = mc.ensemble_depth(stack, solver="reference", max_iter=50, tol=1e-6)
+        assert np.array_equal(merged[0, :, :, 0], many[0, 0])
+        differ += not np.array_equal(few, many)
+    assert differ
