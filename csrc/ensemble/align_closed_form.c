@@ -9,6 +9,7 @@
  * (measured: the error with one foreign member of 3, 5, 10, 20 falls by 3, 2, 1, 1 percent). Scale-invariant depth keeps
  * its zero: mean_i = 0 and std_i the root mean square. */
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,11 +64,12 @@ static mg_status gram_matrix(double *gram, const struct mg_members *m, int threa
     mg_status status;
     MG_TRY_GOTO(mg_alloc_zeroed((void **)&parts, MG_ENSEMBLE_CHUNKS * (size_t)(n * n) * sizeof(double),
                                 "the Gram matrix of an ensemble", err));
-    MG_TRY_GOTO(mg_alloc((void **)&rows, MG_ENSEMBLE_CHUNKS * (size_t)n * MG_ENSEMBLE_TILE * sizeof(float),
+    MG_TRY_GOTO(mg_alloc((void **)&rows, (size_t)(threads * n) * MG_ENSEMBLE_TILE * sizeof(float),
                          "a tile of an ensemble", err));
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int c = 0; c < MG_ENSEMBLE_CHUNKS; c++)
-        gram_of_chunk(parts + c * n * n, rows + c * n * MG_ENSEMBLE_TILE, m, mg_chunk_of(m->elements, c));
+        gram_of_chunk(parts + c * n * n, rows + omp_get_thread_num() * n * MG_ENSEMBLE_TILE, m,
+                      mg_chunk_of(m->elements, c));
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j <= i; j++) {
             double sum = 0.0;

@@ -7,6 +7,7 @@
  * of this cost where all scales are zero. So the parameters are rounded to float32 here as there, on purpose; a difference
  * is computed only where the rounded parameter changes, and then only its member's pairs are computed anew. */
 #include <math.h>
+#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -25,7 +26,7 @@ struct alignment {
     int threads;
     float *scale, *shift; /* of the parameters in use */
     double *squares;      /* chunks x members x members, lower half: sums of squared differences */
-    float *rows;          /* chunks x members x tile */
+    float *rows;          /* threads x members x tile */
     float *largest;       /* members: largest absolute depth */
     /* At the last look at all members: */
     float *distance;             /* members x members, lower half: root mean square differences */
@@ -71,7 +72,7 @@ static bool may_bound(const struct alignment *a, int64_t tile, const struct look
 }
 
 static void bound_tile(struct alignment *a, int c, int64_t tile, int64_t width, const struct look *look) {
-    float *rows = a->rows + c * a->members * MG_ENSEMBLE_TILE, reduced[MG_ENSEMBLE_TILE];
+    float *rows = a->rows + omp_get_thread_num() * a->members * MG_ENSEMBLE_TILE, reduced[MG_ENSEMBLE_TILE];
     float low = INFINITY, high = -INFINITY;
     mg_reduce_tile(reduced, rows, a->members, width, a->params->reduction);
     for (int64_t i = 0; i < width; i++) {
@@ -87,10 +88,10 @@ static void bound_tile(struct alignment *a, int c, int64_t tile, int64_t width, 
 }
 
 static void look_at_chunk(struct alignment *a, int c, const struct look *look) {
-    const struct mg_members m = {a->depth, a->members, a->elements, a->scale, a->shifts ? a->shift : NULL};
+    const struct mg_members m = {a->depth, a->members, a->elements, a->scale, a->shifts ? a->shift : NULL, NULL};
     const struct mg_chunk chunk = mg_chunk_of(a->elements, c);
     double *squares = a->squares + c * a->members * a->members;
-    float *rows = a->rows + c * a->members * MG_ENSEMBLE_TILE;
+    float *rows = a->rows + omp_get_thread_num() * a->members * MG_ENSEMBLE_TILE;
     memset(squares, 0, (size_t)(a->members * a->members) * sizeof(double));
     a->chunk_low[c] = INFINITY;
     a->chunk_high[c] = -INFINITY;
@@ -200,7 +201,7 @@ static mg_status alloc_alignment(struct alignment *a, struct mg_err *err) {
     float *floats;
     MG_TRY(mg_alloc((void **)&a->squares, MG_ENSEMBLE_CHUNKS * n * n * sizeof(double), "sums over pairs", err));
     MG_TRY(
-        mg_alloc((void **)&a->rows, MG_ENSEMBLE_CHUNKS * n * MG_ENSEMBLE_TILE * sizeof(float), "aligned tiles", err));
+        mg_alloc((void **)&a->rows, (size_t)a->threads * n * MG_ENSEMBLE_TILE * sizeof(float), "aligned tiles", err));
     MG_TRY(mg_alloc_zeroed((void **)&floats, (n * n + n + 2 * tiles + 2 * MG_ENSEMBLE_CHUNKS) * sizeof(float),
                            "distances of pairs", err));
     a->distance = floats;

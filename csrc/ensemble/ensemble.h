@@ -21,11 +21,12 @@ struct mg_members {
     const float *data;
     int64_t count, elements;
     const float *scale, *shift;
+    const int *member; /* NULL, or which `count` of the maps these are; scale and shift follow this list */
 };
 
 enum {
-    MG_ENSEMBLE_TILE = 256,  /* elements of all members that a thread works on at once */
-    MG_ENSEMBLE_CHUNKS = 128 /* at most so many partial sums */
+    MG_ENSEMBLE_TILE = 256, /* elements of all members that a thread works on at once */
+    MG_ENSEMBLE_CHUNKS = 32 /* at most so many partial sums */
 };
 
 /* Chunk `index` of `elements`: elements begin..end, whole tiles. */

@@ -54,37 +54,21 @@ done:
 }
 
 /* Members of scale 0 show nothing, or something else: they are left out. If all do, they are reduced as they are. */
-static void keep_aligned(struct mg_members *m, int64_t *kept, float *scale, float *shift) {
-    *kept = 0;
-    for (int64_t e = 0; e < m->count; e++)
-        *kept += scale[e] != 0.0f;
-    if (*kept == 0) {
-        m->scale = m->shift = NULL;
-        *kept = m->count;
-        return;
-    }
-    m->scale = scale;
-    m->shift = shift;
-}
-
-/* Copies the kept members side by side, so that those left out need not be read again. */
-static mg_status pack_kept(float **packed, struct mg_members *m, int64_t kept, float *scale, float *shift,
-                           struct mg_err *err) {
-    int64_t next = 0;
-    if (kept == m->count)
-        return MG_OK;
-    MG_TRY(mg_alloc((void **)packed, (size_t)(kept * m->elements) * sizeof(float), "the members that agree", err));
+static void keep_aligned(struct mg_members *m, float *scale, float *shift, int *member) {
+    int64_t kept = 0;
     for (int64_t e = 0; e < m->count; e++)
         if (scale[e] != 0.0f) {
-            memcpy(*packed + next * m->elements, m->data + e * m->elements, (size_t)m->elements * sizeof(float));
-            scale[next] = scale[e];
+            scale[kept] = scale[e];
             if (shift)
-                shift[next] = shift[e];
-            next++;
+                shift[kept] = shift[e];
+            member[kept++] = (int)e;
         }
-    m->data = *packed;
+    if (!kept)
+        return;
     m->count = kept;
-    return MG_OK;
+    m->scale = scale;
+    m->shift = shift;
+    m->member = member;
 }
 
 /* To [0, 1]: affine-invariant depth by its minimum and maximum, scale-invariant depth by its maximum. */
@@ -106,22 +90,16 @@ static void normalise(float *out, float *uncertainty, int64_t elements, bool shi
 mg_status mg_ensemble_depth(float *out, float *uncertainty, const float *depth, int64_t members, int64_t h, int64_t w,
                             const struct mg_ensemble_depth_params *params, struct mg_err *err) {
     struct mg_members m = {.data = depth, .count = members, .elements = h * w};
-    float *factors = NULL, *packed = NULL;
-    int64_t kept = members;
-    mg_status status;
+    float scale[MG_MAX_MEMBERS], shift[MG_MAX_MEMBERS];
+    int member[MG_MAX_MEMBERS];
     MG_TRY(check(depth, members, h, w, params, err));
     if (params->scale_invariant) {
-        MG_TRY_GOTO(mg_alloc_zeroed((void **)&factors, 2 * (size_t)members * sizeof(float), "scales and shifts", err));
-        float *scale = factors, *shift = params->shift_invariant ? factors + members : NULL;
-        MG_TRY_GOTO(align(scale, shift, depth, members, h, w, params, err));
-        keep_aligned(&m, &kept, scale, shift);
-        MG_TRY_GOTO(pack_kept(&packed, &m, kept, scale, shift, err));
+        float *shifts = params->shift_invariant ? shift : NULL;
+        MG_TRY(align(scale, shifts, depth, members, h, w, params, err));
+        keep_aligned(&m, scale, shifts, member);
     }
-    MG_TRY_GOTO(mg_reduce_members(out, uncertainty, &m, params->reduction, params->num_threads, err));
+    MG_TRY(mg_reduce_members(out, uncertainty, &m, params->reduction, params->num_threads, err));
     if (params->scale_invariant)
         normalise(out, uncertainty, m.elements, params->shift_invariant);
-done:
-    mg_free(factors);
-    mg_free(packed);
-    return status;
+    return MG_OK;
 }

@@ -51,8 +51,8 @@ static void align_row(float *restrict out, const float *restrict in, int64_t wid
 void mg_align_tile(float *rows, const struct mg_members *m, int64_t begin, int64_t width) {
     for (int64_t e = 0; e < m->count; e++) {
         float *row = rows + e * MG_ENSEMBLE_TILE;
-        align_row(row, m->data + e * m->elements + begin, width, m->scale ? m->scale[e] : 1.0f,
-                  m->shift ? m->shift[e] : 0.0f);
+        align_row(row, m->data + (m->member ? m->member[e] : e) * m->elements + begin, width,
+                  m->scale ? m->scale[e] : 1.0f, m->shift ? m->shift[e] : 0.0f);
         for (int64_t i = width; i < MG_ENSEMBLE_TILE; i++) /* the network runs over whole rows */
             row[i] = 0.0f;
     }

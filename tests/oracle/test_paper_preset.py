@@ -156,7 +156,7 @@ def test_ensembles(task: str, batch: int) -> None:
 
 
 def test_solver_of_the_paper() -> None:
-    """preset="paper" gives the reference solver 50 iterations instead of diffusers' 2; on some ensembles both stop early."""
+    """preset="paper" gives the reference solver 50 iterations instead of 2; on some ensembles it stops early."""
     ours = pipelines.open_ours("depth")
     image = Image.fromarray(pipelines.photo(96, 128))
     options = {"num_inference_steps": 1, "preset": "paper"}
