@@ -1,10 +1,12 @@
-"""Times marigold_c beside PyTorch float32 (through diffusers) on one checkpoint: VAE encode, one UNet step, VAE decode.
+"""Times marigold_c beside other libraries on one checkpoint: VAE encode, one UNet step, VAE decode.
 
-    python benchmarks/peers.py [--checkpoint FOLDER] [--sizes 576x768] [--stages encode,unet,decode] [--repeats 3]
+    python benchmarks/peers.py [--checkpoint FOLDER] [--peers LIST] [--sizes 576x768] [--stages LIST] [--repeats 3]
 
-Each side runs in a process of its own and they take turns (A B A B), because a machine's speed drifts. First both
-compute each stage from the same input, uncounted, and the results are compared: without agreement there is no timing.
-Figures are medians; memory is the peak resident set of each process (VmHWM), interpreter and imports included.
+The peers (peer_libraries.py; those that are installed, --peers chooses) come one after the other. Each is a process
+beside ours and the two take turns (A B A B), because a machine's speed drifts: only figures of one row of a table may
+be compared. First both compute each stage from the same input, uncounted, and the results are compared: without
+agreement there is no timing. Figures are medians; memory is the peak resident set of each process (VmHWM), interpreter
+and imports included; OpenVINO's includes the conversion.
 
 Without --checkpoint a random one of Stable Diffusion 2's size is written once (5.2 GB) into benchmarks/results.
 --tiny uses a small one and small images: for trying the script, not for figures.
@@ -22,23 +24,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from make_sd2_checkpoint import write_checkpoint
-from numpy.typing import NDArray
+from peer_libraries import OURS, PEERS, Array
 
 RESULTS = Path(__file__).resolve().parent / "results"
 STAGES = ("encode", "unet", "decode")
-OURS, TORCH = "marigold_c", "PyTorch"
-# Largest difference over the root mean square of the peer's result: float32 sums in another order, many layers deep.
-AGREEMENT = 1e-4
-TIMESTEP = 999
-
-Array = NDArray[np.float32]
-Stage = Callable[[], Array]
+DEFAULT_PEERS = ("PyTorch float32",)
 
 
 def inputs_for(stage: str, height: int, width: int, text_width: int) -> dict[str, Array]:
@@ -57,41 +52,6 @@ def inputs_for(stage: str, height: int, width: int, text_width: int) -> dict[str
 # ---- worker processes ----
 
 
-def open_ours(checkpoint: Path, threads: int) -> Callable[[str, dict[str, Array]], Stage]:
-    import marigold_c
-
-    pipe = marigold_c.load(checkpoint, num_threads=threads)
-
-    def prepare(stage: str, given: dict[str, Array]) -> Stage:
-        if stage == "encode":
-            return lambda: pipe.vae.encode(given["x"])
-        if stage == "decode":
-            return lambda: pipe.vae.decode(given["z"])
-        return lambda: pipe.unet(given["sample"], TIMESTEP, given["text"])
-
-    return prepare
-
-
-def open_torch(checkpoint: Path, threads: int) -> Callable[[str, dict[str, Array]], Stage]:
-    import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
-    unet = UNet2DConditionModel.from_pretrained(checkpoint, subfolder="unet").eval()
-    vae = AutoencoderKL.from_pretrained(checkpoint, subfolder="vae").eval()
-
-    def prepare(stage: str, given: dict[str, Array]) -> Stage:
-        tensors = {name: torch.from_numpy(array) for name, array in given.items()}
-        if stage == "encode":
-            return lambda: vae.encode(tensors["x"]).latent_dist.mean.numpy()
-        if stage == "decode":
-            return lambda: vae.decode(tensors["z"]).sample.numpy()
-        return lambda: unet(tensors["sample"], TIMESTEP, tensors["text"]).sample.numpy()
-
-    return prepare
-
-
 def peak_resident_bytes() -> int:
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         if line.startswith("VmHWM:"):
@@ -104,7 +64,7 @@ def work(name: str, checkpoint: Path, threads: int) -> None:
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what libraries print must not mix with the replies
     begun = time.perf_counter()
-    prepare = {OURS: open_ours, TORCH: open_torch}[name](checkpoint, threads)
+    prepare = PEERS[name].open(checkpoint, threads)
     print(json.dumps({"seconds": time.perf_counter() - begun}), file=replies)
     for line in sys.stdin:
         order = json.loads(line)
@@ -186,50 +146,60 @@ def measure(workers: list[Worker], stage: str, size: tuple[int, int], text_width
         results = [Path(folder) / f"{index}.npy" for index in range(len(workers))]
         first = {worker.name: worker.run(stage, given, save) for worker, save in zip(workers, results, strict=True)}
         difference = disagreement(*results) if len(results) == 2 else None
-        if difference is not None and difference > AGREEMENT:
+        if difference is not None and difference > PEERS[workers[1].name].agreement:
             raise SystemExit(
-                f"{stage} at {size[0]}x{size[1]}: results differ by {difference:.1e} of their size; no timing"
+                f"{stage} at {size[0]}x{size[1]}: {workers[1].name} differs by {difference:.1e} of the result's size; "
+                "no timing"
             )
         seconds: dict[str, list[float]] = {worker.name: [] for worker in workers}
         for _ in range(repeats):
             for worker in workers:
                 seconds[worker.name].append(worker.run(stage, given))
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {
         "stage": stage,
         "size": size,
         "difference": difference,
         "first": first,
         "seconds": seconds,
-        "median": medians,
+        "median": {name: statistics.median(values) for name, values in seconds.items()},
     }
 
 
-def row(label: str, figures: dict[str, float], difference: float | None, unit: str = "s") -> str:
-    ours, peer = figures[OURS], figures.get(TORCH)
-    cells = [label, f"{ours:.3f} {unit}", "", "", "" if difference is None else f"{difference:.1e}"]
-    if peer is not None:
-        cells[2:4] = f"{peer:.3f} {unit}", f"{ours / peer:.2f}"
+def compare(peer: str | None, checkpoint: Path, text_width: int, args: argparse.Namespace) -> dict[str, Any]:
+    """Ours beside one peer, or alone."""
+    workers = [Worker(name, checkpoint, args.threads) for name in ((OURS, peer) if peer else (OURS,))]
+    measurements = [
+        measure(workers, stage, size, text_width, args.repeats) for size in args.sizes for stage in args.stages
+    ]
+    for worker in workers:
+        worker.close()
+    return {
+        "peer": peer,
+        "load_seconds": {worker.name: worker.load_seconds for worker in workers},
+        "peak_bytes": {worker.name: worker.peak_bytes for worker in workers},
+        "measurements": measurements,
+    }
+
+
+def row(label: str, figures: dict[str, float], peer: str | None, difference: float | None, unit: str = "s") -> str:
+    cells = [label, f"{figures[OURS]:.3f} {unit}", "", "", "" if difference is None else f"{difference:.1e}"]
+    if peer:
+        cells[2:4] = f"{figures[peer]:.3f} {unit}", f"{figures[OURS] / figures[peer]:.2f}"
     return f"| {' | '.join(cells)} |"
 
 
-def table(report: dict[str, Any]) -> str:
-    lines = [
-        f"{report['processor']}, {report['threads']} threads, {report['repeats']} repeats, "
-        + ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
-        "",
-        f"| stage | {OURS} | {TORCH} float32 | ratio | largest difference / RMS |",
-        "|---|---|---|---|---|",
-    ]
-    for size in report["sizes"]:
-        rows = [entry for entry in report["measurements"] if list(entry["size"]) == list(size)]
+def table(comparison: dict[str, Any], sizes: list[tuple[int, int]]) -> str:
+    peer = comparison["peer"]
+    lines = [f"| stage | {OURS} | {peer or 'no peer'} | ratio | largest difference / RMS |", "|---|---|---|---|---|"]
+    for size in sizes:
+        rows = [entry for entry in comparison["measurements"] if list(entry["size"]) == list(size)]
         label = f"{size[0]}x{size[1]}"
-        lines += [row(f"{label} {entry['stage']}", entry["median"], entry["difference"]) for entry in rows]
+        lines += [row(f"{label} {entry['stage']}", entry["median"], peer, entry["difference"]) for entry in rows]
         if len(rows) > 1:
             total = {name: sum(entry["median"][name] for entry in rows) for name in rows[0]["median"]}
-            lines.append(row(f"{label} sum", total, None))
-    gigabytes = {name: peak / 1e9 for name, peak in report["peak_bytes"].items()}
-    lines.append(row("peak memory", gigabytes, None, "GB"))
+            lines.append(row(f"{label} sum", total, peer, None))
+    gigabytes = {name: peak / 1e9 for name, peak in comparison["peak_bytes"].items()}
+    lines.append(row("peak memory", gigabytes, peer, None, "GB"))
     return "\n".join(lines)
 
 
@@ -242,10 +212,15 @@ def processor_name() -> str:
     return names[0] if names else platform.machine()
 
 
-def versions(with_torch: bool) -> dict[str, str]:
+def versions(peers: list[str]) -> dict[str, str]:
     from importlib.metadata import version
 
-    return {name: version(name) for name in ("numpy", *(("torch", "diffusers") if with_torch else ()))}
+    packages = dict.fromkeys(("numpy", *(module for peer in peers for module in PEERS[peer].modules)))
+    return {name: version(name) for name in packages}
+
+
+def is_installed(peer: str) -> bool:
+    return all(importlib.util.find_spec(name) for name in PEERS[peer].modules)
 
 
 def checkpoint_of(args: argparse.Namespace) -> Path:
@@ -279,17 +254,26 @@ def stages(text: str) -> list[str]:
     return names
 
 
+def peers(text: str) -> list[str]:
+    known = [name for name in PEERS if name != OURS]
+    names = known if text == "all" else text.split(",")
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: choose from {','.join(known)}, or all")
+    return names
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", help="a depth checkpoint folder with float32 weights")
+    parser.add_argument("--peers", type=peers, default=list(DEFAULT_PEERS), help="comma-separated, or all")
     parser.add_argument("--stages", type=stages, default=list(STAGES), help="comma-separated, default: all")
     parser.add_argument("--sizes", type=sizes, help="HEIGHTxWIDTH of the image, comma-separated; default 576x768")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--ours-only", action="store_true", help="do not run PyTorch")
+    parser.add_argument("--ours-only", action="store_true", help="no peer")
     parser.add_argument("--tiny", action="store_true", help="a small checkpoint and image, to try the script")
     parser.add_argument("--output", type=Path, default=RESULTS / "peers.json", help="where the JSON goes")
-    parser.add_argument("--worker", choices=(OURS, TORCH), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=tuple(PEERS), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
@@ -298,31 +282,29 @@ def main(arguments: list[str] | None = None) -> int:
     if args.worker:
         work(args.worker, Path(args.checkpoint), args.threads)
         return 0
-    with_torch = not args.ours_only
-    if with_torch and not all(importlib.util.find_spec(name) for name in ("torch", "diffusers")):
-        print("torch and diffusers are not installed (extra 'oracle'): only marigold_c is timed", file=sys.stderr)
-        with_torch = False
+    wanted = [] if args.ours_only else args.peers
+    found = [peer for peer in wanted if is_installed(peer)]
+    for peer in set(wanted) - set(found):
+        print(f"{peer}: {', '.join(PEERS[peer].modules)} are not all installed; left out", file=sys.stderr)
     checkpoint = checkpoint_of(args)
     text_width = json.loads((checkpoint / "unet" / "config.json").read_text("utf-8"))["cross_attention_dim"]
-    wanted = args.sizes or [(64, 96) if args.tiny else (576, 768)]
-    workers = [Worker(name, checkpoint, args.threads) for name in ((OURS, TORCH) if with_torch else (OURS,))]
-    measurements = [measure(workers, stage, size, text_width, args.repeats) for size in wanted for stage in args.stages]
-    for worker in workers:
-        worker.close()
-    report = {
+    args.sizes = args.sizes or [(64, 96) if args.tiny else (576, 768)]
+    report: dict[str, Any] = {
         "processor": processor_name(),
         "threads": args.threads,
         "repeats": args.repeats,
-        "versions": versions(with_torch),
+        "versions": versions(found),
         "checkpoint": checkpoint.name,
-        "sizes": wanted,
-        "load_seconds": {worker.name: worker.load_seconds for worker in workers},
-        "peak_bytes": {worker.name: worker.peak_bytes for worker in workers},
-        "measurements": measurements,
+        "sizes": args.sizes,
+        "comparisons": [],
     }
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    print(table(report))
+    named = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
+    print(f"{report['processor']}, {args.threads} threads, {args.repeats} repeats, {named}")
+    for peer in found or [None]:
+        report["comparisons"].append(compare(peer, checkpoint, text_width, args))
+        print(f"\n{table(report['comparisons'][-1], args.sizes)}", flush=True)
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(json.dumps(report, indent=2), encoding="utf-8")
     return 0
 
 

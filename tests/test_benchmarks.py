@@ -54,10 +54,12 @@ def test_peers_reports_ours_alone(checkpoint: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "| 40x56 sum |" in done.stdout
     report = json.loads(output.read_text(encoding="utf-8"))
-    assert [entry["stage"] for entry in report["measurements"]] == ["encode", "unet", "decode"]
-    assert report["peak_bytes"]["marigold_c"] > 0
+    (alone,) = report["comparisons"]
+    assert [entry["stage"] for entry in alone["measurements"]] == ["encode", "unet", "decode"]
+    assert alone["peak_bytes"]["marigold_c"] > 0
 
 
 def test_peers_refuses_what_it_cannot_run(checkpoint: Path) -> None:
     assert "multiples of 8" in run("peers.py", "--checkpoint", checkpoint, "--sizes", "41x56").stderr
     assert "choose from" in run("peers.py", "--checkpoint", checkpoint, "--stages", "decode,paint").stderr
+    assert "choose from PyTorch float32" in run("peers.py", "--checkpoint", checkpoint, "--peers", "abacus").stderr
