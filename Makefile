@@ -6,7 +6,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-om
 C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 
 # What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.
-SANITIZED_TESTS := tests/test_io.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
+SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_damage.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
     tests/test_rng.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_pipeline_api.py tests/test_references.py
 
 .PHONY: demo test notebooks test-oracle test-asan lint format wheel-check bench-peers clean
@@ -75,7 +75,11 @@ wheel-check: $(TEST)/.environment
 	build/wheel-venv/bin/pip install --quiet --disable-pip-version-check build/dist/*.whl
 	cd build && wheel-venv/bin/marigold depth ../examples/photo.jpg -o wheel_output --seed 0 --quiet && ls -l wheel_output/*
 
-bench-peers: $(TEST)/.oracle
+$(TEST)/.peers: $(TEST)/.oracle
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "openvino==2026.4.*" "onnxruntime==1.31.*" "onnx==1.23.*" "onnxscript==0.7.*"
+	@touch $@
+
+bench-peers: $(TEST)/.peers
 	$(TEST)/bin/python benchmarks/peers.py
 
 clean:

@@ -25,12 +25,13 @@ ENGINE_ROOMS = ("core", "io", "graph", "backend", "nn", "ensemble", "marigold")
 X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
+AVX2 = ["-mavx2", "-mfma"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vector-width=512"]
 INSTRUCTION_SET_FLAGS = {
-    "kernels_avx2.c": ["-mavx2", "-mfma"],
-    "kernels_avx512.c": [
-        *("-mavx2", "-mfma", "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq"),
-        "-mprefer-vector-width=512",
-    ],
+    "kernels_avx2.c": AVX2,
+    "kernels_avx512.c": AVX512,
+    "kernels_avx512vnni.c": [*AVX512, "-mavx512vnni"],
+    "kernels_avx512bf16.c": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
 }
 
 

@@ -1,7 +1,9 @@
-"""The libraries that peers.py compares: how each opens a checkpoint and runs one stage. Called in worker processes.
+"""The sides that peers.py compares: how each opens a checkpoint and runs a row. Called in worker processes.
 
-A row of PEERS gives the packages that must be installed, how far a result may lie from ours in float32 (largest
-difference over the root mean square), and the function that opens a checkpoint: it returns `prepare(stage, input)`.
+A row is a stage (encode, unet, decode) or the whole pipeline. SIDES names for each side the packages that must be
+installed, what it opens, and how far its results may lie from ours in float32.
+
+OpenVINO and ONNX Runtime have no Marigold pipeline: peer_compiled.py has their stages and the loop around them.
 """
 
 from __future__ import annotations
@@ -14,126 +16,162 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from peer_compiled import convert_for_onnx, convert_for_openvino, open_onnx, open_openvino
 
-OURS = "marigold_c"
+Array = NDArray[Any]
+Run = Callable[[], Array]
+Prepare = Callable[[str, dict[str, Array]], Run]  # of a row's name and its input
+
 TIMESTEP = 999
 
-Array = NDArray[np.float32]
-Stage = Callable[[], Array]
-Prepare = Callable[[str, dict[str, Array]], Stage]
+
+@dataclass(frozen=True)
+class Schedule:
+    """A row that runs the whole pipeline. Members are merged as each library does it by default, and the results are
+    compared before that (latents): the solvers differ on purpose."""
+
+    steps: int
+    members: int = 1
 
 
-def open_ours(checkpoint: Path, threads: int) -> Prepare:
+STAGES = ("encode", "unet", "decode")
+PIPELINES = {"1-step": Schedule(1), "4-steps": Schedule(4), "4-steps-10-members": Schedule(4, 10)}
+
+
+def open_ours(checkpoint: Path, threads: int, converted: Path, dtype: str) -> Prepare:
     import marigold_c
 
-    pipe = marigold_c.load(checkpoint, num_threads=threads)
+    pipe = marigold_c.load(checkpoint, dtype=dtype, num_threads=threads)
+    pipe.set_progress_bar_config(disable=True)
 
-    def prepare(stage: str, given: dict[str, Array]) -> Stage:
-        if stage == "encode":
+    def whole(schedule: Schedule, given: dict[str, Array]) -> Array:
+        out = pipe(
+            given["image"],
+            num_inference_steps=schedule.steps,
+            ensemble_size=schedule.members,
+            processing_resolution=0,
+            latents=given["latents"],
+            output_latent=schedule.members > 1,
+        )
+        return np.asarray(out.prediction if schedule.members == 1 else out.latent)
+
+    def prepare(row: str, given: dict[str, Array]) -> Run:
+        if row in PIPELINES:
+            return lambda: whole(PIPELINES[row], given)
+        if row == "encode":
             return lambda: pipe.vae.encode(given["x"])
-        if stage == "decode":
+        if row == "decode":
             return lambda: pipe.vae.decode(given["z"])
-        return lambda: pipe.unet(given["sample"], TIMESTEP, given["text"])
+        return lambda: pipe.unet(given["sample"], int(given["timestep"][0]), given["text"])
 
     return prepare
 
 
-# ---- PyTorch, through diffusers ----
-
-
-def _modules(checkpoint: Path, dtype: Any) -> dict[str, Any]:
-    """The stages as modules of tensors, in diffusers' own implementation."""
+def open_torch(checkpoint: Path, threads: int, converted: Path, dtype_name: str, channels_last: bool) -> Prepare:
+    """PyTorch through diffusers' pipeline; the stages are its components."""
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-
-    class Encode(torch.nn.Module):
-        def __init__(self, vae: Any) -> None:
-            super().__init__()
-            self.vae = vae
-
-        def forward(self, x: Any) -> Any:
-            return self.vae.quant_conv(self.vae.encoder(x)).chunk(2, dim=1)[0]
-
-    class Decode(Encode):
-        def forward(self, z: Any) -> Any:
-            return self.vae.decoder(self.vae.post_quant_conv(z))
-
-    class Denoise(torch.nn.Module):
-        def __init__(self, unet: Any) -> None:
-            super().__init__()
-            self.unet = unet
-
-        def forward(self, sample: Any, text: Any) -> Any:
-            return self.unet(sample, torch.tensor(TIMESTEP), text, return_dict=False)[0]
-
-    vae = AutoencoderKL.from_pretrained(checkpoint, subfolder="vae", torch_dtype=dtype).eval()
-    unet = UNet2DConditionModel.from_pretrained(checkpoint, subfolder="unet", torch_dtype=dtype).eval()
-    return {"encode": Encode(vae), "unet": Denoise(unet), "decode": Decode(vae)}
-
-
-def open_torch(checkpoint: Path, threads: int, dtype_name: str, channels_last: bool) -> Prepare:
-    import torch
+    from diffusers import MarigoldDepthPipeline
+    from PIL import Image
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     dtype = getattr(torch, dtype_name)
-    modules = _modules(checkpoint, dtype)
+    pipe: Any = MarigoldDepthPipeline.from_pretrained(checkpoint, dtype=dtype)
+    pipe.set_progress_bar_config(disable=True)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     if channels_last:
-        modules = {name: module.to(memory_format=layout) for name, module in modules.items()}
+        pipe.unet.to(memory_format=layout)
+        pipe.vae.to(memory_format=layout)
 
-    def prepare(stage: str, given: dict[str, Array]) -> Stage:
-        tensors = [torch.from_numpy(array).to(dtype) for array in given.values()]
-        tensors = [one.contiguous(memory_format=layout) if one.ndim == 4 else one for one in tensors]
-        return lambda: modules[stage](*tensors).float().contiguous().numpy()
+    def tensor(array: Array) -> Any:
+        made = torch.from_numpy(array)
+        made = made.to(dtype) if made.is_floating_point() else made
+        return made.contiguous(memory_format=layout) if made.ndim == 4 else made
+
+    def whole(schedule: Schedule, given: dict[str, Array]) -> Array:
+        out = pipe(
+            Image.fromarray(given["image"][0]),  # of arrays it mistakes the size when latents are given
+            num_inference_steps=schedule.steps,
+            ensemble_size=schedule.members,
+            processing_resolution=0,
+            latents=torch.from_numpy(given["latents"]).to(dtype),
+            output_latent=schedule.members > 1,
+        )
+        return np.asarray(out.prediction) if schedule.members == 1 else numbers(out.latent)
+
+    def numbers(result: Any) -> Array:
+        return np.asarray(result.float().contiguous().numpy())
+
+    def prepare(row: str, given: dict[str, Array]) -> Run:
+        if row in PIPELINES:
+            return lambda: whole(PIPELINES[row], given)
+        tensors = {name: tensor(array) for name, array in given.items()}
+        if row == "encode":
+            return lambda: numbers(pipe.vae.encode(tensors["x"]).latent_dist.mean)
+        if row == "decode":
+            return lambda: numbers(pipe.vae.decode(tensors["z"], return_dict=False)[0])
+        step, text = tensors["timestep"], tensors["text"]
+        return lambda: numbers(pipe.unet(tensors["sample"], step, text, return_dict=False)[0])
 
     return prepare
 
 
-# ---- OpenVINO ----
+def open_compiled(open_stages: Any, checkpoint: Path, threads: int, converted: Path, **options: Any) -> Prepare:
+    stages = open_stages(converted, threads, **options)
 
-
-def open_openvino(checkpoint: Path, threads: int, precision: str) -> Prepare:
-    """Converted from diffusers' modules for the size of the input, then compiled for the CPU."""
-    import openvino
-    import torch
-
-    torch.set_grad_enabled(False)
-    modules = _modules(checkpoint, torch.float32)
-    options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-
-    def prepare(stage: str, given: dict[str, Array]) -> Stage:
-        examples = [torch.from_numpy(array) for array in given.values()]
-        converted = openvino.convert_model(modules[stage], example_input=tuple(examples))
-        converted.reshape(
-            {port: list(array.shape) for port, array in zip(converted.inputs, given.values(), strict=True)}
-        )
-        compiled = openvino.compile_model(converted, "CPU", options)
-        inputs = list(given.values())
-        return lambda: np.asarray(compiled(inputs)[0])
+    def prepare(row: str, given: dict[str, Array]) -> Run:
+        if row in PIPELINES:
+            schedule = PIPELINES[row]
+            return lambda: stages.predict(given["image"], given["latents"], schedule.steps, schedule.members)
+        stages.compile(row)
+        return lambda: stages.run(row, *given.values())
 
     return prepare
 
 
 @dataclass(frozen=True)
-class Peer:
-    """modules: packages it imports. agreement: largest difference to our float32 result over its root mean square."""
+class Side:
+    """modules: packages it imports. open: of the checkpoint, the number of threads, and the folder of what `convert`
+    wrote, the work of another process. largest, typical: limits of the disagreement with ours in float32 (largest
+    difference and root mean square of the differences, over the root mean square of the result)."""
 
     modules: tuple[str, ...]
-    agreement: float
-    open: Callable[[Path, int], Prepare]
+    open: Callable[[Path, int, Path], Prepare]
+    largest: float = float("inf")
+    typical: float = float("inf")
+    convert: Callable[[Path, Path, tuple[int, int]], None] | None = None
 
 
-# Float32 sums in another order, many layers deep; OpenVINO also fuses and re-orders. bfloat16 keeps 8 bits: random
-# networks of this depth lose a tenth of the signal and more, so only nonsense is refused.
-PEERS = {
-    OURS: Peer(("marigold_c",), 0.0, open_ours),
-    "PyTorch float32": Peer(
-        ("torch", "diffusers"), 1e-4, partial(open_torch, dtype_name="float32", channels_last=False)
-    ),
-    "PyTorch bfloat16": Peer(
-        ("torch", "diffusers"), 0.5, partial(open_torch, dtype_name="bfloat16", channels_last=True)
-    ),
-    "OpenVINO float32": Peer(("openvino", "torch", "diffusers"), 1e-3, partial(open_openvino, precision="f32")),
-    "OpenVINO bfloat16": Peer(("openvino", "torch", "diffusers"), 0.5, partial(open_openvino, precision="bf16")),
+# Float32 sums in another order, many layers deep; OpenVINO also fuses and re-orders. bfloat16 keeps 8 bits and int8
+# fewer: random networks of this depth lose a tenth of the signal and more in places, so only nonsense is refused
+# (unrelated results are 1.4 apart). What they lose on trained checkpoints is measured by the test suite.
+_TORCH = ("torch", "diffusers", "transformers", "accelerate")
+OURS = {
+    "marigold_c float32": Side(("marigold_c",), partial(open_ours, dtype="float32"), largest=0.0),
+    "marigold_c bfloat16": Side(("marigold_c",), partial(open_ours, dtype="bfloat16"), typical=0.5),
+    "marigold_c int8": Side(("marigold_c",), partial(open_ours, dtype="int8"), typical=0.5),
 }
+PEERS = {
+    "PyTorch float32": Side(_TORCH, partial(open_torch, dtype_name="float32", channels_last=False), largest=2e-4),
+    "PyTorch bfloat16": Side(_TORCH, partial(open_torch, dtype_name="bfloat16", channels_last=True), typical=0.5),
+    "OpenVINO float32": Side(
+        ("openvino", *_TORCH),
+        partial(open_compiled, open_openvino, precision="f32"),
+        largest=1e-3,
+        convert=convert_for_openvino,
+    ),
+    "OpenVINO bfloat16": Side(
+        ("openvino", *_TORCH),
+        partial(open_compiled, open_openvino, precision="bf16"),
+        typical=0.5,
+        convert=convert_for_openvino,
+    ),
+    "ONNX Runtime float32": Side(
+        ("onnxruntime", "onnx", "onnxscript", *_TORCH),
+        partial(open_compiled, open_onnx),
+        largest=1e-3,
+        convert=convert_for_onnx,
+    ),
+}
+SIDES = {**OURS, **PEERS}
+REFERENCE = "marigold_c float32"

@@ -11,6 +11,14 @@ __version__: str
 
 Geometry: TypeAlias = tuple[int, int, int, int, int, int]
 
+class MachineSpeed(TypedDict):
+    isa: str
+    num_threads: int
+    float32: float
+    bfloat16: float
+    int8: float
+    copy: float
+
 class PipelineInfo(TypedDict):
     task: str
     class_name: str
@@ -25,6 +33,7 @@ class PipelineInfo(TypedDict):
     unet_out_channels: int
     text_tokens: int
     text_channels: int
+    dtype: str
     isa: str
     num_threads: int
     unet_parameters: int
@@ -33,6 +42,8 @@ class PipelineInfo(TypedDict):
 
 def available_threads() -> int: ...
 def best_isa() -> str: ...
+def measure_machine(*, num_threads: int = 0, isa: str | None = None, seconds: float = 2.0) -> MachineSpeed: ...
+def verify_packed(path: str | PathLike[str], /) -> None: ...
 def resize(
     image: ArrayLike, size: tuple[int, int], mode: str = "bilinear", antialias: bool = False
 ) -> NDArray[np.float32]: ...
@@ -134,5 +145,6 @@ class Pipeline:
         self, sample: ArrayLike, timesteps: ArrayLike, encoder_hidden_states: ArrayLike, /
     ) -> NDArray[np.float32]: ...
     def empty_text_embedding(self) -> NDArray[np.float32]: ...
+    def save(self, path: str | PathLike[str], *, licence: str | None = None, replace: bool = False) -> None: ...
     def info(self) -> PipelineInfo: ...
     def memory(self) -> dict[str, int]: ...

@@ -17,6 +17,7 @@ _library = _load_openblas()  # before the extension, which is linked against it
 from . import _C  # noqa: E402
 from ._C import Generator, resize  # noqa: E402
 from .components import AutoencoderTiny  # noqa: E402
+from .conversion import convert  # noqa: E402
 from .ensembling import (  # noqa: E402
     align_least_squares,
     ensemble_depth,
@@ -56,6 +57,7 @@ __all__ = [
     "MarigoldNormalsPipeline",
     "__version__",
     "align_least_squares",
+    "convert",
     "default_checkpoint",
     "depth_to_mesh",
     "depth_to_points",

@@ -14,7 +14,9 @@ from typing import Any
 
 from . import __version__, colormaps
 from .arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS, SOLVERS
+from .bench_command import run_bench
 from .command_tasks import GEOMETRIES, TASKS
+from .conversion import convert, verify
 from .inspection import describe, inspect_checkpoint
 from .loading import resolve_folder
 from .messages import explain
@@ -121,15 +123,17 @@ def _add_model(parser: argparse.ArgumentParser, name: str) -> None:
     group.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help=f"folder or hub id, for example {TASKS[name].checkpoint}; default: the small one in the package, a "
-        "demonstration",
+        help=f"folder, packed file or hub id, for example {TASKS[name].checkpoint}; default: the small one in the "
+        "package, a demonstration",
     )
     group.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
     group.add_argument(
         "--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, instead of the checkpoint's VAE"
     )
     group.add_argument(
-        "--dtype", default="float32", metavar="TYPE", help="precision: float32 or auto; default: float32"
+        "--dtype",
+        metavar="TYPE",
+        help="precision: float32, bfloat16, int8 or auto; default: that of a packed file, else float32",
     )
     group.add_argument("--device", default="cpu", metavar="NAME", help="what computes; default: cpu")
     group.add_argument(
@@ -293,6 +297,45 @@ def _add_prediction(commands: Any, name: str) -> None:
     parser.set_defaults(run=_predict, task=name, parser=parser)
 
 
+def _add_convert(commands: Any) -> None:
+    parser = commands.add_parser(
+        "convert",
+        allow_abbrev=False,
+        help="pack a checkpoint into one file that opens at once",
+        description="Packs a checkpoint into one file, its weights as this processor reads them: it opens without "
+        "re-ordering them. Other processors open it, too, and re-order the weights then.",
+    )
+    parser.add_argument("src", metavar="SRC", help="folder, hub id or packed file")
+    parser.add_argument("dst", metavar="DST", help="the file to write, for example depth.safetensors")
+    parser.add_argument(
+        "--dtype",
+        metavar="TYPE",
+        help="precision: float32, bfloat16 or int8; default: that of a packed file, else float32",
+    )
+    parser.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
+    parser.add_argument("--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, in the place of the VAE")
+    parser.add_argument("--force", action="store_true", help="replace DST if it exists")
+    parser.add_argument(
+        "--threads", type=_integer(1), metavar="N", help="how many work; default: all processors of this process"
+    )
+    parser.set_defaults(run=_convert, parser=parser)
+
+
+def _add_bench(commands: Any) -> None:
+    parser = commands.add_parser(
+        "bench",
+        allow_abbrev=False,
+        help="how fast this machine is",
+        description="Measures this machine and the stages of a checkpoint on it, at 576x768, in under a minute.",
+    )
+    parser.add_argument("--checkpoint", metavar="PATH", help="folder or hub id; default: the small one in the package")
+    parser.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
+    parser.add_argument("--dtype", default="float32", metavar="TYPE", help="precision; default: float32")
+    parser.add_argument("--threads", type=_integer(1), metavar="N", help="default: all processors of this process")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+    parser.set_defaults(run=_bench, parser=parser)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="marigold", allow_abbrev=False, description="Marigold: dense predictions from a photograph, without torch."
@@ -301,10 +344,15 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in _PREDICTIONS:
         _add_prediction(commands, name)
+    _add_convert(commands)
     info = commands.add_parser("info", allow_abbrev=False, help="what a checkpoint holds")
-    info.add_argument("checkpoint", metavar="CHECKPOINT", help="folder or hub id")
+    info.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, packed file or hub id")
+    info.add_argument(
+        "--verify", action="store_true", help="read every weight of a packed file and compare it with its checksum"
+    )
     info.add_argument("--json", action="store_true", help="machine-readable")
     info.set_defaults(run=_info, parser=info)
+    _add_bench(commands)
     return parser
 
 
@@ -331,9 +379,33 @@ def _predict(args: argparse.Namespace) -> int:
     return EXIT_DONE if run_prediction(args, sources) else EXIT_FAILED
 
 
+def _convert(args: argparse.Namespace) -> int:
+    path = convert(
+        args.src,
+        args.dst,
+        dtype=args.dtype,
+        variant=args.variant,
+        force=args.force,
+        num_threads=args.threads,
+        vae=args.vae,
+    )
+    packed = inspect_checkpoint(path)["packed"]
+    print(f"{path}: {packed['bytes'] / 1e6:.1f} MB, {packed['dtype']} for {packed['isa']}")
+    return EXIT_DONE
+
+
 def _info(args: argparse.Namespace) -> int:
-    facts = inspect_checkpoint(resolve_folder(args.checkpoint))
+    checkpoint = resolve_folder(args.checkpoint)
+    facts = inspect_checkpoint(checkpoint)
+    if args.verify:
+        verify(checkpoint)
+        facts["verified"] = True
     print(json.dumps(facts, indent=2) if args.json else describe(facts))
+    return EXIT_DONE
+
+
+def _bench(args: argparse.Namespace) -> int:
+    run_bench(args)
     return EXIT_DONE
 
 

@@ -45,10 +45,11 @@ class AutoencoderTiny:
 class VAE:
     """A pipeline's autoencoder: `encode` gives the posterior's mean, unscaled, and `decode` takes unscaled latents."""
 
-    def __init__(self, engine: _C.Pipeline, folder: Path) -> None:
+    def __init__(self, engine: _C.Pipeline, folder: Path, config: Config) -> None:
+        """folder: where it lies, or the packed file that it is in."""
         self._engine = engine
         self.folder = folder
-        self.config: Config = read_config(folder / "config.json")
+        self.config = config
 
     def encode(self, x: ArrayLike) -> NDArray[np.float32]:
         """(N, 3, H, W) in [-1, 1] to (N, channels, H/8, W/8) for a VAE of four levels."""

@@ -31,8 +31,13 @@ class Config(dict[str, Any]):
 
 def read_json_object(path: Path) -> Mapping[str, Any]:
     """The object in a JSON file; CheckpointError if it holds something else."""
+    return json_object(path.read_bytes(), path)
+
+
+def json_object(text: str | bytes, path: Path) -> Mapping[str, Any]:
+    """The object in the text of a file; CheckpointError if it holds something else."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(value, dict):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .config import read_config
 from .errors import CheckpointError
 from .loading import WEIGHT_STEMS, has_weights, weight_patterns
+from .packed import Configurations, is_packed, packed_texts
+from .safetensors_header import read_header, tensors_of
 
 # Class names of model_index.json, and the task each does.
 TASKS = {
@@ -21,25 +21,6 @@ TASKS = {
     "MarigoldIntrinsicsPipeline": "intrinsics",
     "MarigoldIIDPipeline": "intrinsics",
 }
-_LARGEST_HEADER = 100 * 1024 * 1024
-
-
-def _header(path: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file, with its length checked against the file."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, _LARGEST_HEADER):
-            raise CheckpointError(f"{path}: the header says {length} bytes; the file has {size}")
-        text = file.read(length)
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the header is not valid JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the header is no JSON object")
-    header.pop("__metadata__", None)
-    return header
 
 
 def _weights(folder: Path, component: str, variant: str | None) -> dict[str, Any]:
@@ -48,7 +29,7 @@ def _weights(folder: Path, component: str, variant: str | None) -> dict[str, Any
     parameters, types, size = 0, Counter[str](), 0
     for path in (path for path in files if path.suffix == ".safetensors"):
         size += path.stat().st_size
-        for name, entry in _header(path).items():
+        for name, entry in tensors_of(read_header(path)).items():
             try:
                 count = math.prod(int(extent) for extent in entry["shape"])
                 types[str(entry["dtype"])] += count
@@ -70,8 +51,15 @@ def _variants(folder: Path) -> list[str | None]:
     return [*plain, *sorted(named)]
 
 
+def licence_of(checkpoint: Path) -> str | None:
+    """The licence that README.md states in its front matter, or the first line of a LICENSE file, or what a packed file
+    has kept of them."""
+    if is_packed(checkpoint):
+        return packed_texts(checkpoint).get("licence")
+    return _licence(checkpoint)
+
+
 def _licence(folder: Path) -> str | None:
-    """The licence that README.md states in its front matter, or the first line of a LICENSE file."""
     readme = folder / "README.md"
     if readme.is_file():
         text = readme.read_text(encoding="utf-8", errors="replace")
@@ -90,12 +78,8 @@ def _sum_of(weights: dict[str, dict[str, Any]], key: str) -> int:
     return sum(int(part[key]) for part in weights.values())
 
 
-def inspect_checkpoint(folder: Path) -> dict[str, Any]:
-    """Everything `marigold info` shows, as values that JSON can hold."""
-    index = read_config(folder / "model_index.json")
-    unet, vae = read_config(folder / "unet" / "config.json"), read_config(folder / "vae" / "config.json")
-    scheduler = read_config(folder / "scheduler" / "scheduler_config.json")
-    class_name = str(index.get("_class_name"))
+def _all_weights(folder: Path) -> dict[str, Any]:
+    """What a folder has, by variant."""
     variants = {}
     for variant in _variants(folder):
         parts = [part for part in WEIGHT_STEMS if has_weights(folder, part, variant)]
@@ -105,6 +89,42 @@ def inspect_checkpoint(folder: Path) -> dict[str, Any]:
             "parameters": _sum_of(weights, "parameters"),
             "bytes": _sum_of(weights, "bytes"),
         }
+    return variants
+
+
+def _packed_weights(path: Path) -> dict[str, Any]:
+    """Parameters by component, layouts and bytes of a packed file."""
+    header = read_header(path)
+    texts = packed_texts(path)
+    components, layouts, size = Counter[str](), Counter[str](), 0
+    for name, entry in tensors_of(header).items():
+        try:
+            _checksum, layout, shape = texts[name].split(" ")
+            count = math.prod(int(extent) for extent in shape.split(","))
+            size += int(entry["data_offsets"][1]) - int(entry["data_offsets"][0])
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: tensor {name!r} has no valid note in __metadata__") from error
+        components[name.split(".")[0]] += count
+        layouts[layout] += count
+    return {
+        "dtype": texts.get("dtype"),
+        "isa": texts.get("isa"),
+        "version": texts.get("version"),
+        "components": {name: {"parameters": count} for name, count in components.items()},
+        "parameters": components.total(),
+        "layouts": dict(layouts.most_common()),
+        "bytes": size,
+    }
+
+
+def inspect_checkpoint(folder: Path) -> dict[str, Any]:
+    """Everything `marigold info` shows, as values that JSON can hold."""
+    configurations = Configurations(folder)
+    index, unet, vae, scheduler = (
+        configurations[name]
+        for name in ("model_index.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
+    )
+    class_name = str(index.get("_class_name"))
     return {
         "folder": str(folder),
         "class_name": class_name,
@@ -123,8 +143,9 @@ def inspect_checkpoint(folder: Path) -> dict[str, Any]:
             **{key: scheduler.get(key) for key in ("prediction_type", "timestep_spacing", "beta_schedule")},
             "rescale_betas_zero_snr": scheduler.get("rescale_betas_zero_snr", False),
         },
-        "variants": variants,
-        "licence": _licence(folder),
+        "variants": {} if is_packed(folder) else _all_weights(folder),
+        "packed": _packed_weights(folder) if is_packed(folder) else None,
+        "licence": licence_of(folder),
     }
 
 
@@ -152,7 +173,15 @@ def describe(facts: dict[str, Any]) -> str:
             f"weights      {name}: {variant['parameters'] / 1e6:.2f} M parameters ({parts}), stored as "
             f"{'/'.join(stored)}, {variant['bytes'] / 1e6:.1f} MB"
         )
-    if not facts["variants"]:
+    if packed := facts["packed"]:
+        parts = ", ".join(f"{key} {part['parameters'] / 1e6:.2f} M" for key, part in packed["components"].items())
+        lines.append(
+            f"weights      packed as {packed['dtype']} for {packed['isa']}: {packed['parameters'] / 1e6:.2f} M "
+            f"parameters ({parts}), {packed['bytes'] / 1e6:.1f} MB"
+        )
+    elif not facts["variants"]:
         lines.append("weights      none")
+    if "verified" in facts:
+        lines.append("checksums    all right")
     lines.append(f"licence      {facts['licence'] or 'not stated in the folder'}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Where a checkpoint lies: a folder, a hub id that is downloaded, or the small one shipped in the package."""
+"""Where a checkpoint lies: a folder, a packed file, a hub id that is downloaded, or the small one in the package."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def resolve_folder(
     local_files_only: bool = False,
     token: str | bool | None = None,
 ) -> Path:
-    """The folder of a checkpoint, downloaded first if `path_or_id` is a hub id.
+    """The folder or packed file of a checkpoint, downloaded first if `path_or_id` is a hub id.
 
     Raises FileNotFoundError, PermissionError or ConnectionError (all OSError) if there is no such repository or
     revision, if it is gated, or if the hub cannot be reached and the cache does not have it; ValueError for a variant
@@ -175,27 +175,28 @@ def resolve_vae_folder(
     revision: str | None = None,
 ) -> Path:
     """The folder of a VAE that lies at the root of its repository (AutoencoderTiny): config.json beside its weights.
+    Or a packed file, whose VAE is meant.
 
     Downloaded first if `path_or_id` is a hub id; raises as resolve_folder does.
     """
     if (folder := _local_folder(path_or_id)) is None:
         repository = Repository(str(path_or_id), cache_dir, revision, local_files_only, token)
         return _download(repository, _VAE_FILES, _VAE_WEIGHTS, None)
-    if not (folder / "config.json").is_file():
+    if folder.is_dir() and not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is no folder of a VAE: it has no config.json")
     return folder
 
 
 def _local_folder(path_or_id: str | PathLike[str]) -> Path | None:
-    """The folder if it is one here, None if the name is that of a repository on the hub."""
+    """The folder or packed file if it is one here, None if the name is that of a repository on the hub."""
     path = Path(path_or_id).expanduser()
-    if path.is_dir():
+    if path.exists():
         return path
-    if path.is_file():
-        raise NotImplementedError(f"{path} is a file; only folders in diffusers layout can be loaded so far")
     if isinstance(path_or_id, str) and _HUB_ID.fullmatch(path_or_id):
         return None
-    raise FileNotFoundError(f"no checkpoint at {str(path_or_id)!r}: no such folder, and not a hub id (owner/name)")
+    raise FileNotFoundError(
+        f"no checkpoint at {str(path_or_id)!r}: no such folder or file, and not a hub id (owner/name)"
+    )
 
 
 @contextmanager
@@ -207,7 +208,7 @@ def explaining_damage(folder: Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        damaged = damaged_blobs(folder)
+        damaged = damaged_blobs(folder) if folder.is_dir() else {}
         if not damaged:
             raise
         names = ", ".join(str(path) for path in damaged)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _C
-from .arguments import RunArguments, Task, check_arguments
+from .arguments import RunArguments, Task, check_arguments, checked_threads, dtype_name
 from .components import VAE, AutoencoderTiny, UNet
 from .config import Config, read_config
 from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
@@ -23,22 +23,11 @@ from .image_processor import MarigoldImageProcessor
 from .images import join
 from .loading import explaining_damage, resolve_folder, resolve_vae_folder
 from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput
+from .packed import Configurations, is_packed
 from .progress import tqdm
-from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, advance_torch_generators, read_scheduler
+from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, advance_torch_generators, scheduler_of
 
 Array = NDArray[np.float32]
-
-
-def _dtype_name(dtype: Any, torch_dtype: Any) -> str:
-    """ "float32" of "float32", torch.float32, np.float32 or np.dtype("float32")."""
-    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
-        raise ValueError(f"dtype {dtype} and torch_dtype {torch_dtype} are both given; they are the same option")
-    chosen = dtype if dtype is not None else torch_dtype
-    if chosen is None:
-        return "float32"
-    if isinstance(chosen, type) and issubclass(chosen, np.generic):
-        return chosen.__name__
-    return str(chosen).removeprefix("torch.")
 
 
 class MarigoldPipeline:
@@ -51,30 +40,37 @@ class MarigoldPipeline:
     _ensembling_options: ClassVar[tuple[str, ...]] = ("reduction",)
 
     def __init__(self, folder: Path, options: Mapping[str, Any], vae_folder: Path | None) -> None:
-        """`options` of the engine; vae_folder None: the checkpoint's own autoencoder. Use from_pretrained."""
+        """folder: or a packed file. `options` of the engine; vae_folder None: the checkpoint's own autoencoder.
+        Use from_pretrained."""
         self._options = options
         self._progress_bar_config: dict[str, Any] = {}
         self.folder = folder
-        self.device, self.dtype = options["device"], options["dtype"]
-        self.config: Config = read_config(folder / "model_index.json")
+        self._configurations = Configurations(folder)
+        self.config: Config = self._configurations["model_index.json"]
         self._open(vae_folder)
         info = self._engine.info()
+        self.device, self.dtype = options["device"], info["dtype"]
         self.default_denoising_steps = info["default_denoising_steps"] or None
         resolution = info["default_processing_resolution"]
         self.default_processing_resolution = resolution if resolution >= 0 else None
         self.prediction_type = self.config.get("prediction_type")
         self.empty_text_embedding = self._engine.empty_text_embedding()
-        self.scheduler = read_scheduler(folder)
+        self.scheduler = scheduler_of(self._configurations)
         self._warn_of_other_task()
 
     def _open(self, vae_folder: Path | None) -> None:
         """Opens the engine, and what depends on the autoencoder."""
         replaced: dict[str, Any] = {} if vae_folder is None else {"vae": vae_folder}
+        own_vae = self.folder if is_packed(self.folder) else self.folder / "vae"
         with explaining_damage(self.folder):
             engine = _C.Pipeline(self.folder, task=self.task, **self._options, **replaced)
         self._engine = engine
-        self._vae = VAE(engine, vae_folder or self.folder / "vae")
-        self.unet = UNet(engine, read_config(self.folder / "unet" / "config.json"))
+        if vae_folder is None or is_packed(vae_folder):
+            configurations = self._configurations if vae_folder is None else Configurations(vae_folder)
+            self._vae = VAE(engine, vae_folder or own_vae, configurations["vae/config.json"])
+        else:
+            self._vae = VAE(engine, vae_folder, read_config(vae_folder / "config.json"))
+        self.unet = UNet(engine, self._configurations["unet/config.json"])
         self.vae_scale_factor = engine.info()["vae_scale"]
         self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
 
@@ -106,22 +102,24 @@ class MarigoldPipeline:
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> Self:
-        """Opens a folder in diffusers layout, or downloads a hub id such as "prs-eth/marigold-depth-v1-1" first.
+        """Opens a folder in diffusers layout, a file of `convert`, or a hub id such as "prs-eth/marigold-depth-v1-1",
+        which is downloaded first.
 
         variant "fp16" picks the files *.fp16.safetensors of each component that has them; without it they are taken
         only where a component has no others.
-        dtype: "float32" or "auto" (alias torch_dtype). num_threads: None for all processors allowed to this process.
+        dtype: "float32", "bfloat16" or "int8" (alias torch_dtype); a packed file has its own, and others are refused.
+        "auto", and None for a packed file: the file's own; float32 for a folder.
+        num_threads: None for all processors allowed to this process.
         vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
         """
-        if num_threads is not None and not 1 <= num_threads <= 4096:
-            raise ValueError(f"`num_threads` is {num_threads}; allowed: 1 to 4096, or None for all")
+        threads = checked_threads(num_threads)
         folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
         options = {
             "variant": variant,
-            "dtype": _dtype_name(dtype, torch_dtype),
+            "dtype": dtype_name(folder, dtype, torch_dtype),
             "device": str(device),
             "isa": os.environ.get("MARIGOLD_ISA") or None,
-            "num_threads": num_threads or 0,
+            "num_threads": threads,
         }
         return cls(
             folder, options, None if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
@@ -389,10 +387,11 @@ _PIPELINES: dict[str, type[MarigoldPipeline]] = {
 
 
 def load(path_or_id: str | PathLike[str], **options: Any) -> Any:
-    """The pipeline that a checkpoint's model_index.json names; `options` as for from_pretrained."""
+    """The pipeline that the model_index.json of a checkpoint (folder, packed file, hub id) names; `options` as for
+    from_pretrained."""
     hub = {key: options[key] for key in ("cache_dir", "revision", "local_files_only", "token") if key in options}
     folder = resolve_folder(path_or_id, options.get("variant"), **hub)
-    name = read_config(folder / "model_index.json").get("_class_name")
+    name = Configurations(folder)["model_index.json"].get("_class_name")
     if name not in _PIPELINES:
         raise NotImplementedError(
             f"{folder / 'model_index.json'}: _class_name {name!r} is not supported; supported: {', '.join(_PIPELINES)}"

@@ -15,8 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _C
 from .config import Config, read_config
+from .packed import Configurations, is_packed
 
 Array = NDArray[np.float32]
+_CONFIG = "scheduler/scheduler_config.json"
 
 _SHARED_DEFAULTS: dict[str, Any] = {
     "num_train_timesteps": 1000,
@@ -82,7 +84,10 @@ class Scheduler:
 
     @classmethod
     def from_pretrained(cls, folder: str | PathLike[str], subfolder: str | None = None, **overrides: Any) -> Self:
-        """The scheduler of a checkpoint's folder: its scheduler_config.json, by default in `scheduler`."""
+        """The scheduler of a checkpoint's folder: its scheduler_config.json, by default in `scheduler`; or of a packed
+        file."""
+        if is_packed(Path(folder)):
+            return cls.from_config(Configurations(Path(folder))[_CONFIG], **overrides)
         path = Path(folder) / subfolder if subfolder else Path(folder)
         if not (path / "scheduler_config.json").is_file() and subfolder is None:
             path = path / "scheduler"
@@ -283,13 +288,13 @@ SCHEDULERS: dict[str, type[DDIMScheduler | LCMScheduler]] = {
 }
 
 
-def read_scheduler(folder: Path) -> DDIMScheduler | LCMScheduler:
+def scheduler_of(configurations: Configurations) -> DDIMScheduler | LCMScheduler:
     """The scheduler of a checkpoint, of the class that its configuration names."""
-    config = read_config(folder / "scheduler" / "scheduler_config.json")
+    config = configurations[_CONFIG]
     name = config.get("_class_name")
     if name not in SCHEDULERS:
         raise NotImplementedError(
-            f"{folder / 'scheduler' / 'scheduler_config.json'}: _class_name {name!r} is not supported; "
+            f"{configurations.checkpoint / _CONFIG}: _class_name {name!r} is not supported; "
             f"supported: {', '.join(SCHEDULERS)}"
         )
     return SCHEDULERS[name].from_config(config)

@@ -184,6 +184,18 @@ def scale(inputs: Inputs, params: Params) -> Reference:
     return Reference(product + offset, np.abs(product) + abs(offset))
 
 
+def round_to_bfloat16(x: Array) -> Array:
+    """To the nearest of the numbers with eight binary digits, ties to even; within the range of a normal float32."""
+    fraction, exponent = np.frexp(np.asarray(x, np.float64))
+    return np.asarray(np.ldexp(np.round(fraction * 256), exponent - 8))
+
+
+def cast(inputs: Inputs, params: Params) -> Reference:
+    x = given(inputs, 0)
+    value = round_to_bfloat16(x)  # what is to be float32 was bfloat16 before
+    return Reference(value, np.abs(value))
+
+
 def add(inputs: Inputs, params: Params) -> Reference:
     value = given(inputs, 0) + given(inputs, 1)
     return Reference(value, np.abs(value))
@@ -251,7 +263,7 @@ def intrinsics_head(inputs: Inputs, params: Params) -> Reference:
 REFERENCES: dict[str, Callable[[Inputs, Params], Reference]] = {
     function.__name__: function
     for function in (
-        *(conv2d, linear, groupnorm, layernorm, attention, geglu, activation, concat, channel_slice, scale, add),
+        *(conv2d, linear, groupnorm, layernorm, attention, geglu, activation, concat, channel_slice, scale, cast, add),
         *(time_embedding, token_embedding, nchw_to_nhwc, nhwc_to_nchw, scheduler_step, depth_head),
         *(normals_head, intrinsics_head),
     )

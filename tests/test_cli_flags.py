@@ -198,7 +198,7 @@ def test_a_wrong_vae(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     wrong = {
         tmp_path / "nowhere": "no such folder",
         tmp_path: "no config.json",
-        photo: "is a file",
+        photo: "no safetensors file",
         mc.default_checkpoint() / "unet": "UNet2DConditionModel",
     }
     for path, reason in wrong.items():

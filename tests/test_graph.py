@@ -89,5 +89,5 @@ def test_first_error_of_a_graph_is_reported() -> None:
         ("concat", 0, 1),
         ("slice", 2, 5, 9),
     ]
-    with pytest.raises(ValueError, match=r"concat: N, H and W must agree; .*\[1, 2, 2, 3\], \[1, 2, 3, 3\]"):
+    with pytest.raises(ValueError, match=r"concat: N, H, W and the types must agree; .*\[1, 2, 2, 3\], \[1, 2, 3, 3\]"):
         _testing.run_graph("cpu", items, 3)

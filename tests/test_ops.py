@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from marigold_c import _testing as engine
 from marigold_c.errors import DeviceError
-from reference_ops import GELU, NONE, QUICK_GELU, REFERENCES, RELU, SILU, TANH, Reference, correlate
+from reference_ops import GELU, NONE, QUICK_GELU, REFERENCES, RELU, SILU, TANH, Reference, correlate, round_to_bfloat16
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -41,6 +41,7 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "concat": (0, "moves elements"),
     "channel_slice": (0, "moves elements"),
     "scale": (2, "a product and a sum"),
+    "cast": (0, "the nearest bfloat16, exactly; every bfloat16 is a float32"),
     "add": (1, "one rounding"),
     "time_embedding": (4, "float32 exponents and angles, as in torch; the magnitude counts both"),
     "token_embedding": (1, "one rounding"),
@@ -302,6 +303,8 @@ def pointwise_cases() -> Iterator[Case]:
         yield Case("geglu", [(*x[:3], 2 * x[3])])
         yield Case("scale", [x], {"factor": 0.18215})
         yield Case("scale", [x], {"factor": -1.7, "offset": 0.3})
+        yield Case("cast", [x], {"dtype": "bfloat16"})
+        yield Case("cast", [x], {"dtype": "float32"})
         yield Case("concat", [x, (*x[:3], 40)])
         yield Case("concat", [x, (*x[:3], 3)])
         yield Case("channel_slice", [x], {"begin": x[3] // 3, "count": x[3] // 2})
@@ -358,9 +361,15 @@ def alias_pairs() -> list[Any]:
 
 
 def run(
-    backend: str, isa: str | None, threads: int, case: Case, inputs: Sequence[Array | None], alias: int = -1
+    backend: str,
+    isa: str | None,
+    threads: int,
+    case: Case,
+    inputs: Sequence[Array | None],
+    alias: int = -1,
+    precision: str = "float32",
 ) -> Array:
-    shape, data = engine.run_op(backend, isa, threads, case.op, case.params, list(inputs), alias)
+    shape, data = engine.run_op(backend, isa, threads, case.op, case.params, list(inputs), alias, precision)
     return np.frombuffer(data, dtype=np.float32).reshape(shape)
 
 
@@ -425,6 +434,39 @@ def test_output_may_take_over_an_input(backend: str, isa: str | None, case: Case
     np.testing.assert_array_equal(run(backend, isa, 2, case, inputs_of(case), slot), apart)
 
 
+FOLLOW = -2  # as `alias`: the output begins a little before the first input, in the same memory
+
+
+@pytest.mark.parametrize("isa", THREADED)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("filters", "channels"), [(8, 8), (3, 9), (40, 70)])
+def test_output_may_follow_upon_its_input(isa: str, precision: str, filters: int, channels: int) -> None:
+    """Large maps: rows of the output lie where rows of the input lay that no tile needs any more."""
+    padded = {"pad_top": 1, "pad_left": 1, "pad_bottom": 1, "pad_right": 1}
+    case = Case("conv2d", [(1, 450, 470, channels), (filters, channels, 3, 3), (filters,)], padded)
+    apart = run("cpu", isa, 2, case, inputs_of(case), precision=precision)
+    for threads in (1, 3):
+        found = run("cpu", isa, threads, case, inputs_of(case), FOLLOW, precision)
+        np.testing.assert_array_equal(found, apart)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(
+            "conv2d", [(1, 450, 470, 8), (9, 8, 3, 3)], {"pad_top": 1, "pad_left": 1, "pad_bottom": 1, "pad_right": 1}
+        ),
+        Case("conv2d", [(1, 24, 24, 8), (8, 8, 3, 3)], {"pad_top": 1, "pad_left": 1, "pad_bottom": 1, "pad_right": 1}),
+        Case("conv2d", [(1, 450, 470, 8), (8, 8, 3, 3)], {}),
+        Case("add", [(1, 450, 470, 8), (1, 450, 470, 8)]),
+    ],
+    ids=["more channels", "few waves", "fewer rows", "another operation"],
+)
+def test_outputs_that_may_not_follow(case: Case) -> None:
+    with pytest.raises(ValueError, match="may not follow"):
+        run("cpu", None, 1, case, inputs_of(case), FOLLOW)
+
+
 @pytest.mark.parametrize(("backend", "isa"), BACKENDS)
 def test_ids_outside_the_table_read_its_ends(backend: str, isa: str | None) -> None:
     """Ids come from files: a wrong one must not read other memory."""
@@ -447,14 +489,56 @@ def test_weights_are_packed_from_any_type_and_address(shape: Shape, dtype: str, 
         stored = weight.astype(dtype)
         weight = stored.astype(np.float32)
     source = bytes(offset) + stored.tobytes()
-    packed = engine.pack_weight(source, offset, dtype, 0, shape, 1)
+    packed = engine.pack_weight(source, offset, dtype, 0, 0, "float32", shape, 1)
     np.testing.assert_array_equal(np.frombuffer(packed, np.float32), weight.ravel())
     matrix = weight.transpose(2, 3, 1, 0).reshape(-1, shape[0])  # position in the window and channel, filter
     for panel, threads in ((8, 1), (32, 2)):
         padded = np.pad(matrix, ((0, 0), (0, -shape[0] % panel)))
         expected = padded.reshape(len(matrix), -1, panel).transpose(1, 0, 2)
-        packed = engine.pack_weight(source, offset, dtype, panel, shape, threads)
+        packed = engine.pack_weight(source, offset, dtype, panel, 1, "float32", shape, threads)
         np.testing.assert_array_equal(np.frombuffer(packed, np.float32), expected.ravel())
+
+
+def panels_of(weight: NDArray[Any], panel: int, group: int) -> NDArray[Any]:
+    """[panel][position in the window][channel / group][column][channel % group], zeros where there is nothing."""
+    filters, channels, height, width = weight.shape
+    padded = np.pad(weight, ((0, -filters % panel), (0, -channels % group), (0, 0), (0, 0)))
+    parts = padded.reshape(-1, panel, padded.shape[1] // group, group, height * width)
+    return parts.transpose(0, 4, 2, 1, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (17, 3, 3, 3), (40, 64, 1, 1), (33, 130, 3, 3)])
+@pytest.mark.parametrize("panel", [8, 32])
+def test_weights_are_packed_in_pairs_of_bfloat16(shape: Shape, panel: int) -> None:
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    packed = np.frombuffer(
+        engine.pack_weight(weight.tobytes(), 0, "float32", panel, 2, "bfloat16", shape, 2), np.uint16
+    )
+    found = (packed.astype(np.uint32) << 16).view(np.float32)
+    np.testing.assert_array_equal(found, panels_of(round_to_bfloat16(weight), panel, 2).ravel())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (17, 3, 3, 3), (40, 64, 1, 1), (33, 130, 3, 3)])
+@pytest.mark.parametrize("panel", [8, 32])
+def test_weights_are_packed_in_fours_of_int8(shape: Shape, panel: int) -> None:
+    weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    weight[0] = 0.0  # a filter of nothing
+    packed = engine.pack_weight(weight.tobytes(), 0, "float32", panel, 4, "int8", shape, 2)
+    scale = np.abs(weight).max(axis=(1, 2, 3)) / np.float32(127)
+    integers = np.round(weight / np.where(scale > 0, scale, 1)[:, None, None, None])
+    expected = panels_of(integers, panel, 4)
+    columns = expected.shape[0] * panel
+    scales_at = -(-expected.size // 64) * 64
+    sums_at = scales_at + -(-columns * 4 // 64) * 64
+    found = np.frombuffer(packed, np.int8, expected.size)
+    # Half a unit may go either way.
+    assert np.abs(found - expected.ravel()).max() <= 1
+    assert np.mean(found != expected.ravel()) < 1e-3
+    scales = np.frombuffer(packed, np.float32, columns, scales_at)
+    np.testing.assert_array_equal(scales, np.pad(scale, (0, columns - shape[0])))
+    sums = np.frombuffer(packed, np.int32, columns, sums_at)
+    np.testing.assert_array_equal(sums, found.reshape(expected.shape).astype(np.int32).sum(axis=(1, 2, 4)).ravel())
+    assert len(packed) == sums_at + columns * 4
 
 
 def test_unknown_backend_is_named_with_the_known_ones() -> None:

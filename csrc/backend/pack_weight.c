@@ -1,5 +1,8 @@
-/* pack_weight.c: brings a weight of a checkpoint into the layout that a backend asks for.
- * Called by graph/weights when a weight is bound; calls core. */
+/* pack_weight.c: brings a weight, of a checkpoint or packed for another processor, into the layout that a backend asks for.
+ * Called by graph/weights when a weight is bound or saved; calls core. */
+#include <math.h>
+#include <string.h>
+
 #include "backend.h"
 
 /* A tile of the source, converted to float32: up to FILTERS rows of the (K, C*R*S) matrix, ELEMENTS columns at a time. It
@@ -7,62 +10,201 @@
 enum { FILTERS = 64, ELEMENTS = 128 };
 
 struct matrix {
+    struct mg_weight_layout layout;
+    struct mg_panels panels;
     int64_t filters, channels, window; /* K, C, R*S */
-    int64_t panel;
+    const char *data;
+    mg_dtype dtype;               /* of the data, where from.panel is 0 */
+    struct mg_weight_layout from; /* of the data; all zeros: in the order of the checkpoint */
+    struct mg_panels from_panels;
 };
 
-static struct matrix matrix_of(struct mg_weight_layout layout, const struct mg_tensor *shape) {
-    return (struct matrix){.filters = shape->dim[0],
-                           .channels = shape->ndim > 1 ? shape->dim[1] : 1,
-                           .window = shape->ndim == 4 ? shape->dim[2] * shape->dim[3] : 1,
-                           .panel = layout.panel};
+static int64_t window_of(const struct mg_tensor *shape) { return shape->ndim == 4 ? shape->dim[2] * shape->dim[3] : 1; }
+
+static int64_t channels_of(const struct mg_tensor *shape) { return shape->ndim > 1 ? shape->dim[1] : 1; }
+
+bool mg_same_layout(struct mg_weight_layout a, struct mg_weight_layout b) {
+    return a.panel == b.panel && (!a.panel || (a.group == b.group && a.dtype == b.dtype));
 }
 
-size_t mg_packed_floats(struct mg_weight_layout layout, const struct mg_tensor *shape) {
-    const struct matrix m = matrix_of(layout, shape);
-    size_t floats;
+static size_t aligned(size_t bytes) { return (bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT; }
+
+bool mg_panels_of(struct mg_panels *out, struct mg_weight_layout layout, const struct mg_tensor *shape) {
+    const size_t limit = SIZE_MAX / 4; /* room for what is added below */
+    size_t columns, elements;
+    *out = (struct mg_panels){.channels = (channels_of(shape) + layout.group - 1) / layout.group * layout.group,
+                              .count = (shape->dim[0] + layout.panel - 1) / layout.panel};
+    out->rows = window_of(shape) * out->channels;
+    columns = (size_t)out->count * (size_t)layout.panel;
+    if (!mg_size_mul(&elements, columns, (size_t)out->rows) || elements > limit / mg_dtype_bytes(layout.dtype) ||
+        columns > limit / 16)
+        return false;
+    out->panel_bytes = (size_t)out->rows * (size_t)layout.panel * mg_dtype_bytes(layout.dtype);
+    out->bytes = (size_t)out->count * out->panel_bytes;
+    if (layout.dtype == MG_I8) {
+        out->scales = aligned(out->bytes);
+        out->sums = aligned(out->scales + columns * sizeof(float));
+        out->bytes = out->sums + columns * sizeof(int32_t);
+    }
+    return true;
+}
+
+size_t mg_packed_bytes(struct mg_weight_layout layout, const struct mg_tensor *shape) {
+    struct mg_panels panels;
     if (!layout.panel)
-        return (size_t)mg_tensor_count(shape);
-    const size_t panels = (size_t)((m.filters + m.panel - 1) / m.panel);
-    if (!mg_size_mul(&floats, panels, (size_t)(m.channels * m.window)) ||
-        !mg_size_mul(&floats, floats, (size_t)m.panel))
-        return SIZE_MAX;
-    return floats;
+        return (size_t)mg_tensor_count(shape) * sizeof(float);
+    return mg_panels_of(&panels, layout, shape) ? panels.bytes : SIZE_MAX;
 }
 
-/* Filters first .. first+count of elements e .. e+elements, to their place in one panel. */
-static void pack_tile(float *panel, const struct matrix *m, const char *data, mg_dtype dtype, int64_t first,
-                      int64_t count, int64_t e, int64_t elements) {
-    _Alignas(MG_ALIGNMENT) float tile[FILTERS][ELEMENTS];
-    const int64_t filter_elements = m->channels * m->window, bytes = (int64_t)mg_dtype_bytes(dtype);
-    for (int64_t f = 0; f < count; f++)
-        mg_convert_to_f32(tile[f], data + ((first + f) * filter_elements + e) * bytes, dtype, (size_t)elements);
+/* Elements of one filter out of its panel. What stays int8 keeps its integers, and pack_panel its scale: computed again
+ * from rounded products, it might differ in the last bit. */
+static void gather_filter(float *out, const struct matrix *m, int64_t filter, int64_t e, int64_t elements) {
+    const int64_t width = m->from.panel, group = m->from.group;
+    const char *panel = m->data + (size_t)(filter / width) * m->from_panels.panel_bytes;
+    const float *scales = (const float *)(m->data + m->from_panels.scales);
+    const float scale = m->from.dtype == MG_I8 && m->layout.dtype != MG_I8 ? scales[filter] : 1.0f;
     for (int64_t i = 0; i < elements; i++) {
         const int64_t channel = (e + i) / m->window, position = (e + i) % m->window;
-        float *row = panel + (position * m->channels + channel) * m->panel;
+        const int64_t row = position * m->from_panels.channels + channel / group * group;
+        const int64_t at = row * width + filter % width * group + channel % group;
+        if (m->from.dtype == MG_F32)
+            out[i] = ((const float *)panel)[at];
+        else if (m->from.dtype == MG_BF16)
+            out[i] = mg_f32_of_bf16(((const mg_bf16 *)panel)[at]);
+        else
+            out[i] = scale * (float)((const int8_t *)panel)[at];
+    }
+}
+
+static void load_filter(float *out, const struct matrix *m, int64_t filter, int64_t e, int64_t elements) {
+    if (m->from.panel) {
+        gather_filter(out, m, filter, e, elements);
+        return;
+    }
+    const int64_t bytes = (int64_t)mg_dtype_bytes(m->dtype);
+    mg_convert_to_f32(out, m->data + (filter * m->channels * m->window + e) * bytes, m->dtype, (size_t)elements);
+}
+
+static float largest_of(const struct matrix *m, int64_t filter) {
+    const int64_t all = m->channels * m->window;
+    float values[ELEMENTS], largest = 0.0f;
+    for (int64_t e = 0; e < all; e += ELEMENTS) {
+        const int64_t elements = all - e < ELEMENTS ? all - e : ELEMENTS;
+        load_filter(values, m, filter, e, elements);
+        for (int64_t i = 0; i < elements; i++)
+            largest = fabsf(values[i]) > largest ? fabsf(values[i]) : largest;
+    }
+    return largest;
+}
+
+/* Element `at` of a panel: of float32, or bfloat16, or an integer value in int8. */
+static void store(void *panel, mg_dtype dtype, int64_t at, float value) {
+    if (dtype == MG_F32)
+        ((float *)panel)[at] = value;
+    else if (dtype == MG_BF16)
+        ((mg_bf16 *)panel)[at] = mg_bf16_of_f32(value);
+    else
+        ((int8_t *)panel)[at] = (int8_t)lrintf(value);
+}
+
+/* Filters first .. first+count of elements e .. e+elements, times `factor` of each, to their place in one panel. */
+static void pack_tile(void *panel, const struct matrix *m, int64_t first, int64_t count, int64_t e, int64_t elements,
+                      const float *factor, int32_t *sums) {
+    _Alignas(MG_ALIGNMENT) float tile[FILTERS][ELEMENTS];
+    const int64_t group = m->layout.group;
+    for (int64_t f = 0; f < count; f++) {
+        load_filter(tile[f], m, first + f, e, elements);
+        for (int64_t i = 0; factor && i < elements; i++) {
+            tile[f][i] = rintf(tile[f][i] * factor[f]);
+            sums[f] += (int32_t)tile[f][i];
+        }
+    }
+    for (int64_t i = 0; i < elements; i++) {
+        const int64_t channel = (e + i) / m->window, position = (e + i) % m->window;
+        const int64_t row = position * m->panels.channels + channel / group * group;
         for (int64_t f = 0; f < count; f++)
-            row[f] = tile[f][i];
-        for (int64_t f = count; f < m->panel; f++)
-            row[f] = 0.0f;
+            store(panel, m->layout.dtype, row * m->layout.panel + f * group + channel % group, tile[f][i]);
     }
 }
 
-static void pack_panels(float *out, const struct matrix *m, const char *data, mg_dtype dtype, int num_threads) {
-    const int64_t depth = m->channels * m->window, panels = (m->filters + m->panel - 1) / m->panel;
-#pragma omp parallel for num_threads(num_threads) schedule(static) if (panels * depth > 4096)
-    for (int64_t p = 0; p < panels; p++) {
-        const int64_t left = m->filters - p * m->panel, count = left < m->panel ? left : m->panel;
-        for (int64_t e = 0; e < depth; e += ELEMENTS)
-            pack_tile(out + p * depth * m->panel, m, data, dtype, p * m->panel, count, e,
-                      depth - e < ELEMENTS ? depth - e : ELEMENTS);
+static void pack_panel(char *out, const struct matrix *m, int64_t p) {
+    const int64_t all = m->channels * m->window, first = p * m->layout.panel;
+    const int64_t count = m->filters - first < m->layout.panel ? m->filters - first : m->layout.panel;
+    const bool is_int8 = m->layout.dtype == MG_I8;
+    float factor[FILTERS];
+    float *scales = (float *)(out + m->panels.scales) + first;
+    int32_t *sums = (int32_t *)(out + m->panels.sums) + first;
+    char *panel = out + (size_t)p * m->panels.panel_bytes;
+    if (count < m->layout.panel || m->panels.channels != m->channels)
+        memset(panel, 0, m->panels.panel_bytes);
+    const bool was_int8 = m->from.panel && m->from.dtype == MG_I8;
+    for (int64_t f = 0; is_int8 && f < m->layout.panel; f++) {
+        sums[f] = 0;
+        if (was_int8) {
+            factor[f] = 1.0f;
+            scales[f] = f < count ? ((const float *)(m->data + m->from_panels.scales))[first + f] : 0.0f;
+            continue;
+        }
+        const float largest = f < count ? largest_of(m, first + f) : 0.0f;
+        factor[f] = largest > 0.0f ? 127.0f / largest : 0.0f;
+        scales[f] = largest / 127.0f;
     }
+    for (int64_t e = 0; e < all; e += ELEMENTS)
+        pack_tile(panel, m, first, count, e, all - e < ELEMENTS ? all - e : ELEMENTS, is_int8 ? factor : NULL, sums);
 }
 
-void mg_pack_weight(float *out, struct mg_weight_layout layout, const struct mg_tensor *shape, const void *data,
-                    mg_dtype dtype, int num_threads) {
-    const struct matrix m = matrix_of(layout, shape);
+static struct matrix matrix_of(struct mg_weight_layout layout, const struct mg_tensor *shape, const void *data) {
+    struct matrix m = {.layout = layout,
+                       .filters = shape->dim[0],
+                       .channels = channels_of(shape),
+                       .window = window_of(shape),
+                       .data = data};
     if (layout.panel)
-        pack_panels(out, &m, data, dtype, num_threads);
+        (void)mg_panels_of(&m.panels, layout, shape); /* mg_packed_bytes has said that it can be addressed */
+    return m;
+}
+
+static void pack_panels(void *out, const struct matrix *m, int num_threads) {
+    const size_t elements = (size_t)m->panels.count * m->panels.panel_bytes;
+    memset((char *)out + elements, 0, m->panels.bytes - elements); /* the gaps between the parts, too */
+#pragma omp parallel for num_threads(num_threads) schedule(static) if (m->panels.count * m->panels.rows > 4096)
+    for (int64_t p = 0; p < m->panels.count; p++)
+        pack_panel(out, m, p);
+}
+
+void mg_pack_weight(void *out, struct mg_weight_layout layout, const struct mg_tensor *shape, const void *data,
+                    mg_dtype dtype, int num_threads) {
+    struct matrix m = matrix_of(layout, shape, data);
+    m.dtype = dtype;
+    if (layout.panel)
+        pack_panels(out, &m, num_threads);
     else
         mg_convert_to_f32(out, data, dtype, (size_t)mg_tensor_count(shape));
+}
+
+void mg_unpack_weight(float *out, const struct mg_tensor *shape, const void *packed, struct mg_weight_layout from,
+                      int num_threads) {
+    struct matrix m = matrix_of((struct mg_weight_layout){0}, shape, packed);
+    const int64_t elements = m.channels * m.window;
+    m.dtype = MG_F32;
+    m.from = from;
+    if (from.panel)
+        (void)mg_panels_of(&m.from_panels, from, shape);
+#pragma omp parallel for num_threads(num_threads) schedule(static) if (m.filters * elements > 4096)
+    for (int64_t f = 0; f < m.filters; f++)
+        load_filter(out + f * elements, &m, f, 0, elements);
+}
+
+void mg_repack_weight(void *out, struct mg_weight_layout layout, const struct mg_tensor *shape, const void *packed,
+                      struct mg_weight_layout from, int num_threads) {
+    struct matrix m = matrix_of(layout, shape, packed);
+    if (!layout.panel) {
+        mg_unpack_weight(out, shape, packed, from, num_threads);
+        return;
+    }
+    m.dtype = MG_F32;
+    m.from = from;
+    if (from.panel)
+        (void)mg_panels_of(&m.from_panels, from, shape);
+    pack_panels(out, &m, num_threads);
 }

@@ -59,11 +59,19 @@ char *mg_arena_strdup(struct mg_arena *arena, const char *text, size_t length); 
 void mg_arena_free(struct mg_arena *arena);
 
 /* ---- tensor descriptors ---- */
-typedef enum mg_dtype { MG_F32, MG_F16, MG_BF16, MG_DTYPE_COUNT } mg_dtype;
+typedef enum mg_dtype { MG_F32, MG_F16, MG_BF16, MG_I8, MG_DTYPE_COUNT } mg_dtype;
 const char *mg_dtype_name(mg_dtype dtype); /* "float32", ... */
 size_t mg_dtype_bytes(mg_dtype dtype);
+/* The upper half of a float32. A type of its own, so that it is never taken for an integer. */
+typedef struct {
+    uint16_t bits;
+} mg_bf16;
+float mg_f32_of_bf16(mg_bf16 x);
+mg_bf16 mg_bf16_of_f32(float x); /* to the nearest, ties to even; NaN stays NaN */
 /* dst[i] = (float)src[i] for any floating type. */
 void mg_convert_to_f32(float *dst, const void *src, mg_dtype dtype, size_t count);
+/* dst[i] = src[i] rounded to float32 (copied) or bfloat16. */
+void mg_convert_from_f32(void *dst, mg_dtype dtype, const float *src, size_t count);
 
 enum { MG_MAX_DIMS = 4 };
 
@@ -79,6 +87,7 @@ size_t mg_tensor_bytes(const struct mg_tensor *tensor);
 /* Refuses negative or zero dimensions, and element or byte counts that overflow. */
 mg_status mg_tensor_check(const struct mg_tensor *tensor, const char *what, struct mg_err *err);
 bool mg_tensor_same_shape(const struct mg_tensor *a, const struct mg_tensor *b);
+bool mg_tensor_same_kind(const struct mg_tensor *a, const struct mg_tensor *b); /* shape and type */
 /* "[1, 72, 96, 320]" into buffer; returns buffer. */
 enum { MG_SHAPE_TEXT = 96 };
 const char *mg_shape_text(char buffer[MG_SHAPE_TEXT], int ndim, const int64_t *dim);

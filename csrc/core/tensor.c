@@ -7,7 +7,8 @@
 static const struct {
     const char *name;
     size_t bytes;
-} dtypes[MG_DTYPE_COUNT] = {[MG_F32] = {"float32", 4}, [MG_F16] = {"float16", 2}, [MG_BF16] = {"bfloat16", 2}};
+} dtypes[MG_DTYPE_COUNT] = {
+    [MG_F32] = {"float32", 4}, [MG_F16] = {"float16", 2}, [MG_BF16] = {"bfloat16", 2}, [MG_I8] = {"int8", 1}};
 
 const char *mg_dtype_name(mg_dtype dtype) { return dtypes[dtype].name; }
 size_t mg_dtype_bytes(mg_dtype dtype) { return dtypes[dtype].bytes; }
@@ -16,6 +17,16 @@ static float float_of_bits(uint32_t bits) {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+float mg_f32_of_bf16(mg_bf16 x) { return float_of_bits((uint32_t)x.bits << 16); }
+
+mg_bf16 mg_bf16_of_f32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (x != x)
+        return (mg_bf16){(uint16_t)(bits >> 16 | 0x40)};
+    return (mg_bf16){(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
 }
 
 static float float_of_f16(uint16_t half) {
@@ -41,6 +52,16 @@ void mg_convert_to_f32(float *dst, const void *src, mg_dtype dtype, size_t count
         memcpy(&half, from + 2 * i, sizeof half);
         dst[i] = dtype == MG_F16 ? float_of_f16(half) : float_of_bits((uint32_t)half << 16);
     }
+}
+
+void mg_convert_from_f32(void *dst, mg_dtype dtype, const float *src, size_t count) {
+    if (dtype == MG_F32) {
+        memcpy(dst, src, count * sizeof *src);
+        return;
+    }
+    mg_bf16 *to = dst;
+    for (size_t i = 0; i < count; i++)
+        to[i] = mg_bf16_of_f32(src[i]);
 }
 
 int64_t mg_tensor_count(const struct mg_tensor *tensor) {
@@ -73,6 +94,10 @@ mg_status mg_tensor_check(const struct mg_tensor *tensor, const char *what, stru
 
 bool mg_tensor_same_shape(const struct mg_tensor *a, const struct mg_tensor *b) {
     return a->ndim == b->ndim && !memcmp(a->dim, b->dim, (size_t)a->ndim * sizeof *a->dim);
+}
+
+bool mg_tensor_same_kind(const struct mg_tensor *a, const struct mg_tensor *b) {
+    return a->dtype == b->dtype && mg_tensor_same_shape(a, b);
 }
 
 const char *mg_shape_text(char buffer[MG_SHAPE_TEXT], int ndim, const int64_t *dim) {

@@ -3,8 +3,17 @@
 #include "builders.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- what every builder shares ---- */
+
+/* Operations at the edges of a network, which have no form for bfloat16. */
+static const bool floats_only[MG_OP_COUNT] = {
+    [MG_OP_TIME_EMBEDDING] = true, [MG_OP_TOKEN_EMBEDDING] = true, [MG_OP_NCHW_TO_NHWC] = true,
+    [MG_OP_NHWC_TO_NCHW] = true,   [MG_OP_SCHEDULER_STEP] = true,  [MG_OP_DEPTH_HEAD] = true,
+    [MG_OP_NORMALS_HEAD] = true,   [MG_OP_INTRINSICS_HEAD] = true,
+};
+
 static bool start(struct mg_graph *graph, struct mg_op_shape *op, mg_op_kind kind, const mg_value *in) {
     if (mg_graph_failed(graph))
         return false;
@@ -17,9 +26,12 @@ static bool start(struct mg_graph *graph, struct mg_op_shape *op, mg_op_kind kin
             mg_graph_fail(graph, MG_ERR_ARGUMENT, "%s: input %d is missing", info->name, slot);
             return false;
         }
+        if (floats_only[kind] && op->in[slot].ndim && op->in[slot].dtype != MG_F32) {
+            mg_graph_fail(graph, MG_ERR_ARGUMENT, "%s: input %d must be float32", info->name, slot);
+            return false;
+        }
     }
     op->out = op->in[0];
-    op->out.dtype = MG_F32;
     return true;
 }
 
@@ -55,6 +67,20 @@ static bool broadcasts(const struct mg_tensor *small, const struct mg_tensor *bi
     struct mg_op_shape op
 
 /* ---- convolution and linear ---- */
+
+/* What the elements of a weight may be rounded to, for activations of type `x`. */
+static mg_dtype weight_type(const struct mg_graph *graph, mg_value weight, mg_dtype x) {
+    const struct mg_precision *p = &graph->precision;
+    const struct mg_node *node = &graph->nodes[weight];
+    if (x == MG_F32 || p->weights != MG_I8 || node->role != MG_ROLE_WEIGHT)
+        return x;
+    const char *key = graph->weights->list[node->weight].key;
+    for (const char *const *part = p->exceptions; part && *part; part++)
+        if (strstr(key, *part))
+            return x;
+    return MG_I8;
+}
+
 static bool window_fits(struct mg_tensor *out, const struct mg_conv2d *p, int64_t h, int64_t w, int64_t r, int64_t s) {
     int64_t span_h = h + p->pad_top + p->pad_bottom - r, span_w = w + p->pad_left + p->pad_right - s;
     if (p->stride < 1 || p->pad_top < 0 || p->pad_left < 0 || p->pad_bottom < 0 || p->pad_right < 0 || span_h < 0 ||
@@ -71,6 +97,7 @@ mg_value mg_op_conv2d(struct mg_graph *graph, mg_value x, mg_value weight, mg_va
     if (!start(graph, &op, MG_OP_CONV2D, in))
         return MG_NONE;
     op.params.conv2d = *params;
+    op.in[1].dtype = weight_type(graph, weight, op.in[0].dtype);
     const struct mg_tensor *k = &op.in[1];
     int64_t h = params->upsampled_h ? params->upsampled_h : op.in[0].dim[1];
     int64_t w = params->upsampled_w ? params->upsampled_w : op.in[0].dim[2];
@@ -81,8 +108,8 @@ mg_value mg_op_conv2d(struct mg_graph *graph, mg_value x, mg_value weight, mg_va
         return refuse(graph, &op, "the padded input is smaller than the window, or stride or padding is negative");
     if (!is_vector(&op.in[2], k->dim[0]))
         return refuse(graph, &op, "the bias must have K elements");
-    if (op.in[3].ndim && !mg_tensor_same_shape(&op.in[3], &op.out))
-        return refuse(graph, &op, "the residual must have the shape of the output");
+    if (op.in[3].ndim && !mg_tensor_same_kind(&op.in[3], &op.out))
+        return refuse(graph, &op, "the residual must have the shape and type of the output");
     const struct mg_tensor *v = &op.in[4];
     if (v->ndim && (v->dim[1] != 1 || v->dim[2] != 1 || v->dim[3] != k->dim[0] || !broadcasts(v, &op.out, 0, 0)))
         return refuse(graph, &op, "the channel vector must be (N or 1, 1, 1, K)");
@@ -95,6 +122,9 @@ mg_value mg_op_linear(struct mg_graph *graph, mg_value x, mg_value weight, mg_va
     if (!start(graph, &op, MG_OP_LINEAR, in))
         return MG_NONE;
     op.params.linear = *params;
+    if (params->few_rows && op.in[0].dtype != MG_F32)
+        return refuse(graph, &op, "few rows must be float32");
+    op.in[1].dtype = weight_type(graph, weight, op.in[0].dtype);
     const struct mg_tensor *k = &op.in[1];
     bool matrix = k->ndim == 2 || (k->ndim == 4 && k->dim[2] == 1 && k->dim[3] == 1);
     if (!matrix || k->dim[1] != op.in[0].dim[3])
@@ -102,8 +132,8 @@ mg_value mg_op_linear(struct mg_graph *graph, mg_value x, mg_value weight, mg_va
     op.out.dim[3] = k->dim[0];
     if (!is_vector(&op.in[2], k->dim[0]))
         return refuse(graph, &op, "the bias must have K elements");
-    if (op.in[3].ndim && !mg_tensor_same_shape(&op.in[3], &op.out))
-        return refuse(graph, &op, "the residual must have the shape of the output");
+    if (op.in[3].ndim && !mg_tensor_same_kind(&op.in[3], &op.out))
+        return refuse(graph, &op, "the residual must have the shape and type of the output");
     return finish(graph, &op, in);
 }
 
@@ -171,8 +201,8 @@ mg_value mg_op_concat(struct mg_graph *graph, mg_value a, mg_value b) {
     if (!start(graph, &op, MG_OP_CONCAT, in))
         return MG_NONE;
     for (int d = 0; d < 3; d++)
-        if (op.in[0].dim[d] != op.in[1].dim[d])
-            return refuse(graph, &op, "N, H and W must agree");
+        if (op.in[0].dim[d] != op.in[1].dim[d] || op.in[0].dtype != op.in[1].dtype)
+            return refuse(graph, &op, "N, H, W and the types must agree");
     op.out.dim[3] += op.in[1].dim[3];
     return finish(graph, &op, in);
 }
@@ -198,12 +228,23 @@ mg_value mg_op_affine(struct mg_graph *graph, mg_value x, float factor, float of
 
 mg_value mg_op_scale(struct mg_graph *graph, mg_value x, float factor) { return mg_op_affine(graph, x, factor, 0.0f); }
 
+mg_value mg_op_cast(struct mg_graph *graph, mg_value x, mg_dtype dtype) {
+    INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);
+    if (!start(graph, &op, MG_OP_CAST, in) || op.in[0].dtype == dtype)
+        return mg_graph_failed(graph) ? MG_NONE : x;
+    if (dtype != MG_F32 && dtype != MG_BF16)
+        return refuse(graph, &op, "activations are float32 or bfloat16");
+    op.out.dtype = dtype;
+    return finish(graph, &op, in);
+}
+
 mg_value mg_op_add(struct mg_graph *graph, mg_value a, mg_value b) {
     INPUTS(a, b, MG_NONE, MG_NONE, MG_NONE);
     if (!start(graph, &op, MG_OP_ADD, in))
         return MG_NONE;
-    if (op.in[0].dim[3] != op.in[1].dim[3] || !broadcasts(&op.in[1], &op.in[0], 0, 2))
-        return refuse(graph, &op, "the second must have the channels of the first, and its N, H, W or 1");
+    if (op.in[0].dim[3] != op.in[1].dim[3] || op.in[0].dtype != op.in[1].dtype ||
+        !broadcasts(&op.in[1], &op.in[0], 0, 2))
+        return refuse(graph, &op, "the second must have the channels and the type of the first, and its N, H, W or 1");
     return finish(graph, &op, in);
 }
 

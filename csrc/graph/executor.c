@@ -12,8 +12,8 @@ const void *mg_plan_address(const struct mg_plan *plan, mg_value value) {
         return plan->graph.weights->list[node->weight].ready;
     if (node->constant)
         return plan->folded[value] ? plan->folded[value] : node->data;
-    mg_value storage = plan->placement[value].storage;
-    return (const char *)plan->context->activations + plan->placement[storage].offset;
+    const struct mg_placement *placement = &plan->placement[value];
+    return (const char *)plan->context->activations + plan->placement[placement->storage].offset + placement->shift;
 }
 
 void mg_plan_run_op(const struct mg_plan *plan, const struct mg_graph_op *op, void *out) {
@@ -23,17 +23,24 @@ void mg_plan_run_op(const struct mg_plan *plan, const struct mg_graph_op *op, vo
     plan->context->backend->run(plan->context, &call);
 }
 
-static mg_status bind_weights(struct mg_plan *plan, struct mg_err *err) {
-    const struct mg_graph *graph = &plan->graph;
+mg_status mg_graph_choose_layouts(const struct mg_graph *graph, const struct mg_context *context, struct mg_err *err) {
     for (int i = 0; i < graph->num_ops; i++)
         for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
             mg_value in = graph->ops[i].in[slot];
             if (in == MG_NONE || graph->nodes[in].role != MG_ROLE_WEIGHT)
                 continue;
-            struct mg_weight_layout layout =
-                plan->context->backend->weight_layout(plan->context, &graph->ops[i].shape, slot);
-            MG_TRY(mg_weights_bind(graph->weights, graph->nodes[in].weight, layout, plan->context, err));
+            struct mg_weight_layout layout = context->backend->weight_layout(context, &graph->ops[i].shape, slot);
+            MG_TRY(mg_weights_choose(graph->weights, graph->nodes[in].weight, layout, err));
         }
+    return MG_OK;
+}
+
+static mg_status bind_weights(struct mg_plan *plan, struct mg_err *err) {
+    const struct mg_graph *graph = &plan->graph;
+    MG_TRY(mg_graph_choose_layouts(graph, plan->context, err));
+    for (mg_value v = 0; v < graph->num_nodes; v++)
+        if (graph->nodes[v].role == MG_ROLE_WEIGHT && graph->weights->list[graph->nodes[v].weight].has_layout)
+            MG_TRY(mg_weights_bind(graph->weights, graph->nodes[v].weight, plan->context, err));
     return MG_OK;
 }
 

@@ -141,9 +141,9 @@ void mg_graph_output(struct mg_graph *graph, const char *name, mg_value value) {
     if (mg_graph_failed(graph) || value == MG_NONE)
         return;
     struct mg_node *node = &graph->nodes[value];
-    if (graph->num_outputs == MG_MAX_OUTPUTS || node->role != MG_ROLE_ACTIVATION) {
-        mg_graph_fail(graph, MG_ERR_ARGUMENT, "output \"%s\": at most %d outputs, each made by an operation", name,
-                      MG_MAX_OUTPUTS);
+    if (graph->num_outputs == MG_MAX_OUTPUTS || node->role != MG_ROLE_ACTIVATION || node->tensor.dtype != MG_F32) {
+        mg_graph_fail(graph, MG_ERR_ARGUMENT,
+                      "output \"%s\": at most %d outputs, each made by an operation, in float32", name, MG_MAX_OUTPUTS);
         return;
     }
     node->name = mg_arena_strdup(&graph->arena, name, strlen(name));

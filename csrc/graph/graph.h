@@ -32,8 +32,18 @@ struct mg_graph_op {
 
 enum { MG_MAX_OUTPUTS = 4 };
 
+/* What a network computes with. */
+struct mg_precision {
+    const char *name;     /* "float32", ... */
+    mg_dtype activations; /* MG_F32 or MG_BF16 */
+    mg_dtype weights;     /* of convolutions and linear layers on bfloat16 activations: MG_BF16 or MG_I8 */
+    const char *const
+        *exceptions; /* NULL, or parts of keys, NULL at the end: weights that stay in the activations' type */
+};
+
 struct mg_graph {
     struct mg_weights *weights;
+    struct mg_precision precision; /* zeros: float32. To be set before the first layer. */
     struct mg_node *nodes;
     int num_nodes, node_capacity;
     struct mg_graph_op *ops;
@@ -80,6 +90,7 @@ mg_value mg_op_concat(struct mg_graph *graph, mg_value a, mg_value b);
 mg_value mg_op_channel_slice(struct mg_graph *graph, mg_value x, int64_t begin, int64_t count);
 mg_value mg_op_scale(struct mg_graph *graph, mg_value x, float factor);                /* offset 0 */
 mg_value mg_op_affine(struct mg_graph *graph, mg_value x, float factor, float offset); /* records a scale, too */
+mg_value mg_op_cast(struct mg_graph *graph, mg_value x, mg_dtype dtype);               /* x itself if it has the type */
 mg_value mg_op_add(struct mg_graph *graph, mg_value a, mg_value b);
 mg_value mg_op_time_embedding(struct mg_graph *graph, mg_value timesteps, const struct mg_time_embedding *params);
 mg_value mg_op_token_embedding(struct mg_graph *graph, mg_value ids, mg_value table, mg_value positions);
@@ -90,6 +101,9 @@ mg_value mg_op_scheduler_step(struct mg_graph *graph, mg_value sample, mg_value 
 mg_value mg_op_depth_head(struct mg_graph *graph, mg_value x);
 mg_value mg_op_normals_head(struct mg_graph *graph, mg_value x, bool full_z);
 mg_value mg_op_intrinsics_head(struct mg_graph *graph, mg_value x);
+
+/* Chooses the layout of every weight that the graph reads (mg_weights_choose), as the context's backend wants it. */
+mg_status mg_graph_choose_layouts(const struct mg_graph *graph, const struct mg_context *context, struct mg_err *err);
 
 /* ---- plan and run ---- */
 struct mg_plan; /* one graph, planned for one context: offsets in the activation arena, bound weights, constants */

@@ -73,12 +73,15 @@ union mg_op_params {
     struct mg_attention attention;
     mg_activation activation;
     struct mg_slice slice;
-    struct mg_scale scale;
+    struct mg_scale scale; /* MG_OP_SCALE; the type that MG_OP_CAST makes is that of `out` */
     struct mg_time_embedding time_embedding;
     struct mg_normals_head normals_head;
 };
 
-/* Everything a backend needs to plan an operation: kind, parameters, shapes (ndim 0: the slot is empty). */
+/* Everything a backend needs to plan an operation: kind, parameters, shapes and types (ndim 0: the slot is empty).
+ * Activations are float32 or bfloat16, and an operation's output has the type of its first input, but for casts. The type of
+ * a weight in slot 1 of conv2d and linear is what its elements may be rounded to: that of x, or int8. Vectors (biases, gamma,
+ * beta), channel vectors and factors are float32; keys and values of attention may differ from the queries. */
 struct mg_op_shape {
     mg_op_kind kind;
     union mg_op_params params;

@@ -8,6 +8,7 @@ struct mg_placement {
     size_t bytes;     /* rounded up to MG_ALIGNMENT */
     size_t offset;    /* in the activation arena */
     mg_value storage; /* the node whose memory this one shares (itself, unless it takes over an input) */
+    size_t shift;     /* where this one begins in that memory */
 };
 
 struct mg_plan {

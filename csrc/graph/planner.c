@@ -1,7 +1,7 @@
 /* planner.c: where every activation lies in the one arena.
  *
  * A tensor lives from the operation that makes it to the last one that reads it. An output may take over the memory of
- * an input that dies there, where ops.def allows. Then the tensors are placed largest first, each at the lowest offset
+ * an input that dies there, where ops.def allows, or follow upon a larger one, where the backend does. Then the tensors are placed largest first, each at the lowest offset
  * free of all tensors that live at the same time. Called by executor.c (mg_plan_create). */
 #include <stdlib.h>
 #include <string.h>
@@ -37,24 +37,58 @@ static bool read_once(const struct mg_graph_op *op, int slot) {
     return true;
 }
 
+/* Input `slot` of operation i is not needed afterwards, so that its memory may go to the output. */
+static bool dies_here(const struct mg_plan *plan, int i, int slot) {
+    const struct mg_graph_op *op = &plan->graph.ops[i];
+    const mg_value in = op->in[slot];
+    return in != MG_NONE && is_placed(&plan->graph.nodes[in]) && read_once(op, slot) && plan->placement[in].last == i;
+}
+
+/* The output takes the memory of an input of its own size. */
+static bool take_over(struct mg_plan *plan, int i, int slot) {
+    const struct mg_graph *graph = &plan->graph;
+    const struct mg_graph_op *op = &graph->ops[i];
+    if (!(mg_op_info_of(op->shape.kind)->alias >> slot & 1) || !dies_here(plan, i, slot) ||
+        !mg_tensor_same_kind(&graph->nodes[op->in[slot]].tensor, &graph->nodes[op->out].tensor))
+        return false;
+    struct mg_placement *in = &plan->placement[op->in[slot]], *out = &plan->placement[op->out];
+    out->storage = in->storage;
+    out->shift = in->shift;
+    plan->placement[in->storage].last = out->last;
+    return true;
+}
+
+/* The output begins a little before its first input and overlaps it: see mg_backend.trailing_gap. */
+static void follow(struct mg_plan *plan, int i) {
+    const struct mg_graph_op *op = &plan->graph.ops[i];
+    const struct mg_backend *backend = plan->context->backend;
+    if (!backend->trailing_gap || !dies_here(plan, i, 0))
+        return;
+    const size_t gap = backend->trailing_gap(plan->context, &op->shape);
+    if (!gap)
+        return;
+    const mg_value storage = plan->placement[op->in[0]].storage;
+    const size_t shift = plan->placement[op->in[0]].shift, added = gap > shift ? gap - shift : 0;
+    struct mg_placement *memory = &plan->placement[storage], *out = &plan->placement[op->out];
+    for (mg_value v = 0; v < plan->graph.num_nodes; v++)
+        if (plan->placement[v].storage == storage)
+            plan->placement[v].shift += added;
+    out->storage = storage;
+    out->shift = shift + added - gap;
+    memory->bytes += added; /* the output is not longer than the input and begins before it */
+    memory->last = out->last;
+}
+
 static void take_over_inputs(struct mg_plan *plan) {
     const struct mg_graph *graph = &plan->graph;
     for (int i = 0; i < graph->num_ops; i++) {
-        const struct mg_graph_op *op = &graph->ops[i];
-        if (graph->nodes[op->out].constant)
+        if (graph->nodes[graph->ops[i].out].constant)
             continue;
-        unsigned alias = mg_op_info_of(op->shape.kind)->alias;
-        for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
-            mg_value in = op->in[slot];
-            if (!(alias >> slot & 1) || in == MG_NONE || !is_placed(&graph->nodes[in]) || !read_once(op, slot) ||
-                plan->placement[in].last != i ||
-                !mg_tensor_same_shape(&graph->nodes[in].tensor, &graph->nodes[op->out].tensor))
-                continue;
-            mg_value storage = plan->placement[in].storage;
-            plan->placement[op->out].storage = storage;
-            plan->placement[storage].last = plan->placement[op->out].last;
-            break;
-        }
+        int slot = 0;
+        while (slot < MG_MAX_INPUTS && !take_over(plan, i, slot))
+            slot++;
+        if (slot == MG_MAX_INPUTS)
+            follow(plan, i);
     }
 }
 

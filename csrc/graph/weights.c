@@ -14,6 +14,14 @@ mg_status mg_weights_open(struct mg_weights *out, const char *component, const c
     return mg_checkpoint_open(&out->checkpoint, folder, variant, err);
 }
 
+mg_status mg_weights_open_packed(struct mg_weights *out, const char *component, const struct mg_packed_file *file,
+                                 struct mg_err *err) {
+    memset(out, 0, sizeof *out);
+    out->component = component;
+    mg_arena_init(&out->arena);
+    return mg_packed_component(&out->checkpoint, file, component, err);
+}
+
 void mg_weights_close(struct mg_weights *weights) {
     for (size_t i = 0; i < weights->count; i++)
         mg_free(weights->list[i].packed);
@@ -46,6 +54,10 @@ static bool same_but_for_ones(const struct mg_tensor *shape, const struct mg_sto
         if (stored->dim[d] != 1)
             return false;
     return common > 0;
+}
+
+static bool has_shape(const struct mg_stored_tensor *stored, const struct mg_tensor *shape) {
+    return stored->ndim == shape->ndim && !memcmp(stored->dim, shape->dim, (size_t)shape->ndim * sizeof *shape->dim);
 }
 
 static mg_status grow(struct mg_weights *weights, struct mg_err *err) {
@@ -81,8 +93,9 @@ mg_status mg_weights_declare(int *index, struct mg_weights *weights, const char 
     if (!weight->key)
         return mg_fail(err, MG_ERR_MEMORY, "no memory for the weight key \"%s\"", key);
     weight->stored = find_stored(weights, key);
-    weight->misshapen =
-        weight->stored && (weight->stored->stored_dtype < 0 || !same_but_for_ones(&shape, weight->stored));
+    weight->misshapen = weight->stored && !(weight->stored->layout ? has_shape(weight->stored, &shape)
+                                                                   : weight->stored->stored_dtype >= 0 &&
+                                                                         same_but_for_ones(&shape, weight->stored));
     weights->parameters += mg_tensor_count(&shape);
     *index = (int)weights->count++;
     return MG_OK;
@@ -132,8 +145,28 @@ static void report_declared(struct report *report, const struct mg_weights *weig
     }
 }
 
+/* A packed weight must be as long as its layout says, or kernels would read beyond it. */
+static mg_status check_packed(const struct mg_weights *weights, const struct mg_weight *weight, struct mg_err *err) {
+    const struct mg_stored_tensor *stored = weight->stored;
+    struct mg_weight_layout layout;
+    if (!mg_layout_read(&layout, stored->layout))
+        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: tensor \"%s.%s\" is in the unknown layout \"%.60s\"",
+                       weights->checkpoint.folder, weights->component, weight->key, stored->layout);
+    const size_t bytes = mg_packed_bytes(layout, &weight->shape);
+    if (stored->bytes < bytes || stored->bytes - bytes >= MG_SAFETENSORS_ALIGNMENT)
+        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: tensor \"%s.%s\" has %zu bytes; its shape in layout %s has %zu",
+                       weights->checkpoint.folder, weights->component, weight->key, stored->bytes, stored->layout,
+                       bytes);
+    return MG_OK;
+}
+
 mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err) {
     struct report *report;
+    for (size_t i = 0; i < weights->count; i++) {
+        const struct mg_weight *weight = &weights->list[i];
+        if (weight->stored && weight->stored->layout && !weight->misshapen)
+            MG_TRY(check_packed(weights, weight, err));
+    }
     MG_TRY(mg_alloc_zeroed((void **)&report, sizeof *report, "a report on weights", err));
     report_declared(report, weights);
     for (size_t i = 0; i < weights->checkpoint.num_tensors; i++) {
@@ -153,30 +186,60 @@ mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err)
     return status;
 }
 
-mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_weight_layout layout,
-                          struct mg_context *context, struct mg_err *err) {
+mg_status mg_weights_choose(struct mg_weights *weights, int index, struct mg_weight_layout layout, struct mg_err *err) {
     struct mg_weight *weight = &weights->list[index];
-    if (weight->ready) {
-        if (weight->layout.panel == layout.panel)
-            return MG_OK;
+    if (weight->has_layout && !mg_same_layout(weight->layout, layout))
         return mg_fail(err, MG_ERR_UNSUPPORTED, "weight \"%s\" is wanted in two layouts", weight->key);
-    }
-    const struct mg_stored_tensor *stored = weight->stored;
-    if (!stored || weight->misshapen)
-        return mg_fail(err, MG_ERR_CHECKPOINT, "weight \"%s\" is missing or misshapen", weight->key);
     weight->layout = layout;
-    bool aligned = ((uintptr_t)stored->data & (sizeof(float) - 1)) == 0;
-    if (!layout.panel && stored->stored_dtype == MG_F32 && aligned) {
-        weight->ready = stored->data;
-        context->weights_mapped += stored->bytes;
+    weight->has_layout = true;
+    return MG_OK;
+}
+
+size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index) {
+    return mg_packed_bytes(weights->list[index].layout, &weights->list[index].shape);
+}
+
+/* Whether the file has the weight as it is wanted. */
+static bool is_in_place(const struct mg_weight *weight) {
+    struct mg_weight_layout stored;
+    if (weight->stored->layout)
+        return mg_layout_read(&stored, weight->stored->layout) && mg_same_layout(stored, weight->layout);
+    const bool aligned = ((uintptr_t)weight->stored->data & (sizeof(float) - 1)) == 0;
+    return !weight->layout.panel && weight->stored->stored_dtype == MG_F32 && aligned;
+}
+
+mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err) {
+    const struct mg_weight *weight = &weights->list[index];
+    struct mg_weight_layout stored = {0};
+    if (weight->stored->layout && !mg_layout_read(&stored, weight->stored->layout))
+        return mg_fail(err, MG_ERR_CHECKPOINT, "weight \"%s\" is in the unknown layout \"%.60s\"", weight->key,
+                       weight->stored->layout);
+    if (!weight->stored->layout)
+        mg_pack_weight(out, weight->layout, &weight->shape, weight->stored->data,
+                       (mg_dtype)weight->stored->stored_dtype, num_threads);
+    else if (is_in_place(weight))
+        memcpy(out, weight->stored->data, mg_weights_packed_bytes(weights, index));
+    else
+        mg_repack_weight(out, weight->layout, &weight->shape, weight->stored->data, stored, num_threads);
+    mg_checkpoint_release(&weights->checkpoint, weight->stored);
+    return MG_OK;
+}
+
+mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_context *context, struct mg_err *err) {
+    struct mg_weight *weight = &weights->list[index];
+    if (weight->ready)
+        return MG_OK;
+    if (!weight->stored || weight->misshapen)
+        return mg_fail(err, MG_ERR_CHECKPOINT, "weight \"%s\" is missing or misshapen", weight->key);
+    const size_t bytes = mg_weights_packed_bytes(weights, index);
+    if (bytes == SIZE_MAX)
+        return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
+    if (is_in_place(weight)) {
+        weight->ready = weight->stored->data;
+        context->weights_mapped += bytes;
     } else {
-        size_t bytes;
-        if (!mg_size_mul(&bytes, mg_packed_floats(layout, &weight->shape), sizeof(float)))
-            return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
         MG_TRY(mg_alloc(&weight->packed, bytes, weight->key, err));
-        mg_pack_weight(weight->packed, layout, &weight->shape, stored->data, (mg_dtype)stored->stored_dtype,
-                       context->num_threads);
-        mg_checkpoint_release(&weights->checkpoint, stored);
+        MG_TRY(mg_weights_pack(weight->packed, weights, index, context->num_threads, err));
         weight->ready = weight->packed;
         context->weights_packed += bytes;
     }

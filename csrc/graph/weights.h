@@ -4,15 +4,17 @@
 #define MG_WEIGHTS_H
 #include "../backend/backend.h"
 #include "../io/checkpoint.h"
+#include "../io/packed_file.h"
 
 struct mg_weight {
     const char *key;
     struct mg_tensor shape;                /* as declared; dtype MG_F32 */
     const struct mg_stored_tensor *stored; /* NULL: missing */
     bool misshapen;
-    const float *ready; /* NULL until bound; in the mapping, or in `packed` */
+    const void *ready; /* NULL until bound; in the mapping, or in `packed` */
     void *packed;
-    struct mg_weight_layout layout;
+    struct mg_weight_layout layout; /* once has_layout */
+    bool has_layout;
 };
 
 struct mg_weights {
@@ -30,15 +32,23 @@ struct mg_weights {
 };
 mg_status mg_weights_open(struct mg_weights *out, const char *component, const char *folder, const char *variant,
                           struct mg_err *err);
+/* The same over a component of a packed file (io/packed_file.h), which must outlive it. */
+mg_status mg_weights_open_packed(struct mg_weights *out, const char *component, const struct mg_packed_file *file,
+                                 struct mg_err *err);
 void mg_weights_close(struct mg_weights *weights);
 /* Index of the weight `key`, declared now or earlier. A second declaration must have the same shape. */
 mg_status mg_weights_declare(int *index, struct mg_weights *weights, const char *key, int ndim, const int64_t *dim,
                              struct mg_err *err);
 /* After every layer has declared its weights once: one error that lists all missing, misshapen and unused tensors. */
 mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err);
-/* Makes weight `index` ready in `layout`. Accounts bytes in the context. */
-mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_weight_layout layout,
-                          struct mg_context *context, struct mg_err *err);
+/* The layout in which weight `index` is wanted; a second one must be the same. */
+mg_status mg_weights_choose(struct mg_weights *weights, int index, struct mg_weight_layout layout, struct mg_err *err);
+/* Bytes of weight `index` in the layout chosen; SIZE_MAX if they cannot be addressed. */
+size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index);
+/* Brings weight `index` from the file into the layout chosen, into mg_weights_packed_bytes bytes at `out`. */
+mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err);
+/* Makes weight `index` ready in the layout chosen: in place where the file has it so. Accounts bytes in the context. */
+mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_context *context, struct mg_err *err);
 /* Lets the kernel drop the pages of weights used in place, while another network runs: they are read again from the file (the
  * page cache) when next needed. */
 void mg_weights_release(const struct mg_weights *weights);

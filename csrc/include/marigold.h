@@ -193,11 +193,11 @@ typedef struct mg_pipeline mg_pipeline;
 typedef void (*mg_progress_fn)(void *user, int done, int total);
 
 struct mg_pipeline_params {
-    const char *folder;  /* a diffusers folder */
+    const char *folder;  /* a diffusers folder, or a file that mg_pipeline_save wrote */
     const char *variant; /* NULL, or "fp16" */
     const char *task;    /* NULL: the one model_index.json names; else "depth" | "normals" | "intrinsics" */
     const char *vae;     /* NULL: the checkpoint's; else a folder with another autoencoder (TAESD) */
-    const char *dtype;   /* "float32" (others: later) */
+    const char *dtype;   /* "float32", or "auto" (NULL): the file's own, float32 for a folder */
     const char *device;  /* "cpu", or "ref": the slow oracle */
     const char *isa;     /* NULL: the best this processor has; "scalar" | "avx2" | "avx512" */
     int num_threads;     /* 0: all processors allowed to this process */
@@ -207,6 +207,16 @@ struct mg_pipeline_params {
 void mg_pipeline_params_init(struct mg_pipeline_params *params);
 mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *params, struct mg_err *err);
 void mg_pipeline_close(mg_pipeline *pipeline);
+
+/* Writes the pipeline as one packed file, a valid safetensors file that mg_pipeline_open maps and uses in place: every
+ * weight in the order in which this pipeline's instruction set reads it (others re-order it when they open it), the
+ * embedding of the empty prompt, the configurations, and `licence` (NULL or a text). The file appears whole or not at
+ * all; replace false: MG_ERR_IO (EEXIST) if there is one. */
+mg_status mg_pipeline_save(mg_pipeline *pipeline, const char *path, const char *licence, bool replace,
+                           struct mg_err *err);
+/* Reads such a file whole and compares every checksum (opening compares the header's only): MG_ERR_CHECKPOINT if it is
+ * damaged. */
+mg_status mg_packed_file_verify(const char *path, mg_poll_fn poll, void *poll_user, struct mg_err *err);
 
 struct mg_pipeline_info {
     const char *task;                      /* "depth", "normals", "intrinsics" */
@@ -220,6 +230,7 @@ struct mg_pipeline_info {
     double scaling_factor;
     int unet_in_channels, unet_out_channels;
     int64_t text_tokens, text_channels; /* of the empty-prompt embedding */
+    const char *dtype;                  /* precision in use */
     const char *isa;                    /* in use */
     int num_threads;
     int64_t unet_parameters, vae_parameters, text_encoder_parameters;
@@ -285,6 +296,20 @@ void mg_pipeline_memory(const mg_pipeline *pipeline, struct mg_memory_stats *out
 int mg_available_threads(void); /* processors this process may use */
 const char *mg_best_isa(void);  /* "scalar" | "avx2" | "avx512" */
 const char *mg_version(void);
+
+enum mg_speed_type { MG_SPEED_F32, MG_SPEED_BF16, MG_SPEED_I8, MG_SPEED_TYPES };
+struct mg_machine_speed {
+    const char *isa; /* measured */
+    int num_threads;
+    /* Multiplications and additions a second, all threads together: the kernels' matrix products on data in the first-level
+     * cache, by type of the factors. */
+    double products[MG_SPEED_TYPES];
+    double copy; /* bytes a second from memory to memory, reading and writing both counted */
+};
+/* Takes about `seconds` (0 < seconds <= 60) and 256 MiB. num_threads 0: all processors allowed to this process; isa NULL:
+ * the best that this processor has, else MG_ERR_DEVICE if it lacks it. */
+mg_status mg_measure_machine(struct mg_machine_speed *out, int num_threads, const char *isa, double seconds,
+                             struct mg_err *err);
 
 #ifdef __cplusplus
 }

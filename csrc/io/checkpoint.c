@@ -195,24 +195,65 @@ mg_status mg_checkpoint_has(bool *out, const char *folder, const char *variant, 
     return MG_OK;
 }
 
-mg_status mg_checkpoint_open(struct mg_checkpoint *out, const char *folder, const char *variant, struct mg_err *err) {
+static mg_status begin(struct mg_checkpoint *out, const char *folder, struct mg_err *err) {
+    void *copy;
     *out = (struct mg_checkpoint){0};
     mg_arena_init(&out->arena);
-    if (variant && (!is_plain_name(variant) || strlen(variant) > MAX_VARIANT))
-        return mg_fail(err, MG_ERR_ARGUMENT, "variant \"%.200s\" is no plain name such as \"fp16\"", variant);
-    void *copy;
     MG_TRY(mg_alloc(&copy, strlen(folder) + 1, "a folder name", err));
     out->folder = strcpy(copy, folder);
-    mg_status status = open_first(out, variant, err);
+    return MG_OK;
+}
+
+mg_status mg_checkpoint_open(struct mg_checkpoint *out, const char *folder, const char *variant, struct mg_err *err) {
+    MG_TRY(begin(out, folder, err));
+    mg_status status;
+    if (variant && (!is_plain_name(variant) || strlen(variant) > MAX_VARIANT))
+        status = mg_fail(err, MG_ERR_ARGUMENT, "variant \"%.200s\" is no plain name such as \"fp16\"", variant);
+    else
+        status = open_first(out, variant, err);
+    if (status != MG_OK)
+        mg_checkpoint_close(out);
+    return status;
+}
+
+mg_status mg_checkpoint_open_file(struct mg_checkpoint *out, const char *path, struct mg_err *err) {
+    MG_TRY(begin(out, path, err));
+    mg_status status = open_file(out, path, err);
+    if (status == MG_OK)
+        status = build_index(out, err);
+    if (status != MG_OK)
+        mg_checkpoint_close(out);
+    return status;
+}
+
+mg_status mg_checkpoint_view(struct mg_checkpoint *out, const struct mg_checkpoint *whole, const char *prefix,
+                             struct mg_err *err) {
+    const size_t length = strlen(prefix);
+    mg_status status;
+    MG_TRY(begin(out, whole->folder, err));
+    out->files = whole->files;
+    out->num_files = whole->num_files;
+    out->is_view = true;
+    MG_TRY_GOTO(mg_checkpoint_reserve(out, whole->num_tensors, err));
+    for (size_t i = 0; i < whole->num_tensors; i++) {
+        if (strncmp(whole->tensors[i].key, prefix, length))
+            continue;
+        out->tensors[out->num_tensors] = whole->tensors[i];
+        out->tensors[out->num_tensors++].key += length;
+    }
+    MG_TRY_GOTO(build_index(out, err));
+done:
     if (status != MG_OK)
         mg_checkpoint_close(out);
     return status;
 }
 
 void mg_checkpoint_close(struct mg_checkpoint *checkpoint) {
-    for (int i = 0; i < checkpoint->num_files; i++)
-        mg_file_close(&checkpoint->files[i]);
-    mg_free(checkpoint->files);
+    if (!checkpoint->is_view) {
+        for (int i = 0; i < checkpoint->num_files; i++)
+            mg_file_close(&checkpoint->files[i]);
+        mg_free(checkpoint->files);
+    }
     mg_free(checkpoint->tensors);
     mg_free(checkpoint->index);
     mg_free(checkpoint->folder);

@@ -17,6 +17,9 @@ struct mg_stored_tensor {
     const void *data;
     size_t bytes;
     int file; /* index into files */
+    /* Of a packed checkpoint (packed_file.h), where ndim and dim are the network's and the data is `layout`'s. */
+    const char *layout; /* NULL: as the type says */
+    uint32_t checksum;
 };
 
 struct mg_checkpoint {
@@ -25,8 +28,11 @@ struct mg_checkpoint {
     int num_files;
     struct mg_stored_tensor *tensors;
     size_t num_tensors;
-    struct mg_arena arena; /* keys */
-    void *index;           /* the tensors in the order of their keys */
+    struct mg_arena arena;          /* keys */
+    void *index;                    /* the tensors in the order of their keys */
+    const struct mg_json *metadata; /* of the file parsed last; NULL if it has none */
+    size_t header_bytes;            /* of that file */
+    bool is_view;                   /* files belong to another */
 };
 
 /* Looks in `folder` for, in order and for stem in {"diffusion_pytorch_model", "model"}: STEM[.VARIANT].safetensors,
@@ -34,6 +40,11 @@ struct mg_checkpoint {
  * means none. MG_ERR_CHECKPOINT lists the names it looked for when none exists, and says so when only .bin files are
  * there. */
 mg_status mg_checkpoint_open(struct mg_checkpoint *out, const char *folder, const char *variant, struct mg_err *err);
+/* One safetensors file. */
+mg_status mg_checkpoint_open_file(struct mg_checkpoint *out, const char *path, struct mg_err *err);
+/* The tensors whose keys begin with `prefix`, without it. `whole` must outlive the view. */
+mg_status mg_checkpoint_view(struct mg_checkpoint *out, const struct mg_checkpoint *whole, const char *prefix,
+                             struct mg_err *err);
 /* Whether mg_checkpoint_open would find files to open. */
 mg_status mg_checkpoint_has(bool *out, const char *folder, const char *variant, struct mg_err *err);
 void mg_checkpoint_close(struct mg_checkpoint *checkpoint);

@@ -153,9 +153,11 @@ static mg_status read_header(const struct mg_json **out, size_t *data_start, str
     for (int i = 7; i >= 0; i--)
         length = length << 8 | file->data[i];
     if (length > LONGEST_HEADER || length > file->bytes - 8)
-        return mg_fail(err, MG_ERR_CHECKPOINT,
-                       "%s: the header claims %llu bytes; the file has %zu after the length, and at most %d are read",
-                       file->path, (unsigned long long)length, file->bytes - 8, LONGEST_HEADER);
+        return mg_fail(
+            err, MG_ERR_CHECKPOINT,
+            "%s: no safetensors file, or not all of it: the header claims %llu bytes; the file has %zu after the "
+            "length, and at most %d are read",
+            file->path, (unsigned long long)length, file->bytes - 8, LONGEST_HEADER);
     MG_TRY(mg_json_parse(out, &into->arena, (const char *)file->data + 8, (size_t)length, file->path, err));
     if ((*out)->type != MG_JSON_OBJECT)
         return mg_fail(err, MG_ERR_CHECKPOINT, "%s: the header is no JSON object", file->path);
@@ -172,9 +174,12 @@ mg_status mg_safetensors_parse(struct mg_checkpoint *into, int file_index, struc
     struct mg_stored_tensor *first = into->tensors + into->num_tensors;
     struct entry entry = {.file = file, .data_start = data_start, .data_bytes = file->bytes - data_start, .err = err};
     size_t count = 0;
+    into->metadata = NULL;
+    into->header_bytes = data_start - 8;
     for (size_t i = 0; i < header->length; i++) {
         if (!strcmp(header->keys[i], "__metadata__")) {
             MG_TRY(check_metadata(file, &header->children[i], err));
+            into->metadata = &header->children[i];
             continue;
         }
         entry.key = header->keys[i];

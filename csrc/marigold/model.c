@@ -1,29 +1,15 @@
-/* model.c: opens a diffusers folder as a pipeline: configurations, weights, scheduler, the embedding of the empty prompt.
- * Called through marigold.h; calls io, nn, stages.c, the scheduler. */
-#include <errno.h>
+/* model.c: opens a checkpoint as a pipeline: configurations, weights, scheduler, the embedding of the empty prompt.
+ * Called through marigold.h; calls source.c, nn, stages.c, the scheduler. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "pipeline.h"
 
 void mg_pipeline_params_init(struct mg_pipeline_params *params) {
-    *params = (struct mg_pipeline_params){.dtype = "float32", .device = "cpu"};
+    *params = (struct mg_pipeline_params){.dtype = "auto", .device = "cpu"};
 }
 
-/* ---- JSON files of the folder ---- */
-static mg_status read_config(const struct mg_json **out, char **path, struct mg_arena *arena, const char *folder,
-                             const char *component, const char *file, struct mg_err *err) {
-    char *part = NULL;
-    mg_status status;
-    *path = NULL;
-    MG_TRY_GOTO(mg_path_join(&part, folder, component, err));
-    MG_TRY_GOTO(mg_path_join(path, part, file, err));
-    MG_TRY_GOTO(mg_json_read_file(out, arena, *path, err));
-done:
-    mg_free(part);
-    return status;
-}
-
+/* ---- configurations ---- */
 static mg_status find_task(struct mg_pipeline *p, const char *asked, const struct mg_json *index, const char *path,
                            struct mg_err *err) {
     const char *class_name;
@@ -37,94 +23,65 @@ static mg_status find_task(struct mg_pipeline *p, const char *asked, const struc
                    mg_task_class_names());
 }
 
-static mg_status read_model_index(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
+static mg_status read_model_index(struct mg_pipeline *p, const char *task, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
-    char *path = NULL;
+    const char *path;
     const struct mg_json *index;
     int64_t steps, resolution;
     mg_status status;
-    MG_TRY_GOTO(mg_path_join(&path, params->folder, "model_index.json", err));
-    MG_TRY_GOTO(mg_json_read_file(&index, &arena, path, err));
-    MG_TRY_GOTO(find_task(p, params->task, index, path, err));
+    MG_TRY_GOTO(mg_source_config(&index, &path, &p->source, "model_index.json", &arena, err));
+    MG_TRY_GOTO(find_task(p, task, index, path, err));
     MG_TRY_GOTO(mg_json_get_int(&steps, index, "default_denoising_steps", 0, 0, 1000, path, err));
     MG_TRY_GOTO(mg_json_get_int(&resolution, index, "default_processing_resolution", -1, -1, 1 << 20, path, err));
     p->default_steps = (int)steps;
     p->default_resolution = resolution;
     MG_TRY_GOTO(mg_json_get_bool(&p->full_z, index, "use_full_z_range", true, path, err));
 done:
-    mg_free(path);
     mg_arena_free(&arena);
     return status;
 }
 
 /* ---- the networks ---- */
 
-/* Opens a component's weights: those of the variant asked for, or the default ones where the component has no such
- * variant; where none is asked for, the default ones or else "fp16". So folders open in which one component was
- * replaced. */
-static mg_status open_weights(struct mg_weights *weights, const char *component, const char *folder,
-                              const char *variant, struct mg_err *err) {
-    const char *second = variant ? NULL : "fp16";
-    bool has_first, has_second;
-    MG_TRY(mg_checkpoint_has(&has_first, folder, variant, err));
-    MG_TRY(mg_checkpoint_has(&has_second, folder, second, err));
-    return mg_weights_open(weights, component, folder, !has_first && has_second ? second : variant, err);
-}
-
-/* A variant that no component has is a mistake, not a reason to open others. */
-static mg_status check_variant(const struct mg_pipeline_params *params, struct mg_err *err) {
-    static const char *const components[] = {"unet", "vae", "text_encoder"};
-    bool any = !params->variant;
-    if (!any && (!params->variant[0] || strpbrk(params->variant, "/.")))
-        return mg_fail(err, MG_ERR_ARGUMENT, "variant \"%.200s\" is no plain name such as \"fp16\"", params->variant);
-    for (size_t i = 0; !any && i < sizeof components / sizeof components[0]; i++) {
-        char *folder;
-        MG_TRY(mg_path_join(&folder, params->folder, components[i], err));
-        mg_status status = mg_checkpoint_has(&any, folder, params->variant, err);
-        mg_free(folder);
-        MG_TRY(status);
-    }
-    if (!any)
-        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: no component has weights of variant \"%s\"", params->folder,
-                       params->variant);
-    return MG_OK;
-}
-
-static mg_status open_unet(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
+static mg_status open_unet(struct mg_pipeline *p, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
-    char *path = NULL, *folder = NULL;
+    const char *path;
     const struct mg_json *config;
     mg_status status;
-    MG_TRY_GOTO(read_config(&config, &path, &arena, params->folder, "unet", "config.json", err));
+    MG_TRY_GOTO(mg_source_config(&config, &path, &p->source, "unet/config.json", &arena, err));
     MG_TRY_GOTO(mg_unet_config_read(&p->unet, config, path, err));
-    MG_TRY_GOTO(mg_path_join(&folder, params->folder, "unet", err));
-    MG_TRY_GOTO(open_weights(&p->unet_weights, "unet", folder, params->variant, err));
+    MG_TRY_GOTO(mg_source_weights(&p->unet_weights, &p->source, "unet", "unet", err));
 done:
-    mg_free(path);
-    mg_free(folder);
     mg_arena_free(&arena);
     return status;
 }
 
+mg_status mg_vae_config_text(const char **text, size_t *length, const char **label, const struct mg_pipeline *p,
+                             struct mg_arena *arena, struct mg_err *err) {
+    const bool replaced = p->other_vae.path != NULL;
+    const char *name = replaced && !p->other_vae.is_packed ? "config.json" : "vae/config.json";
+    return mg_source_text(text, length, label, replaced ? &p->other_vae : &p->source, name, arena, err);
+}
+
 /* The checkpoint's own autoencoder, or the one that replaces it. */
-static mg_status open_vae(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
+static mg_status open_vae(struct mg_pipeline *p, const char *other, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
-    char *path = NULL, *folder = NULL;
+    const char *text, *path;
+    size_t length;
     const struct mg_json *config;
     mg_status status;
-    MG_TRY_GOTO(mg_path_join(&folder, params->vae ? params->vae : params->folder, params->vae ? "" : "vae", err));
-    MG_TRY_GOTO(mg_path_join(&path, folder, "config.json", err));
-    MG_TRY_GOTO(mg_json_read_file(&config, &arena, path, err));
+    if (other)
+        MG_TRY_GOTO(mg_source_open(&p->other_vae, other, NULL, err));
+    MG_TRY_GOTO(mg_vae_config_text(&text, &length, &path, p, &arena, err));
+    MG_TRY_GOTO(mg_json_parse(&config, &arena, text, length, path, err));
     MG_TRY_GOTO(mg_autoencoder_read(&p->vae, config, path, err));
-    MG_TRY_GOTO(open_weights(&p->vae_weights, "vae", folder, params->vae ? NULL : params->variant, err));
+    MG_TRY_GOTO(mg_source_weights(&p->vae_weights, other ? &p->other_vae : &p->source, "vae", other ? "" : "vae", err));
     if (!p->vae.is_tiny)
         p->vae_weights.alias = mg_vae_weight_alias;
 done:
-    mg_free(path);
-    mg_free(folder);
     mg_arena_free(&arena);
     return status;
 }
@@ -144,7 +101,8 @@ static mg_status check_channels(struct mg_pipeline *p, struct mg_err *err) {
 }
 
 static mg_status run_text_encoder(struct mg_pipeline *p, struct mg_weights *weights,
-                                  const struct mg_clip_config *config, const int64_t ids[2], struct mg_err *err) {
+                                  const struct mg_clip_config *config, const int64_t ids[MG_TEXT_TOKENS],
+                                  struct mg_err *err) {
     struct mg_graph graph;
     struct mg_plan *plan = NULL;
     float values[2] = {(float)ids[0], (float)ids[1]};
@@ -156,7 +114,7 @@ static mg_status run_text_encoder(struct mg_pipeline *p, struct mg_weights *weig
         mg_graph_free(&graph);
         return status;
     }
-    p->text_tokens = 2;
+    p->text_tokens = MG_TEXT_TOKENS;
     p->text_channels = config->hidden;
     MG_TRY_GOTO(mg_plan_create(&plan, &graph, &p->context, err));
     MG_TRY_GOTO(mg_alloc((void **)&p->text, 2 * (size_t)config->hidden * sizeof(float), "the text embedding", err));
@@ -168,28 +126,27 @@ done:
 }
 
 /* Only the empty prompt is ever asked for: its embedding is computed here and the text encoder closed again. */
-static mg_status embed_empty_prompt(struct mg_pipeline *p, const struct mg_pipeline_params *params,
-                                    struct mg_err *err) {
+static mg_status embed_empty_prompt(struct mg_pipeline *p, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
-    char *path = NULL, *folder = NULL, *tokenizer = NULL;
+    char *tokenizer = NULL;
+    const char *path;
     struct mg_weights weights = {0};
     struct mg_clip_config clip;
     const struct mg_json *config;
-    int64_t ids[2];
+    int64_t ids[MG_TEXT_TOKENS];
     size_t mapped = p->context.weights_mapped, packed = p->context.weights_packed;
     mg_status status;
-    MG_TRY_GOTO(read_config(&config, &path, &arena, params->folder, "text_encoder", "config.json", err));
+    MG_TRY_GOTO(mg_source_config(&config, &path, &p->source, "text_encoder/config.json", &arena, err));
     MG_TRY_GOTO(mg_clip_config_read(&clip, config, path, err));
     if (clip.hidden != p->unet.cross_attention_dim) {
         status = mg_fail(err, MG_ERR_UNSUPPORTED, "%s: hidden_size %lld differs from the UNet's cross_attention_dim %d",
                          path, (long long)clip.hidden, p->unet.cross_attention_dim);
         goto done;
     }
-    MG_TRY_GOTO(mg_path_join(&tokenizer, params->folder, "tokenizer", err));
+    MG_TRY_GOTO(mg_path_join(&tokenizer, p->source.path, "tokenizer", err));
     MG_TRY_GOTO(mg_clip_empty_prompt(ids, tokenizer, &clip, err));
-    MG_TRY_GOTO(mg_path_join(&folder, params->folder, "text_encoder", err));
-    MG_TRY_GOTO(open_weights(&weights, "text_encoder", folder, params->variant, err));
+    MG_TRY_GOTO(mg_source_weights(&weights, &p->source, "text_encoder", "text_encoder", err));
     weights.alias = mg_clip_weight_alias;
     weights.may_ignore = mg_clip_may_ignore;
     MG_TRY_GOTO(run_text_encoder(p, &weights, &clip, ids, err));
@@ -198,35 +155,75 @@ done:
     mg_weights_close(&weights);
     p->context.weights_mapped = mapped;
     p->context.weights_packed = packed;
-    mg_free(path);
-    mg_free(folder);
     mg_free(tokenizer);
     mg_arena_free(&arena);
     return status;
 }
 
-static mg_status open_scheduler(struct mg_pipeline *p, const char *folder, struct mg_err *err) {
-    char *part = NULL, *path = NULL;
-    struct mg_file file = {0};
+/* A packed file has the embedding in the place of the text encoder. */
+static mg_status read_empty_prompt(struct mg_pipeline *p, struct mg_err *err) {
+    struct mg_weights weights;
+    int index;
     mg_status status;
-    MG_TRY_GOTO(mg_path_join(&part, folder, "scheduler", err));
-    MG_TRY_GOTO(mg_path_join(&path, part, "scheduler_config.json", err));
-    MG_TRY_GOTO(mg_file_open(&file, path, err));
-    MG_TRY_GOTO(mg_scheduler_create(&p->scheduler, (const char *)file.data, file.bytes, err));
+    MG_TRY(mg_source_weights(&weights, &p->source, "text_encoder", "text_encoder", err));
+    MG_TRY_GOTO(mg_weights_declare(&index, &weights, MG_EMPTY_PROMPT_KEY, 2,
+                                   (int64_t[]){MG_TEXT_TOKENS, p->unet.cross_attention_dim}, err));
+    MG_TRY_GOTO(mg_weights_check(&weights, err));
+    MG_TRY_GOTO(mg_weights_choose(&weights, index, (struct mg_weight_layout){0}, err));
+    MG_TRY_GOTO(mg_alloc((void **)&p->text, mg_weights_packed_bytes(&weights, index), "the text embedding", err));
+    MG_TRY_GOTO(mg_weights_pack(p->text, &weights, index, 1, err));
+    p->text_tokens = MG_TEXT_TOKENS;
+    p->text_channels = p->unet.cross_attention_dim;
 done:
-    mg_file_close(&file);
-    mg_free(part);
-    mg_free(path);
+    mg_weights_close(&weights);
+    return status;
+}
+
+static mg_status open_scheduler(struct mg_pipeline *p, struct mg_err *err) {
+    struct mg_arena arena;
+    mg_arena_init(&arena);
+    const char *text, *label;
+    size_t length;
+    mg_status status;
+    MG_TRY_GOTO(mg_source_text(&text, &length, &label, &p->source, "scheduler/scheduler_config.json", &arena, err));
+    MG_TRY_GOTO(mg_scheduler_create(&p->scheduler, text, length, err));
+done:
+    mg_arena_free(&arena);
     return status;
 }
 
 /* ---- context and handle ---- */
-static mg_status open_context(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
+/* That asked for; "auto" is a packed file's own, chosen when it was made, and float32 for a folder. */
+static mg_status choose_precision(struct mg_pipeline *p, const char *asked, struct mg_err *err) {
+    const bool is_auto = !asked || !strcmp(asked, "auto");
+    const struct mg_json *stored = p->source.is_packed ? mg_packed_text(&p->source.packed, "dtype") : NULL;
+    char text[80] = "missing";
+    if (!is_auto && !mg_precision_of_name(asked))
+        return mg_fail(err, MG_ERR_UNSUPPORTED,
+                       "dtype \"%s\" is not supported; supported: float32, bfloat16, int8, auto", asked);
+    if (!p->source.is_packed) {
+        p->precision = mg_precision_of_name(is_auto ? "float32" : asked);
+        return MG_OK;
+    }
+    p->precision = stored ? mg_precision_of_name(stored->string) : NULL;
+    if (!p->precision)
+        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: its dtype is %s; known: float32, bfloat16, int8", p->source.path,
+                       stored ? mg_json_text(text, sizeof text, stored) : text);
+    if (!is_auto && strcmp(asked, p->precision->name))
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "dtype \"%s\": %s was packed as %s; pack another from the original checkpoint, or give \"auto\"",
+                       asked, p->source.path, p->precision->name);
+    return MG_OK;
+}
+
+static mg_status open_source(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
     if (!params->folder)
         return mg_fail(err, MG_ERR_ARGUMENT, "no checkpoint folder is given");
-    if (params->dtype && strcmp(params->dtype, "float32") && strcmp(params->dtype, "auto"))
-        return mg_fail(err, MG_ERR_UNSUPPORTED, "dtype \"%s\" is not supported; supported: float32, auto",
-                       params->dtype);
+    MG_TRY(mg_source_open(&p->source, params->folder, params->variant, err));
+    return choose_precision(p, params->dtype, err);
+}
+
+static mg_status open_context(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
     if (params->num_threads < 0 || params->num_threads > 4096)
         return mg_fail(err, MG_ERR_ARGUMENT, "num_threads is %d; allowed: 1 to 4096, 0 for all", params->num_threads);
     p->context.num_threads = params->num_threads ? params->num_threads : mg_available_threads();
@@ -242,15 +239,16 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     *out = NULL;
     MG_TRY(mg_alloc_zeroed((void **)&p, sizeof *p, "a pipeline", err));
     atomic_flag_clear(&p->busy);
+    MG_TRY_GOTO(open_source(p, params, err));
     MG_TRY_GOTO(open_context(p, params, err));
-    MG_TRY_GOTO(read_model_index(p, params, err));
-    MG_TRY_GOTO(check_variant(params, err));
-    MG_TRY_GOTO(open_unet(p, params, err));
-    MG_TRY_GOTO(open_vae(p, params, err));
+    MG_TRY_GOTO(read_model_index(p, params->task, err));
+    MG_TRY_GOTO(mg_source_check_variant(&p->source, err));
+    MG_TRY_GOTO(open_unet(p, err));
+    MG_TRY_GOTO(open_vae(p, params->vae, err));
     MG_TRY_GOTO(check_channels(p, err));
     MG_TRY_GOTO(mg_stages_check_weights(p, err));
-    MG_TRY_GOTO(open_scheduler(p, params->folder, err));
-    MG_TRY_GOTO(embed_empty_prompt(p, params, err));
+    MG_TRY_GOTO(open_scheduler(p, err));
+    MG_TRY_GOTO(p->source.is_packed ? read_empty_prompt(p, err) : embed_empty_prompt(p, err));
     *out = p;
 done:
     if (status != MG_OK)
@@ -264,6 +262,8 @@ void mg_pipeline_close(mg_pipeline *pipeline) {
     mg_stages_free(pipeline);
     mg_weights_close(&pipeline->unet_weights);
     mg_weights_close(&pipeline->vae_weights);
+    mg_source_close(&pipeline->source);
+    mg_source_close(&pipeline->other_vae);
     mg_scheduler_destroy(pipeline->scheduler);
     mg_free(pipeline->text);
     if (pipeline->context.backend)
@@ -287,6 +287,7 @@ void mg_pipeline_get_info(const mg_pipeline *p, struct mg_pipeline_info *out) {
         .unet_out_channels = p->unet.out_channels,
         .text_tokens = p->text_tokens,
         .text_channels = p->text_channels,
+        .dtype = p->precision->name,
         .isa = p->context.isa,
         .num_threads = p->context.num_threads,
         .unet_parameters = p->unet_weights.parameters,

@@ -1,10 +1,13 @@
-/* pipeline.h: the insides of a pipeline, shared by model.c (opening), stages.c (planned networks), run.c with denoise.c
+/* pipeline.h: the insides of a pipeline, shared by model.c (opening), save.c (packing), stages.c (planned networks), run.c with denoise.c
  * and predict.c (a run) and pieces.c (its networks one by one). Private to csrc/marigold. */
 #ifndef MG_PIPELINE_H
 #define MG_PIPELINE_H
 #include <stdatomic.h>
 
-#include "../nn/nn.h"
+#include "source.h"
+
+/* ---- precision.c: NULL for an unknown name ---- */
+const struct mg_precision *mg_precision_of_name(const char *name);
 
 /* ---- task.c: one row for each kind of map that Marigold predicts ---- */
 struct mg_pipeline;
@@ -49,8 +52,15 @@ struct mg_stage_key {
 
 enum { MG_KEPT_PLANS = 12 };
 
+/* Of the empty prompt: its begin and its end. The key of its embedding in a packed file's "text_encoder". */
+enum { MG_TEXT_TOKENS = 2 };
+#define MG_EMPTY_PROMPT_KEY "empty_prompt"
+
 struct mg_pipeline {
     struct mg_context context;
+    const struct mg_precision *precision;
+    struct mg_source source;
+    struct mg_source other_vae; /* path NULL: the autoencoder is the source's */
     const struct mg_task *task;
     struct mg_unet_config unet;
     struct mg_autoencoder vae;
@@ -76,9 +86,15 @@ struct mg_pipeline {
 mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
                         struct mg_err *err);
 void mg_stages_free(struct mg_pipeline *pipeline);
+/* Chooses the layouts of all weights, as any plan of these stages does. */
+mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *err);
 /* Declares every weight of UNet and VAE once (on the smallest graph) and checks them against the files. */
 mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err);
 
+/* ---- model.c ---- */
+/* The configuration of the autoencoder in use. */
+mg_status mg_vae_config_text(const char **text, size_t *length, const char **label, const struct mg_pipeline *pipeline,
+                             struct mg_arena *arena, struct mg_err *err);
 /* MG_ERR_BUSY if another thread uses the pipeline; else it is ours until mg_pipeline_leave. */
 mg_status mg_pipeline_enter(struct mg_pipeline *pipeline, struct mg_err *err);
 void mg_pipeline_leave(struct mg_pipeline *pipeline);

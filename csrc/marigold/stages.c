@@ -4,9 +4,13 @@
 
 #include "pipeline.h"
 
+/* A network computes in the pipeline's precision between what enters and what leaves in float32. */
+static mg_value inside(struct mg_graph *g, mg_value x) { return mg_op_cast(g, x, g->precision.activations); }
+static mg_value outside(struct mg_graph *g, mg_value x) { return mg_op_cast(g, x, MG_F32); }
+
 static void build_encode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
     mg_value x = mg_graph_input(g, "x", key->n, p->vae.image_channels, key->h, key->w);
-    mg_value mean = mg_autoencoder_encode_build(g, &p->vae, mg_op_nchw_to_nhwc(g, x));
+    mg_value mean = outside(g, mg_autoencoder_encode_build(g, &p->vae, inside(g, mg_op_nchw_to_nhwc(g, x))));
     mg_graph_output(g, "latent", mg_op_nhwc_to_nchw(g, key->factor == 1.0f ? mean : mg_op_scale(g, mean, key->factor)));
 }
 
@@ -24,13 +28,14 @@ static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struc
     if (key->noise)
         noise = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "noise", key->n, channels, key->h, key->w));
     mg_value input = mg_op_concat(g, mg_op_nchw_to_nhwc(g, image), sample);
-    mg_value output = mg_unet_build(g, &p->unet, input, timestep, text_constant(g, p));
+    mg_value output = outside(g, mg_unet_build(g, &p->unet, inside(g, input), timestep, text_constant(g, p)));
     mg_graph_output(g, "sample", mg_op_nhwc_to_nchw(g, mg_op_scheduler_step(g, sample, output, factors, noise)));
 }
 
 static mg_value decoded(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, float factor) {
     mg_value z = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "latent", key->n, p->vae.latent_channels, key->h, key->w));
-    return mg_autoencoder_decode_build(g, &p->vae, factor == 1.0f ? z : mg_op_scale(g, z, factor));
+    z = inside(g, factor == 1.0f ? z : mg_op_scale(g, z, factor));
+    return outside(g, mg_autoencoder_decode_build(g, &p->vae, z));
 }
 
 static void build_predict(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
@@ -46,8 +51,8 @@ static void build_unet(struct mg_graph *g, struct mg_pipeline *p, const struct m
     mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
     mg_value timesteps = mg_graph_input(g, "timesteps", key->n, 1, 1, 1);
     mg_value text = mg_graph_input(g, "text", key->text_n, 1, key->text_tokens, p->unet.cross_attention_dim);
-    mg_value output = mg_unet_build(g, &p->unet, mg_op_nchw_to_nhwc(g, sample), timesteps, text);
-    mg_graph_output(g, "output", mg_op_nhwc_to_nchw(g, output));
+    mg_value output = mg_unet_build(g, &p->unet, inside(g, mg_op_nchw_to_nhwc(g, sample)), timesteps, text);
+    mg_graph_output(g, "output", mg_op_nhwc_to_nchw(g, outside(g, output)));
 }
 
 static const struct {
@@ -67,6 +72,7 @@ static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b)
 static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
                   struct mg_err *err) {
     mg_graph_init(graph, stages[key->stage].is_unet ? &pipeline->unet_weights : &pipeline->vae_weights, err);
+    graph->precision = *pipeline->precision;
     stages[key->stage].build(graph, pipeline, key);
 }
 
@@ -101,20 +107,36 @@ void mg_stages_free(struct mg_pipeline *pipeline) {
         mg_plan_destroy(pipeline->kept[i].plan);
 }
 
-mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err) {
-    /* A size that every number of levels can halve; nothing is computed. */
+/* Builds the networks at a size that every number of levels can halve; nothing is computed. */
+static mg_status visit_networks(struct mg_pipeline *pipeline, bool choose_layouts, struct mg_err *err) {
     const int64_t size = 1 << (MG_MAX_LEVELS - 1);
     const mg_stage declaring[] = {MG_STAGE_UNET, MG_STAGE_ENCODE, MG_STAGE_DECODE};
     for (size_t i = 0; i < sizeof declaring / sizeof declaring[0]; i++) {
         /* of the latent or of the image: either will do */
-        struct mg_stage_key key = {
-            .stage = declaring[i], .n = 1, .h = size, .w = size, .factor = 1.0f, .text_n = 1, .text_tokens = 2};
+        struct mg_stage_key key = {.stage = declaring[i],
+                                   .n = 1,
+                                   .h = size,
+                                   .w = size,
+                                   .factor = 1.0f,
+                                   .text_n = 1,
+                                   .text_tokens = MG_TEXT_TOKENS};
         struct mg_graph graph;
         build(&graph, pipeline, &key, err);
         mg_status status = mg_graph_status(&graph);
+        if (status == MG_OK && choose_layouts)
+            status = mg_graph_choose_layouts(&graph, &pipeline->context, err);
         mg_graph_free(&graph);
         MG_TRY(status);
     }
+    return MG_OK;
+}
+
+mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *err) {
+    return visit_networks(pipeline, true, err);
+}
+
+mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err) {
+    MG_TRY(visit_networks(pipeline, false, err));
     MG_TRY(mg_weights_check(&pipeline->unet_weights, err));
     return mg_weights_check(&pipeline->vae_weights, err);
 }

@@ -11,8 +11,32 @@ static PyObject *module_best_isa(PyObject *Py_UNUSED(module), PyObject *Py_UNUSE
     return PyUnicode_FromString(mg_best_isa());
 }
 
+/* The first call that asks has an exception set. */
+static int poll_signals(void *user) {
+    PyThreadState **thread = user;
+    PyEval_RestoreThread(*thread);
+    int raised = PyErr_CheckSignals();
+    *thread = PyEval_SaveThread();
+    return raised;
+}
+
+static PyObject *module_verify_packed(PyObject *module, PyObject *argument) {
+    PyObject *path;
+    struct mg_err err;
+    if (!PyUnicode_FSConverter(argument, &path))
+        return NULL;
+    PyThreadState *thread = PyEval_SaveThread();
+    mg_status status = mg_packed_file_verify(PyBytes_AS_STRING(path), poll_signals, &thread, &err);
+    PyEval_RestoreThread(thread);
+    Py_DECREF(path);
+    if (status != MG_OK)
+        return mgpy_raise(PyModule_GetState(module), &err);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_functions[] = {
     {"available_threads", module_available_threads, METH_NOARGS, "Processors that this process may use."},
+    {"verify_packed", module_verify_packed, METH_O, "Compares every checksum of a packed file."},
     {"best_isa", module_best_isa, METH_NOARGS, "The best instruction set of this processor that the engine knows."},
     {NULL, NULL, 0, NULL}};
 
@@ -42,7 +66,8 @@ static int module_exec(PyObject *module) {
     if (add_exceptions(state) || add_type(module, &state->generator_type, &mgpy_generator_spec) ||
         add_type(module, &state->scheduler_type, &mgpy_scheduler_spec) ||
         add_type(module, &state->pipeline_type, &mgpy_pipeline_spec) ||
-        PyModule_AddFunctions(module, mgpy_image_functions) || PyModule_AddFunctions(module, mgpy_ensemble_functions))
+        PyModule_AddFunctions(module, mgpy_image_functions) || PyModule_AddFunctions(module, mgpy_ensemble_functions) ||
+        PyModule_AddFunctions(module, mgpy_machine_functions))
         return -1;
     return PyModule_AddStringConstant(module, "__version__", mg_version());
 }

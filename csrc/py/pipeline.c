@@ -45,13 +45,13 @@ static PyObject *pipeline_info(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mg_pipeline_info i;
     mg_pipeline_get_info(((struct mgpy_pipeline *)object)->handle, &i);
     return Py_BuildValue(
-        "{s:s,s:s,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:i,s:L,s:L,s:L}", "task", i.task, "class_name",
+        "{s:s,s:s,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:s,s:i,s:L,s:L,s:L}", "task", i.task, "class_name",
         i.class_name, "default_denoising_steps", i.default_denoising_steps, "default_processing_resolution",
         (long long)i.default_processing_resolution, "num_targets", i.num_targets, "prediction_channels",
         i.prediction_channels, "latent_channels", i.latent_channels, "vae_scale", i.vae_scale, "scaling_factor",
         i.scaling_factor, "unet_in_channels", i.unet_in_channels, "unet_out_channels", i.unet_out_channels,
-        "text_tokens", (long long)i.text_tokens, "text_channels", (long long)i.text_channels, "isa", i.isa,
-        "num_threads", i.num_threads, "unet_parameters", (long long)i.unet_parameters, "vae_parameters",
+        "text_tokens", (long long)i.text_tokens, "text_channels", (long long)i.text_channels, "dtype", i.dtype, "isa",
+        i.isa, "num_threads", i.num_threads, "unet_parameters", (long long)i.unet_parameters, "vae_parameters",
         (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
 }
 
@@ -66,6 +66,30 @@ static PyObject *pipeline_memory(PyObject *object, PyObject *Py_UNUSED(unused)) 
                          (Py_ssize_t)m.workspace, "peak", (Py_ssize_t)m.peak);
 }
 
+static PyObject *pipeline_save(PyObject *object, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"path", "licence", "replace", NULL};
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
+    PyObject *path = NULL;
+    const char *licence = NULL;
+    int replace = 0;
+    struct mg_err err;
+    struct mgpy_call call;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zp:save", names, PyUnicode_FSConverter, &path, &licence,
+                                     &replace)) {
+        Py_XDECREF(path);
+        return NULL;
+    }
+    bool saved = mgpy_call_begin(self, &call, NULL);
+    if (saved) {
+        mg_status status = mg_pipeline_save(self->handle, PyBytes_AS_STRING(path), licence, replace, &err);
+        saved = mgpy_call_end(self, &call, status, &err);
+    }
+    Py_DECREF(path);
+    if (!saved)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef pipeline_methods[] = {
     {"run", (PyCFunction)(void (*)(void))mgpy_pipeline_run, METH_VARARGS | METH_KEYWORDS,
      "run(image, *, ...): (prediction, uncertainty or None, latent or None)."},
@@ -73,6 +97,8 @@ static PyMethodDef pipeline_methods[] = {
     {"vae_decode", mgpy_pipeline_vae_decode, METH_O, "vae_decode(z): images from unscaled latents."},
     {"unet", mgpy_pipeline_unet, METH_VARARGS, "unet(sample, timesteps, encoder_hidden_states)"},
     {"empty_text_embedding", mgpy_pipeline_empty_text_embedding, METH_NOARGS, "(1, tokens, channels)"},
+    {"save", (PyCFunction)(void (*)(void))pipeline_save, METH_VARARGS | METH_KEYWORDS,
+     "save(path, *, licence, replace): writes one packed file."},
     {"info", pipeline_info, METH_NOARGS, "Facts of the checkpoint and of this process."},
     {"memory", pipeline_memory, METH_NOARGS, "Bytes in use."},
     {NULL, NULL, 0, NULL}};

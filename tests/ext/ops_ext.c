@@ -1,12 +1,20 @@
-/* ops_ext.c: runs one operation on one backend, for tests/test_ops.py.
+/* ops_ext.c: runs one operation on one backend, for tests/test_ops.py, and times it, for benchmarks/ops.py.
  *
  * The shape of the output comes from the real builder, in a scratch graph; the backend is then called as the executor
  * calls it, but on memory that shows mistakes: outputs and scratch start as NaN, every block is fenced, and inputs must
  * come back unchanged. */
 #include <string.h>
+#include <time.h>
 
 #include "../../csrc/graph/graph.h"
 #include "test_ext.h"
+
+static int dtype_of(const char *name) {
+    int dtype = 0;
+    while (dtype < MG_DTYPE_COUNT && strcmp(mg_dtype_name((mg_dtype)dtype), name))
+        dtype++;
+    return dtype;
+}
 
 /* ---- fenced memory ---- */
 enum { FENCE = 4 * MG_ALIGNMENT, FENCE_BYTE = 0xff }; /* as floats: NaN, so that a read past the end shows as well */
@@ -37,16 +45,21 @@ static mg_status block_check(const struct block *block, const char *what, struct
 }
 
 /* ---- one run ---- */
+enum { MAX_REPEATS = 64 };
+
 struct run {
     struct mg_err *err;
     struct mg_graph graph;
     struct mg_weights weights;
     struct mg_context context;
     bool opened;
+    bool half, mixed; /* activations are bfloat16; but for the keys and values of attention */
     mg_op_kind kind;
     Py_buffer view[MG_MAX_INPUTS]; /* obj NULL: the slot is empty */
     mg_value in[MG_MAX_INPUTS];
     struct block input[MG_MAX_INPUTS], out, workspace;
+    int repeats;                 /* how often the operation runs */
+    double seconds[MAX_REPEATS]; /* of each */
 };
 
 static mg_status kind_of(mg_op_kind *kind, const char *name, struct mg_err *err) {
@@ -153,6 +166,15 @@ static mg_value build_scale(struct run *run, PyObject *params) {
     return mg_op_affine(&run->graph, run->in[0], factor, offset);
 }
 
+static mg_value build_cast(struct run *run, PyObject *params) {
+    const char *name;
+    if (!parse(params, "s", NAMES("dtype"), &name))
+        return MG_NONE;
+    const mg_dtype dtype = (mg_dtype)dtype_of(name);
+    run->graph.nodes[run->in[0]].tensor.dtype = dtype == MG_F32 ? MG_BF16 : MG_F32;
+    return mg_op_cast(&run->graph, run->in[0], dtype);
+}
+
 static mg_value build_add(struct run *run, PyObject *params) {
     return parse(params, "", (char *[]){NULL}) ? mg_op_add(&run->graph, run->in[0], run->in[1]) : MG_NONE;
 }
@@ -209,6 +231,14 @@ static build_fn *const builders[MG_OP_COUNT] = {
 };
 
 /* ---- the scratch graph ---- */
+
+/* The float32 array given for this slot is an activation in bfloat16. */
+static bool is_half(const struct run *run, int slot) {
+    if (!run->half || (run->kind == MG_OP_CONV2D && slot == 4))
+        return false;
+    return !(run->mixed && run->kind == MG_OP_ATTENTION && slot > 0);
+}
+
 static bool take_inputs(struct run *run, PyObject *inputs) {
     Py_ssize_t count = PySequence_Size(inputs);
     if (count < 0)
@@ -248,9 +278,11 @@ static void declare_inputs(struct run *run) {
             dim[d] = view->shape[d];
         if (is_weight(run->kind, slot, view->ndim))
             run->in[slot] = mg_graph_weight(&run->graph, names[slot], view->ndim, dim);
-        else if (view->ndim == 4)
+        else if (view->ndim == 4) {
             run->in[slot] = mg_graph_input(&run->graph, names[slot], dim[0], dim[1], dim[2], dim[3]);
-        else
+            if (run->in[slot] != MG_NONE && is_half(run, slot))
+                run->graph.nodes[run->in[slot]].tensor.dtype = MG_BF16;
+        } else
             mg_graph_fail(&run->graph, MG_ERR_ARGUMENT, "input %d must have 4 dimensions", slot);
     }
 }
@@ -262,10 +294,14 @@ static mg_status prepare_input(struct run *run, const struct mg_op_shape *op, in
     size_t bytes = mg_tensor_bytes(&op->in[slot]);
     if (run->graph.nodes[run->in[slot]].role == MG_ROLE_WEIGHT)
         layout = run->context.backend->weight_layout(&run->context, op, slot);
-    if (layout.panel)
-        bytes = mg_packed_floats(layout, &op->in[slot]) * sizeof(float);
+    if (run->graph.nodes[run->in[slot]].role == MG_ROLE_WEIGHT)
+        bytes = mg_packed_bytes(layout, &op->in[slot]);
     MG_TRY(block_create(&run->input[slot], bytes, "an input", run->err));
-    mg_pack_weight(block_data(&run->input[slot]), layout, &op->in[slot], view->buf, MG_F32, 1);
+    if (run->graph.nodes[run->in[slot]].role == MG_ROLE_WEIGHT)
+        mg_pack_weight(block_data(&run->input[slot]), layout, &op->in[slot], view->buf, MG_F32, 1);
+    else
+        mg_convert_from_f32(block_data(&run->input[slot]), op->in[slot].dtype, view->buf,
+                            (size_t)mg_tensor_count(&op->in[slot]));
     return block_check(&run->input[slot], "a packed weight", run->err);
 }
 
@@ -282,6 +318,19 @@ static mg_status check_input(struct run *run, const struct mg_op_shape *op, int 
     return status;
 }
 
+static void run_repeatedly(struct run *run, const struct mg_op_call *call) {
+    for (int i = 0; i < run->repeats; i++) {
+        struct timespec begin, end;
+        clock_gettime(CLOCK_MONOTONIC, &begin);
+        run->context.backend->run(&run->context, call);
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        run->seconds[i] = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
+    }
+}
+
+/* `alias` of run_op: the output begins in the memory of input 0, a gap before it. */
+enum { FOLLOW = -2 };
+
 static mg_status call_backend(struct run *run, const struct mg_op_shape *op, int alias) {
     struct mg_op_call call = {.op = op};
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
@@ -289,8 +338,18 @@ static mg_status call_backend(struct run *run, const struct mg_op_shape *op, int
             MG_TRY(prepare_input(run, op, slot));
             call.in[slot] = block_data(&run->input[slot]);
         }
-    MG_TRY(block_create(&run->out, mg_tensor_bytes(&op->out), "the output", run->err));
+    size_t gap = 0;
+    if (alias == FOLLOW) {
+        gap = run->context.backend->trailing_gap ? run->context.backend->trailing_gap(&run->context, op) : 0;
+        if (!gap)
+            return mg_fail(run->err, MG_ERR_ARGUMENT, "the output of %s may not follow upon its input here",
+                           mg_op_info_of(op->kind)->name);
+    }
+    MG_TRY(block_create(&run->out, gap ? gap + mg_tensor_bytes(&op->in[0]) : mg_tensor_bytes(&op->out), "the output",
+                        run->err));
     call.out = block_data(&run->out);
+    if (gap)
+        call.in[0] = memcpy((char *)call.out + gap, call.in[0], mg_tensor_bytes(&op->in[0]));
     if (alias >= 0) {
         memcpy(call.out, call.in[alias], run->out.bytes);
         call.in[alias] = call.out;
@@ -301,7 +360,7 @@ static mg_status call_backend(struct run *run, const struct mg_op_shape *op, int
     if (workspace_bytes)
         MG_TRY(block_create(&run->workspace, workspace_bytes, "the workspace", run->err));
     call.workspace = block_data(&run->workspace);
-    run->context.backend->run(&run->context, &call);
+    run_repeatedly(run, &call);
     MG_TRY(block_check(&run->out, "the output", run->err));
     MG_TRY(block_check(&run->workspace, "the workspace", run->err));
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
@@ -314,15 +373,20 @@ static mg_status check_alias(const struct run *run, const struct mg_op_shape *op
     if (alias < 0)
         return MG_OK;
     if (alias >= MG_MAX_INPUTS || !(mg_op_info_of(op->kind)->alias >> alias & 1) || run->in[alias] == MG_NONE ||
-        !mg_tensor_same_shape(&op->in[alias], &op->out))
+        !mg_tensor_same_kind(&op->in[alias], &op->out))
         return mg_fail(run->err, MG_ERR_ARGUMENT, "the output of %s may not take over input %d here",
                        mg_op_info_of(op->kind)->name, alias);
     return MG_OK;
 }
 
 static PyObject *result_of(const struct run *run, const struct mg_op_shape *op) {
-    return Py_BuildValue("((LLLL)y#)", (long long)op->out.dim[0], (long long)op->out.dim[1], (long long)op->out.dim[2],
-                         (long long)op->out.dim[3], (const char *)block_data(&run->out), (Py_ssize_t)run->out.bytes);
+    const size_t count = (size_t)mg_tensor_count(&op->out);
+    PyObject *values = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(count * sizeof(float)));
+    if (!values)
+        return NULL;
+    mg_convert_to_f32((float *)(void *)PyBytes_AS_STRING(values), block_data(&run->out), op->out.dtype, count);
+    return Py_BuildValue("((LLLL)N)", (long long)op->out.dim[0], (long long)op->out.dim[1], (long long)op->out.dim[2],
+                         (long long)op->out.dim[3], values);
 }
 
 static PyObject *build_and_call(struct run *run, const char *backend, const char *isa, PyObject *params, int alias) {
@@ -358,28 +422,60 @@ static void run_free(struct run *run) {
 }
 
 /* ---- the functions ---- */
-static PyObject *run_op(PyObject *self, PyObject *args) {
-    (void)self;
+static PyObject *seconds_of(const struct run *run) {
+    PyObject *list = PyList_New(run->repeats);
+    for (int i = 0; list && i < run->repeats; i++) {
+        PyObject *value = PyFloat_FromDouble(run->seconds[i]);
+        if (!value)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, value);
+    }
+    return list;
+}
+
+/* run_op or time_op. */
+static PyObject *operate(PyObject *args, const char *format, bool timed) {
     const char *backend, *isa, *name;
-    int threads, alias = -1;
+    const char *precision = "float32";
+    int threads, last = timed ? 1 : -1; /* repeats, or the input whose memory the output takes over */
     PyObject *params, *inputs, *result = NULL;
-    if (!PyArg_ParseTuple(args, "szisO!O|i", &backend, &isa, &threads, &name, &PyDict_Type, &params, &inputs, &alias))
+    if (!PyArg_ParseTuple(args, format, &backend, &isa, &threads, &name, &PyDict_Type, &params, &inputs, &last,
+                          &precision))
         return NULL;
+    if (timed && (last < 1 || last > MAX_REPEATS))
+        return PyErr_Format(PyExc_ValueError, "%d repeats; allowed: 1 to %d", last, MAX_REPEATS);
     struct run *run;
     if (mg_alloc_zeroed((void **)&run, sizeof *run, "a run", NULL))
         return PyErr_NoMemory();
     run->context.num_threads = threads;
+    run->repeats = timed ? last : 1;
     if (mg_alloc_zeroed((void **)&run->err, sizeof *run->err, "an error", NULL)) {
         mg_free(run);
         return PyErr_NoMemory();
     }
     mg_graph_init(&run->graph, &run->weights, run->err);
+    run->half = strcmp(precision, "float32") != 0;
+    run->mixed = !strcmp(precision, "mixed");
+    run->graph.precision.weights = !strcmp(precision, "int8") ? MG_I8 : MG_BF16;
     if (kind_of(&run->kind, name, run->err))
         mg_test_raise(run->err);
     else if (take_inputs(run, inputs))
-        result = build_and_call(run, backend, isa, params, alias);
+        result = build_and_call(run, backend, isa, params, timed ? -1 : last);
+    if (result && timed)
+        Py_SETREF(result, seconds_of(run));
     run_free(run);
     return result;
+}
+
+static PyObject *run_op(PyObject *self, PyObject *args) {
+    (void)self;
+    return operate(args, "szisO!O|is:run_op", false);
+}
+
+static PyObject *time_op(PyObject *self, PyObject *args) {
+    (void)self;
+    return operate(args, "szisO!Ois:time_op", true);
 }
 
 static PyObject *op_table(PyObject *self, PyObject *args) {
@@ -401,7 +497,7 @@ static PyObject *op_table(PyObject *self, PyObject *args) {
 static PyObject *isas(PyObject *self, PyObject *args) {
     (void)self;
     (void)args;
-    static const char *const sets[] = {"scalar", "avx2", "avx512"};
+    static const char *const sets[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512bf16"};
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list && i < sizeof sets / sizeof sets[0]; i++) {
         PyObject *text = PyUnicode_FromString(sets[i]);
@@ -418,33 +514,40 @@ static PyObject *pack_weight(PyObject *self, PyObject *args) {
     (void)self;
     Py_buffer source;
     const char *dtype_name;
+    const char *packed_name;
     struct mg_weight_layout layout;
     int offset, num_threads;
     long long k, c, r, s;
-    if (!PyArg_ParseTuple(args, "y*isi(LLLL)i", &source, &offset, &dtype_name, &layout.panel, &k, &c, &r, &s,
-                          &num_threads))
+    if (!PyArg_ParseTuple(args, "y*isiis(LLLL)i", &source, &offset, &dtype_name, &layout.panel, &layout.group,
+                          &packed_name, &k, &c, &r, &s, &num_threads))
         return NULL;
-    int dtype = 0;
-    while (dtype < MG_DTYPE_COUNT && strcmp(mg_dtype_name((mg_dtype)dtype), dtype_name))
-        dtype++;
+    const int dtype = dtype_of(dtype_name), packed = dtype_of(packed_name);
+    layout.dtype = (mg_dtype)packed;
     struct mg_tensor shape = {.dtype = MG_F32, .ndim = 4, .dim = {k, c, r, s}};
     PyObject *result = NULL;
-    if (dtype == MG_DTYPE_COUNT || offset < 0 ||
+    if (dtype == MG_DTYPE_COUNT || packed == MG_DTYPE_COUNT || offset < 0 ||
         (size_t)source.len < (size_t)offset + (size_t)mg_tensor_count(&shape) * mg_dtype_bytes((mg_dtype)dtype))
         PyErr_SetString(PyExc_ValueError, "unknown type, or the source is too short");
-    else if ((result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)(mg_packed_floats(layout, &shape) * sizeof(float)))))
-        mg_pack_weight((float *)PyBytes_AS_STRING(result), layout, &shape, (const char *)source.buf + offset,
-                       (mg_dtype)dtype, num_threads);
+    else if ((result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)mg_packed_bytes(layout, &shape))))
+        mg_pack_weight(PyBytes_AS_STRING(result), layout, &shape, (const char *)source.buf + offset, (mg_dtype)dtype,
+                       num_threads);
     PyBuffer_Release(&source);
     return result;
 }
 
 PyMethodDef mg_test_ops_methods[] = {
     {"run_op", run_op, METH_VARARGS,
-     "run_op(backend, isa, threads, name, params, inputs, alias=-1) -> (shape, bytes of float32)"},
+     "run_op(backend, isa, threads, name, params, inputs, alias=-1, precision=\"float32\") -> (shape, bytes of "
+     "float32); "
+     "alias -2: the output follows upon input 0; precision: float32, bfloat16, int8 (weights), mixed (bfloat16 but for "
+     "keys and values)"},
+    {"time_op", time_op, METH_VARARGS,
+     "time_op(backend, isa, threads, name, params, inputs, repeats, precision) -> seconds of each"},
     {"op_table", op_table, METH_NOARGS, "{name: {inputs, required, alias}} from ops.def"},
     {"isas", isas, METH_NOARGS, "instruction sets of this processor, simplest first"},
     {"pack_weight", pack_weight, METH_VARARGS,
-     "pack_weight(source, offset, dtype, columns of a panel or 0, (K, C, R, S), threads) -> bytes of float32"},
+     "pack_weight(source, offset, dtype, columns of a panel or 0, channels of a group, packed dtype, (K, C, R, S), "
+     "threads)"
+     " -> bytes"},
     {NULL, NULL, 0, NULL},
 };

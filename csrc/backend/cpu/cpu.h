@@ -9,67 +9,131 @@
 #define MG_CPU_H
 #include "../backend.h"
 
-struct mg_cpu_kernels {
-    const char *isa; /* "scalar", "avx2", "avx512" */
-    int panel;       /* columns of a packed B panel: a multiple of the vector length, at most MG_MAX_PANEL */
-
-    /* isa/panel.inc ------------------------------------------------------------------------------------------- */
-    /* C[m x panel] = (accumulate ? C : 0) + A[m x k] B[k x panel]; B contiguous, A and C with leading dimensions. */
-    void (*gemm_panel)(int64_t m, int64_t k, const float *a, int64_t lda, const float *b, float *c, int64_t ldc,
-                       bool accumulate);
-
-    /* isa/winograd.inc: F(4x4, 3x3). See ops/winograd.c for the layouts. ------------------------------------------ */
-    /* One panel of the filter, weight[9][c][panel]: u + q*stride receives position q, [c][panel]. */
-    void (*winograd_weights)(float *u, int64_t stride, const float *weight, int64_t c);
-    /* One 6x6 input tile: pixels[36] point at c floats each (or at zeros), v + q*stride receives position q. */
-    void (*winograd_input)(float *v, int64_t stride, const float *const pixels[36], int64_t c);
-    /* One 4x4 output tile of up to `panel` channels: m + q*stride holds position q. pixels[16] point at `count` floats
-     * (NULL: outside the image). addend: `count` floats added to every pixel, or NULL; residual as pixels, or NULL; then
-     * ReLU if asked. */
-    void (*winograd_output)(float *const pixels[16], const float *m, int64_t stride, int64_t count, const float *addend,
-                            const float *const residual[16], bool relu);
-
-    /* isa/pointwise.inc: count >= 0, any alignment, out may be x ---------------------------------------------------- */
-    void (*activate)(float *out, const float *x, int64_t count, mg_activation activation);
-    void (*geglu)(float *out, const float *value, const float *gate, int64_t count);      /* value * gelu(gate) */
-    void (*scale)(float *out, const float *x, float factor, float offset, int64_t count); /* x * factor + offset */
-    void (*add)(float *out, const float *a, const float *b, int64_t count);
+/* The kernels that read and write activations, once per element type: void pointers are arrays of that type, everything
+ * else is float32. Sums, statistics and transforms are float32 or better whatever the type. */
+struct mg_cpu_elements {
+    /* isa/pointwise.inc: count >= 0, any alignment, out may be an input ------------------------------------------------ */
+    void (*activate)(void *out, const void *x, int64_t count, mg_activation activation);
+    void (*geglu)(void *out, const void *value, const void *gate, int64_t count);       /* value * gelu(gate) */
+    void (*scale)(void *out, const void *x, float factor, float offset, int64_t count); /* x * factor + offset */
+    void (*add)(void *out, const void *a, const void *b, int64_t count);
     /* out = act(c + bias) + residual on a rows x columns block; bias or residual may be NULL; out may be c or residual. */
-    void (*epilogue)(float *out, int64_t ldo, const float *c, int64_t ldc, int64_t rows, int64_t columns,
-                     const float *bias, mg_activation activation, const float *residual, int64_t ldr);
-    /* out[0..count) = f0 a + f1 b + f2 noise (noise may be NULL). */
-    void (*combine)(float *out, const float *a, const float *b, const float *noise, const float factors[3],
-                    int64_t count);
+    void (*epilogue)(void *out, int64_t ldo, const float *c, int64_t ldc, int64_t rows, int64_t columns,
+                     const float *bias, mg_activation activation, const void *residual, int64_t ldr);
+    void (*widen)(float *out, const void *x, int64_t count);
+    void (*narrow)(void *out, const float *x, int64_t count);
 
-    /* isa/norm.inc --------------------------------------------------------------------------------------------------- */
+    /* isa/norm.inc -------------------------------------------------------------------------------------------------- */
     /* Adds to sum[c] and sum_of_squares[c] (doubles) the statistics of rows x channels values x - shift[c]. */
-    void (*channel_sums)(double *sum, double *sum_of_squares, const float *x, const float *shift, int64_t rows,
+    void (*channel_sums)(double *sum, double *sum_of_squares, const void *x, const float *shift, int64_t rows,
                          int64_t channels);
     /* out = x * factor[c] + offset[c], then SiLU if asked. */
-    void (*channel_affine)(float *out, const float *x, const float *factor, const float *offset, int64_t rows,
+    void (*channel_affine)(void *out, const void *x, const float *factor, const float *offset, int64_t rows,
                            int64_t channels, bool silu);
-    void (*layernorm)(float *out, const float *x, const float *gamma, const float *beta, int64_t rows, int64_t channels,
+    void (*layernorm)(void *out, const void *x, const float *gamma, const float *beta, int64_t rows, int64_t channels,
                       float epsilon);
+
+    /* isa/winograd.inc: F(4x4, 3x3). See ops/winograd.c for the layouts. -------------------------------------------- */
+    /* One 6x6 input tile: pixels[36] point at c elements each (or at zeros), v + q*stride receives position q. */
+    void (*winograd_input)(float *v, int64_t stride, const void *const pixels[36], int64_t c);
+    /* The same for `count` <= MG_FIXED_CHANNELS channels from `begin` on, in fixed point: v + q*stride receives integers (an
+     * even number of them), scales[q*scale_stride] what turns them back. */
+    void (*winograd_input_fixed)(int16_t *v, int64_t stride, float *scales, int64_t scale_stride,
+                                 const void *const pixels[36], int64_t begin, int64_t count);
+    /* One 4x4 output tile of up to `panel` channels: m + q*stride holds position q. pixels[16] point at `count` elements
+     * (NULL: outside the image). addend: `count` floats added to every pixel, or NULL; residual as pixels, or NULL; then
+     * ReLU if asked. */
+    void (*winograd_output)(void *const pixels[16], const float *m, int64_t stride, int64_t count, const float *addend,
+                            const void *const residual[16], bool relu);
+
+    /* isa/quantise.inc ---------------------------------------------------------------------------------------------- */
+    /* round(x * 127 / largest) + 128, padded to a multiple of 4 bytes; *scale turns them back. */
+    void (*quantise_row)(uint8_t *out, float *scale, const void *x, int64_t count);
+};
+
+enum { MG_CPU_F32, MG_CPU_BF16, MG_CPU_ELEMENT_TYPES };
+
+struct mg_cpu_kernels {
+    const char *isa; /* "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16" */
+    int panel;       /* columns of a packed B panel: a multiple of the vector length, at most MG_MAX_PANEL */
+
+    /* isa/product.inc: C[m x panel] = (accumulate ? C : 0) + A[m x k] B[k x panel]; A and C with leading dimensions, B
+     * contiguous: k rows of the panel, the 1, 2 or 4 of a group side by side for each column ---------------------------- */
+    void (*product_f32)(int64_t m, int64_t k, const float *a, int64_t lda, const float *b, float *c, int64_t ldc,
+                        bool accumulate);
+    /* k even */
+    void (*product_bf16)(int64_t m, int64_t k, const mg_bf16 *a, int64_t lda, const mg_bf16 *b, float *c, int64_t ldc,
+                         bool accumulate);
+    /* k a multiple of 4; sums are exact */
+    void (*product_u8i8)(int64_t m, int64_t k, const uint8_t *a, int64_t lda, const int8_t *b, int32_t *c, int64_t ldc,
+                         bool accumulate);
+    /* Integers with a scale for each row of A and each column of B; k even, at most MG_FIXED_CHANNELS. */
+    void (*product_fixed)(int64_t m, int64_t k, const int16_t *a, int64_t lda, const float *a_scales, const int16_t *b,
+                          const float *b_scales, float *c, int64_t ldc, bool accumulate);
+    /* Sums of product_u8i8 to float32 in place: (c - 128 column_sums) row_scales column_scales; columns a multiple of the
+     * vector length. */
+    void (*dequantise)(void *c, int64_t ldc, int64_t rows, int64_t columns, const float *row_scales,
+                       const float *column_scales, const int32_t *column_sums);
+
+    /* isa/panels.inc: rows of a panel in pairs (bfloat16) or fours (int8, times scales[panel]) to [count][panel] floats - */
+    void (*widen_pairs)(float *out, const mg_bf16 *pairs, int64_t count);
+    void (*widen_quads)(float *out, const int8_t *quads, const float *scales, int64_t count);
+
+    /* isa/winograd_weights.inc -------------------------------------------------------------------------------------- */
+    /* One panel of the filter, weight[9][c][panel]: u + q*stride receives position q, [c][panel]. */
+    void (*winograd_weights)(float *u, int64_t stride, const float *weight, int64_t c);
+    /* The same for an even `count` <= MG_FIXED_CHANNELS of channels, in fixed point: position q as [count/2][panel][2] and
+     * scales[q][panel]. */
+    void (*winograd_weights_fixed)(int16_t *u, int64_t stride, float *scales, const float *taps, int64_t count);
+
+    /* isa/schedule.inc: out[0..count) = f0 a + f1 b + f2 noise (noise may be NULL). ---------------------------------- */
+    void (*combine)(float *out, const float *a, const float *b, const float *noise, const float factors[3],
+                    int64_t count);
 
     /* isa/softmax.inc: one block of online softmax, rows x columns of scores (leading dimension ld), in place ---------- */
     /* For each row: m' = max(running_max, scale*max(row)); p = exp(scale*row - m'); correction = exp(running_max - m');
      * running_sum = running_sum*correction + sum(p). correction[r] is returned for rescaling the output row. */
     void (*softmax_block)(float *scores, int64_t ld, int64_t rows, int64_t columns, float scale, float *running_max,
                           float *running_sum, float *correction);
+
+    struct mg_cpu_elements of[MG_CPU_ELEMENT_TYPES];
 };
+
+/* Block floating point of Winograd's products: |value| <= MG_FIXED_VALUE, and the magnitudes of a column's weights add up to
+ * MG_FIXED_WEIGHT_SUM at most, so that a sum over MG_FIXED_CHANNELS channels fits 32 bits whatever the values are. */
+enum { MG_FIXED_CHANNELS = 128, MG_FIXED_WEIGHT_SUM = 524288 };
+#define MG_FIXED_VALUE 4095.0f
+#define MG_FIXED_LEAST 1e-30f /* blocks smaller than this are zero */
 
 enum { MG_MAX_PANEL = 32 };
 
 extern const struct mg_cpu_kernels mg_cpu_kernels_scalar;
 #if defined(__x86_64__)
-extern const struct mg_cpu_kernels mg_cpu_kernels_avx2, mg_cpu_kernels_avx512;
+extern const struct mg_cpu_kernels mg_cpu_kernels_avx2, mg_cpu_kernels_avx512, mg_cpu_kernels_avx512vnni,
+    mg_cpu_kernels_avx512bf16;
 #endif
+
+/* ops/conv2d.c: see mg_backend.trailing_gap. */
+size_t mg_conv2d_trailing_gap(const struct mg_context *context, const struct mg_op_shape *op);
+
+/* cpu_backend.c: how the drivers read a weight. */
+struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op, int slot);
+
+/* ops/measure.c: see measure in backend.h */
+mg_status mg_cpu_measure(const struct mg_context *context, double seconds, struct mg_machine_speed *out,
+                         struct mg_err *err);
 
 /* cpu_features.c */
 bool mg_cpu_has(const char *isa);
 
 static inline const struct mg_cpu_kernels *mg_cpu_kernels_of(const struct mg_context *context) {
     return context->backend_state;
+}
+
+/* The kernels for activations of the type of `tensor`: float32 or bfloat16. */
+static inline const struct mg_cpu_elements *mg_cpu_elements_of(const struct mg_context *context,
+                                                               const struct mg_tensor *tensor) {
+    return &mg_cpu_kernels_of(context)->of[tensor->dtype == MG_BF16 ? MG_CPU_BF16 : MG_CPU_F32];
 }
 
 /* One driver per operation: run, and the scratch it needs (NULL: none). */

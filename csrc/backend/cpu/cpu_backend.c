@@ -10,8 +10,7 @@
 static const struct mg_cpu_kernels *const kernel_tables[] = {
     &mg_cpu_kernels_scalar,
 #if defined(__x86_64__)
-    &mg_cpu_kernels_avx2,
-    &mg_cpu_kernels_avx512,
+    &mg_cpu_kernels_avx2,   &mg_cpu_kernels_avx512, &mg_cpu_kernels_avx512vnni, &mg_cpu_kernels_avx512bf16,
 #endif
 };
 enum { NUM_TABLES = sizeof kernel_tables / sizeof kernel_tables[0] };
@@ -48,16 +47,23 @@ static mg_status cpu_open(struct mg_context *context, const char *isa, struct mg
 
 static void cpu_close(struct mg_context *context) { context->backend_state = NULL; }
 
-/* What multiplies many rows is read in the panels of the kernel; the rest is read once, where it lies. */
-static struct mg_weight_layout cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op,
-                                                 int slot) {
-    bool panels = op->kind == MG_OP_CONV2D || (op->kind == MG_OP_LINEAR && !op->params.linear.few_rows);
-    return (struct mg_weight_layout){panels && slot == 1 ? mg_cpu_kernels_of(context)->panel : 0};
+/* What multiplies many rows is read in the panels of the kernel; the rest is read once, where it lies. Four bytes of a column
+ * lie side by side, as the kernels multiply them in one step. */
+struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op, int slot) {
+    const bool panels = op->kind == MG_OP_CONV2D || (op->kind == MG_OP_LINEAR && !op->params.linear.few_rows);
+    if (!panels || slot != 1)
+        return (struct mg_weight_layout){0};
+    const mg_dtype dtype = op->in[1].dtype;
+    return (struct mg_weight_layout){mg_cpu_kernels_of(context)->panel, 4 / (int)mg_dtype_bytes(dtype), dtype};
 }
 
 static size_t cpu_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct mg_cpu_driver *driver = drivers[op->kind];
     return driver->workspace_bytes ? driver->workspace_bytes(context, op) : 0;
+}
+
+static size_t cpu_trailing_gap(const struct mg_context *context, const struct mg_op_shape *op) {
+    return op->kind == MG_OP_CONV2D ? mg_conv2d_trailing_gap(context, op) : 0;
 }
 
 static void cpu_run(const struct mg_context *context, const struct mg_op_call *call) {
@@ -68,7 +74,9 @@ const struct mg_backend mg_backend_cpu = {
     .name = "cpu",
     .open = cpu_open,
     .close = cpu_close,
-    .weight_layout = cpu_weight_layout,
+    .weight_layout = mg_cpu_weight_layout,
     .workspace_bytes = cpu_workspace_bytes,
+    .trailing_gap = cpu_trailing_gap,
     .run = cpu_run,
+    .measure = mg_cpu_measure,
 };

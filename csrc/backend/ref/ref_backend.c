@@ -27,15 +27,43 @@ static struct mg_weight_layout ref_weight_layout(const struct mg_context *contex
     return (struct mg_weight_layout){0};
 }
 
+static size_t float_bytes(const struct mg_tensor *tensor) { return (size_t)mg_tensor_count(tensor) * sizeof(float); }
+
+static bool is_weight(const struct mg_op_shape *op, int slot) {
+    return slot == 1 && (op->kind == MG_OP_CONV2D || op->kind == MG_OP_LINEAR);
+}
+
+/* The operations compute on float32: bfloat16 activations are converted on the way in and out. Weights are not rounded to the
+ * type that an operation allows: the specification is the exact result. */
+static bool is_converted(const struct mg_op_shape *op, int slot) {
+    return op->in[slot].ndim == 4 && op->in[slot].dtype == MG_BF16 && !is_weight(op, slot);
+}
+
 static size_t ref_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     (void)context;
-    (void)op;
-    return 0;
+    size_t bytes = op->out.dtype == MG_BF16 ? float_bytes(&op->out) : 0;
+    for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
+        if (is_converted(op, slot) && !mg_size_add(&bytes, bytes, float_bytes(&op->in[slot])))
+            return SIZE_MAX;
+    return bytes;
 }
 
 static void ref_run(const struct mg_context *context, const struct mg_op_call *call) {
     (void)context;
-    operations[call->op->kind](call);
+    struct mg_op_call floats = *call;
+    const struct mg_op_shape *op = call->op;
+    char *workspace = call->workspace;
+    for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
+        if (is_converted(op, slot)) {
+            mg_convert_to_f32((float *)workspace, call->in[slot], MG_BF16, (size_t)mg_tensor_count(&op->in[slot]));
+            floats.in[slot] = workspace;
+            workspace += float_bytes(&op->in[slot]);
+        }
+    if (op->out.dtype == MG_BF16)
+        floats.out = workspace;
+    operations[op->kind](&floats);
+    if (op->out.dtype == MG_BF16)
+        mg_convert_from_f32(call->out, MG_BF16, floats.out, (size_t)mg_tensor_count(&op->out));
 }
 
 const struct mg_backend mg_backend_ref = {

@@ -7,6 +7,9 @@
 #endif
 #include <stdint.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 typedef float mg_vf __attribute__((vector_size(MG_LANES * 4)));
 typedef int32_t mg_vi __attribute__((vector_size(MG_LANES * 4)));
@@ -77,3 +80,59 @@ static inline void mg_store_part(float *p, mg_vf v, int64_t count) {
     if (count & 1)
         p[i] = lane[i];
 }
+
+/* ---- bfloat16 in memory, float32 in registers ---- */
+typedef uint16_t mg_vh __attribute__((vector_size(MG_LANES * 2)));
+typedef uint32_t mg_vu __attribute__((vector_size(MG_LANES * 4)));
+typedef int16_t mg_vs __attribute__((vector_size(MG_LANES * 2)));
+typedef uint8_t mg_vb __attribute__((vector_size(MG_LANES)));
+
+static inline mg_vf mg_load_bf16(const mg_bf16 *p) {
+    mg_vh v;
+    memcpy(&v, p, sizeof v);
+    return (mg_vf)(__builtin_convertvector(v, mg_vu) << 16);
+}
+
+/* To the nearest, ties to even. A NaN keeps its upper bits, of which the quiet bit is set, lest rounding make it infinite. */
+static inline mg_vh mg_round_bf16(mg_vf v) {
+#if defined(__AVX512BF16__) && MG_LANES == 16
+    return (mg_vh)_mm512_cvtneps_pbh((__m512)v);
+#else
+    const mg_vu bits = (mg_vu)v, is_nan = (mg_vu)(v != v);
+    const mg_vu rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return __builtin_convertvector((rounded & ~is_nan) | ((bits >> 16 | 0x40) & is_nan), mg_vh);
+#endif
+}
+
+static inline void mg_store_bf16(mg_bf16 *p, mg_vf v) {
+    const mg_vh halves = mg_round_bf16(v);
+    memcpy(p, &halves, sizeof halves);
+}
+
+static inline mg_vf mg_load_part_bf16(const mg_bf16 *p, int64_t count) {
+    mg_bf16 lane[MG_LANES] = {{0}};
+    for (int64_t i = 0; i < MG_LANES; i++)
+        if (i < count)
+            lane[i] = p[i];
+    return mg_load_bf16(lane);
+}
+
+static inline void mg_store_part_bf16(mg_bf16 *p, mg_vf v, int64_t count) {
+    mg_bf16 lane[MG_LANES];
+    mg_store_bf16(lane, v);
+    for (int64_t i = 0; i < MG_LANES; i++)
+        if (i < count)
+            p[i] = lane[i];
+}
+
+/* One name for both element types: by the type of the pointer. */
+#define mg_get(p)                                                                                                      \
+    _Generic((p), float *: mg_load, const float *: mg_load, mg_bf16 *: mg_load_bf16, const mg_bf16 *: mg_load_bf16)(p)
+#define mg_put(p, v) _Generic((p), float * : mg_store, mg_bf16 * : mg_store_bf16)(p, v)
+#define mg_get_part(p, count)                                                                                          \
+    _Generic((p),                                                                                                      \
+        float *: mg_load_part,                                                                                         \
+        const float *: mg_load_part,                                                                                   \
+        mg_bf16 *: mg_load_part_bf16,                                                                                  \
+        const mg_bf16 *: mg_load_part_bf16)(p, count)
+#define mg_put_part(p, v, count) _Generic((p), float * : mg_store_part, mg_bf16 * : mg_store_part_bf16)(p, v, count)

@@ -1,6 +1,10 @@
 /* attention.c: softmax(q k^T scale) v without the matrix of scores (online softmax, arXiv 1805.02867; tiled as in
  * FlashAttention, arXiv 2205.14135). Per image and head, keys are packed into panels of columns and values into panels of
- * channels, once; then blocks of queries run over blocks of keys with scores and partial sums in cache. */
+ * channels, once; then blocks of queries run over blocks of keys with scores and partial sums in cache.
+ *
+ * With bfloat16 queries both products take bfloat16 pairs: two channels of a query and key, two keys of the probabilities and
+ * values. Scores, softmax and sums stay float32. Keys and values may be of another type than the queries (those of a constant
+ * text are float32) and are converted when they are packed. */
 #include <math.h>
 #include <omp.h>
 #include <string.h>
@@ -11,55 +15,124 @@ enum { BLOCK_QUERIES = 96, BLOCK_KEYS = 512 };
 
 struct attention {
     const struct mg_cpu_kernels *kernels;
+    const struct mg_cpu_elements *elements;
     struct mg_attention params;
-    int64_t channels, size; /* size: channels of one head */
-    int64_t queries, keys;  /* of one image */
+    bool half;                    /* bfloat16 products */
+    mg_dtype type, key_type;      /* of queries; of keys and values */
+    int64_t bytes;                /* of an element of the products */
+    int64_t channels, size;       /* size: channels of one head */
+    int64_t units;                /* four bytes each: of a query's or key's row, completed */
+    int64_t queries, keys, steps; /* of one image; keys, or pairs of keys */
     int64_t panel, key_panels, value_panels, query_blocks;
-    int64_t row; /* value_panels * panel: padded channels of the partial sums */
-    size_t keys_floats, values_floats, scores_floats, sums_floats, thread_floats;
+    int64_t row;                                  /* value_panels * panel: padded channels of the partial sums */
+    size_t packed_keys, packed_values;            /* bytes, shared */
+    size_t scores, sums, line, completed, thread; /* bytes of a thread */
 };
 
 static struct attention attention_of(const struct mg_context *context, const struct mg_op_shape *op) {
     struct attention a = {.kernels = mg_cpu_kernels_of(context), .params = op->params.attention};
+    a.elements = mg_cpu_elements_of(context, &op->in[0]);
+    a.type = op->in[0].dtype;
+    a.key_type = op->in[1].dtype;
+    a.half = a.type == MG_BF16;
+    a.bytes = a.half ? 2 : 4;
     a.channels = op->in[0].dim[3];
     a.size = a.channels / a.params.heads;
+    a.units = mg_ceil_div(a.size * a.bytes, 4);
     a.queries = op->in[0].dim[1] * op->in[0].dim[2];
     a.keys = op->in[1].dim[1] * op->in[1].dim[2];
+    a.steps = mg_ceil_div(a.keys * a.bytes, 4);
     a.panel = a.kernels->panel;
     a.key_panels = mg_ceil_div(a.keys, a.panel);
     a.value_panels = mg_ceil_div(a.size, a.panel);
     a.query_blocks = mg_ceil_div(a.queries, BLOCK_QUERIES);
     a.row = a.value_panels * a.panel;
-    a.keys_floats = (size_t)(a.key_panels * a.size * a.panel);
-    a.values_floats = (size_t)(a.value_panels * a.keys * a.panel);
-    a.scores_floats = (size_t)BLOCK_QUERIES * BLOCK_KEYS;
-    a.sums_floats = (size_t)(BLOCK_QUERIES * a.row);
-    a.thread_floats = a.scores_floats + a.sums_floats + 3 * BLOCK_QUERIES;
+    a.packed_keys = (size_t)(a.key_panels * a.units * a.panel) * 4;
+    a.packed_values = (size_t)(a.value_panels * a.steps * a.panel) * 4;
+    a.scores = (size_t)BLOCK_QUERIES * BLOCK_KEYS * sizeof(float);
+    a.sums = (size_t)(BLOCK_QUERIES * a.row + 3 * BLOCK_QUERIES) * sizeof(float);
+    a.line = (size_t)(2 * a.row) * sizeof(float);
+    a.completed = a.half && a.size % 2 ? (size_t)(BLOCK_QUERIES * a.units) * 4 : 0;
+    a.thread = a.scores + (a.half ? a.scores / 2 : 0) + a.sums + a.line + a.completed;
+    a.thread = (a.thread + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT;
     return a;
 }
 
 static size_t attention_workspace(const struct mg_context *context, const struct mg_op_shape *op) {
     struct attention a = attention_of(context, op);
-    return mg_workspace_floats(a.thread_floats, (size_t)context->num_threads, a.keys_floats + a.values_floats);
+    size_t bytes;
+    if (!mg_size_mul(&bytes, a.thread, (size_t)context->num_threads) ||
+        !mg_size_add(&bytes, bytes, a.packed_keys + a.packed_values))
+        return SIZE_MAX;
+    return bytes;
 }
 
-/* packed[size][panel]: channel by channel, the keys of one panel side by side; zeros past the last key. */
-static void pack_keys(const struct attention *a, const float *k, int64_t p, float *packed) {
-    int64_t count = a->keys - p * a->panel < a->panel ? a->keys - p * a->panel : a->panel;
-    packed += p * a->size * a->panel;
-    memset(packed, 0, (size_t)(a->size * a->panel) * sizeof(float));
-    for (int64_t j = 0; j < count; j++)
-        for (int64_t c = 0; c < a->size; c++)
-            packed[c * a->panel + j] = k[(p * a->panel + j) * a->channels + c];
+/* A thread's own memory. */
+struct scratch {
+    float *scores, *sums, *maximum, *total, *correction;
+    mg_bf16 *probabilities; /* bfloat16 products: the scores after the softmax */
+    char *line;             /* one key's or value's row, two of them for values */
+    char *completed;        /* queries with an odd number of bfloat16 channels */
+};
+
+static struct scratch scratch_of(const struct attention *a, char *at) {
+    struct scratch s = {.scores = (float *)at};
+    at += a->scores;
+    s.probabilities = (mg_bf16 *)at;
+    at += a->half ? a->scores / 2 : 0;
+    s.sums = (float *)at;
+    s.maximum = s.sums + BLOCK_QUERIES * a->row;
+    s.total = s.maximum + BLOCK_QUERIES;
+    s.correction = s.total + BLOCK_QUERIES;
+    s.line = at += a->sums;
+    s.completed = at + a->line;
+    return s;
 }
 
-/* packed[value_panels][keys][panel]; zeros past the last channel of the head. */
-static void pack_values(const struct attention *a, const float *v, int64_t key, float *packed) {
+/* One row of a head in the products' type, zeros up to `elements`. x: of type `type`. */
+static void load_row(const struct attention *a, char *out, const char *x, mg_dtype type, int64_t elements) {
+    if (!a->half || type == MG_BF16)
+        memcpy(out, x, (size_t)(a->size * a->bytes));
+    else
+        a->elements->narrow(out, (const float *)x, a->size);
+    memset(out + a->size * a->bytes, 0, (size_t)((elements - a->size) * a->bytes));
+}
+
+static const char *row_of(const struct attention *a, const char *head, int64_t index, mg_dtype type) {
+    return head + index * a->channels * (int64_t)mg_dtype_bytes(type);
+}
+
+/* packed[units][panel]: four bytes of the keys of one panel side by side; zeros past the last key. */
+static void pack_keys(const struct attention *a, const char *k, int64_t p, char *packed, char *line) {
+    const int64_t count = a->keys - p * a->panel < a->panel ? a->keys - p * a->panel : a->panel;
+    packed += p * a->units * a->panel * 4;
+    memset(packed, 0, (size_t)(a->units * a->panel * 4));
+    for (int64_t j = 0; j < count; j++) {
+        load_row(a, line, row_of(a, k, p * a->panel + j, a->key_type), a->key_type, a->units * 4 / a->bytes);
+        for (int64_t u = 0; u < a->units; u++)
+            memcpy(packed + (u * a->panel + j) * 4, line + u * 4, 4);
+    }
+}
+
+/* packed[value_panels][steps][panel]: floats of one key, or bfloat16 of two side by side; zeros past the last channel of the
+ * head and past the last key. */
+static void pack_values(const struct attention *a, const char *v, int64_t step, char *packed, char *line) {
+    const int64_t key = a->half ? 2 * step : step;
+    char *second = line + a->row * a->bytes;
+    load_row(a, line, row_of(a, v, key, a->key_type), a->key_type, a->row);
+    if (a->half && key + 1 < a->keys)
+        load_row(a, second, row_of(a, v, key + 1, a->key_type), a->key_type, a->row);
+    else
+        memset(second, 0, (size_t)(a->row * a->bytes));
     for (int64_t p = 0; p < a->value_panels; p++) {
-        float *to = packed + (p * a->keys + key) * a->panel;
-        int64_t count = a->size - p * a->panel < a->panel ? a->size - p * a->panel : a->panel;
-        memcpy(to, v + key * a->channels + p * a->panel, (size_t)count * sizeof(float));
-        memset(to + count, 0, (size_t)(a->panel - count) * sizeof(float));
+        char *to = packed + (p * a->steps + step) * a->panel * 4;
+        const char *from = line + p * a->panel * a->bytes, *other = second + p * a->panel * a->bytes;
+        if (!a->half)
+            memcpy(to, from, (size_t)a->panel * 4);
+        for (int64_t c = 0; a->half && c < a->panel; c++) {
+            memcpy(to + 4 * c, from + 2 * c, 2);
+            memcpy(to + 4 * c + 2, other + 2 * c, 2);
+        }
     }
 }
 
@@ -69,65 +142,102 @@ static void hide_later_keys(float *scores, int64_t query, int64_t rows, int64_t 
             scores[i * BLOCK_KEYS + j] = -INFINITY;
 }
 
-/* One block of queries against one block of keys, into the partial sums. */
-static void run_key_block(const struct attention *a, const float *q, const float *keys, const float *values,
-                          int64_t query, int64_t rows, int64_t key, float *scratch) {
-    float *scores = scratch, *sums = scores + a->scores_floats;
-    float *maximum = sums + a->sums_floats, *total = maximum + BLOCK_QUERIES, *correction = total + BLOCK_QUERIES;
-    int64_t columns = a->keys - key < BLOCK_KEYS ? a->keys - key : BLOCK_KEYS;
-    for (int64_t j = 0; j < columns; j += a->panel)
-        a->kernels->gemm_panel(rows, a->size, q, a->channels, keys + (key + j) * a->size, scores + j, BLOCK_KEYS,
-                               false);
-    if (a->params.causal)
-        hide_later_keys(scores, query, rows, key, columns);
-    a->kernels->softmax_block(scores, BLOCK_KEYS, rows, columns, a->params.scale, maximum, total, correction);
-    if (key > 0)
-        for (int64_t i = 0; i < rows; i++)
-            a->kernels->scale(sums + i * a->row, sums + i * a->row, correction[i], 0.0f, a->row);
-    for (int64_t p = 0; p < a->value_panels; p++)
-        a->kernels->gemm_panel(rows, columns, scores, BLOCK_KEYS, values + (p * a->keys + key) * a->panel,
-                               sums + p * a->panel, a->row, key > 0);
+/* Scores of `rows` queries (at q, `ld` elements apart) with the keys of panel `p`. */
+static void score(const struct attention *a, const void *q, int64_t ld, const char *keys, int64_t rows, int64_t p,
+                  float *scores) {
+    const char *panel = keys + p * a->units * a->panel * 4;
+    if (a->half)
+        a->kernels->product_bf16(rows, 2 * a->units, q, ld, (const mg_bf16 *)panel, scores, BLOCK_KEYS, false);
+    else
+        a->kernels->product_f32(rows, a->size, q, ld, (const float *)panel, scores, BLOCK_KEYS, false);
 }
 
-static void run_query_block(const struct attention *a, const float *q, const float *keys, const float *values,
-                            float *out, int64_t block, float *scratch) {
-    int64_t query = block * BLOCK_QUERIES;
-    int64_t rows = a->queries - query < BLOCK_QUERIES ? a->queries - query : BLOCK_QUERIES;
-    float *sums = scratch + a->scores_floats, *maximum = sums + a->sums_floats, *total = maximum + BLOCK_QUERIES;
+/* sums += probabilities of `columns` keys from `key` on (even) times their values. */
+static void add_values(const struct attention *a, const struct scratch *s, const char *values, int64_t rows,
+                       int64_t key, int64_t columns) {
+    const int64_t first = a->half ? key / 2 : key, even = (columns + 1) / 2 * 2;
+    for (int64_t i = 0; a->half && i < rows; i++) {
+        a->elements->narrow(s->probabilities + i * BLOCK_KEYS, s->scores + i * BLOCK_KEYS, columns);
+        if (even != columns)
+            s->probabilities[i * BLOCK_KEYS + columns] = (mg_bf16){0};
+    }
+    for (int64_t p = 0; p < a->value_panels; p++) {
+        const char *panel = values + (p * a->steps + first) * a->panel * 4;
+        float *sums = s->sums + p * a->panel;
+        if (a->half)
+            a->kernels->product_bf16(rows, even, s->probabilities, BLOCK_KEYS, (const mg_bf16 *)panel, sums, a->row,
+                                     key > 0);
+        else
+            a->kernels->product_f32(rows, columns, s->scores, BLOCK_KEYS, (const float *)panel, sums, a->row, key > 0);
+    }
+}
+
+/* One block of queries against one block of keys, into the partial sums. */
+static void run_key_block(const struct attention *a, const void *q, int64_t ld, const char *keys, const char *values,
+                          int64_t query, int64_t rows, int64_t key, const struct scratch *s) {
+    const int64_t columns = a->keys - key < BLOCK_KEYS ? a->keys - key : BLOCK_KEYS;
+    for (int64_t j = 0; j < columns; j += a->panel)
+        score(a, q, ld, keys, rows, (key + j) / a->panel, s->scores + j);
+    if (a->params.causal)
+        hide_later_keys(s->scores, query, rows, key, columns);
+    a->kernels->softmax_block(s->scores, BLOCK_KEYS, rows, columns, a->params.scale, s->maximum, s->total,
+                              s->correction);
+    if (key > 0)
+        for (int64_t i = 0; i < rows; i++)
+            a->kernels->of[MG_CPU_F32].scale(s->sums + i * a->row, s->sums + i * a->row, s->correction[i], 0.0f,
+                                             a->row);
+    add_values(a, s, values, rows, key, columns);
+}
+
+static void run_query_block(const struct attention *a, const char *q, const char *keys, const char *values, char *out,
+                            int64_t block, const struct scratch *s) {
+    const int64_t query = block * BLOCK_QUERIES;
+    const int64_t rows = a->queries - query < BLOCK_QUERIES ? a->queries - query : BLOCK_QUERIES;
+    const void *first = row_of(a, q, query, a->type);
+    int64_t ld = a->channels;
+    if (a->completed) {
+        ld = a->units * 4 / a->bytes;
+        for (int64_t i = 0; i < rows; i++)
+            load_row(a, s->completed + i * a->units * 4, row_of(a, q, query + i, a->type), a->type, ld);
+        first = s->completed;
+    }
     for (int64_t i = 0; i < rows; i++) {
-        maximum[i] = -INFINITY;
-        total[i] = 0.0f;
+        s->maximum[i] = -INFINITY;
+        s->total[i] = 0.0f;
     }
     /* Causal blocks of keys that lie wholly behind the last query have nothing to add. */
-    int64_t end = a->params.causal && query + rows < a->keys ? query + rows : a->keys;
+    const int64_t end = a->params.causal && query + rows < a->keys ? query + rows : a->keys;
     for (int64_t key = 0; key < end; key += BLOCK_KEYS)
-        run_key_block(a, q + query * a->channels, keys, values, query, rows, key, scratch);
-    for (int64_t i = 0; i < rows; i++)
-        a->kernels->scale(out + (query + i) * a->channels, sums + i * a->row, 1.0f / total[i], 0.0f, a->size);
+        run_key_block(a, first, ld, keys, values, query, rows, key, s);
+    for (int64_t i = 0; i < rows; i++) {
+        float *sums = s->sums + i * a->row;
+        a->kernels->of[MG_CPU_F32].scale(sums, sums, 1.0f / s->total[i], 0.0f, a->size);
+        a->elements->narrow(out + (query + i) * a->channels * a->bytes, sums, a->size);
+    }
 }
 
 static void attention_run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct attention a = attention_of(context, call->op);
-    float *keys = call->workspace, *values = keys + a.keys_floats, *scratch = values + a.values_floats;
+    char *keys = call->workspace, *values = keys + a.packed_keys;
     const int64_t images = call->op->in[0].dim[0], key_images = call->op->in[1].dim[0];
+    const int64_t key_bytes = (int64_t)mg_dtype_bytes(a.key_type);
 #pragma omp parallel num_threads(context->num_threads)
     {
-        float *mine = scratch + (size_t)omp_get_thread_num() * a.thread_floats;
+        const struct scratch mine = scratch_of(&a, values + a.packed_values + (size_t)omp_get_thread_num() * a.thread);
         for (int64_t job = 0; job < images * a.params.heads; job++) {
-            int64_t n = job / a.params.heads, head = job % a.params.heads * a.size;
-            int64_t at = n * a.queries * a.channels + head;
-            int64_t key_at = (key_images == 1 ? 0 : n) * a.keys * a.channels + head;
+            const int64_t n = job / a.params.heads, head = job % a.params.heads * a.size;
+            const int64_t at = (n * a.queries * a.channels + head) * a.bytes;
+            const int64_t key_at = ((key_images == 1 ? 0 : n) * a.keys * a.channels + head) * key_bytes;
             /* The implicit barriers keep the packed keys and values whole while any thread reads them. */
 #pragma omp for schedule(static) nowait
             for (int64_t p = 0; p < a.key_panels; p++)
-                pack_keys(&a, (const float *)call->in[1] + key_at, p, keys);
+                pack_keys(&a, (const char *)call->in[1] + key_at, p, keys, mine.line);
 #pragma omp for schedule(static)
-            for (int64_t key = 0; key < a.keys; key++)
-                pack_values(&a, (const float *)call->in[2] + key_at, key, values);
+            for (int64_t step = 0; step < a.steps; step++)
+                pack_values(&a, (const char *)call->in[2] + key_at, step, values, mine.line);
 #pragma omp for schedule(dynamic)
             for (int64_t block = 0; block < a.query_blocks; block++)
-                run_query_block(&a, (const float *)call->in[0] + at, keys, values, (float *)call->out + at, block,
-                                mine);
+                run_query_block(&a, (const char *)call->in[0] + at, keys, values, (char *)call->out + at, block, &mine);
         }
     }
 }

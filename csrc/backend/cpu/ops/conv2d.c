@@ -5,7 +5,7 @@
 /* Winograd pays when a transformed filter is used for enough tiles; measured in benchmarks/LOG.md. */
 enum { WINOGRAD_MIN_TILES = 6 };
 
-struct mg_conv_sizes mg_conv_sizes_of(const struct mg_op_shape *op) {
+struct mg_conv_sizes mg_conv_sizes_of(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct mg_conv2d *p = &op->params.conv2d;
     const int64_t *x = op->in[0].dim, *weight = op->in[1].dim, *out = op->out.dim;
     struct mg_conv_sizes z = {.n = x[0],
@@ -19,7 +19,11 @@ struct mg_conv_sizes mg_conv_sizes_of(const struct mg_op_shape *op) {
                               .s = weight[3],
                               .stride = p->stride,
                               .pad_top = p->pad_top,
-                              .pad_left = p->pad_left};
+                              .pad_left = p->pad_left,
+                              .x = &op->in[0],
+                              .bytes = (int64_t)mg_dtype_bytes(op->in[0].dtype),
+                              .layout = mg_cpu_weight_layout(context, op, 1)};
+    (void)mg_panels_of(&z.panels, z.layout, &op->in[1]); /* refused when the weight is bound, if not addressable */
     z.virtual_h = p->upsampled_h ? p->upsampled_h : z.in_h;
     z.virtual_w = p->upsampled_w ? p->upsampled_w : z.in_w;
     z.scale_h = (float)z.in_h / (float)z.virtual_h;
@@ -42,17 +46,25 @@ const float *mg_conv_addend(const struct mg_cpu_kernels *kernels, const struct m
         vector += image * k;
     if (!bias)
         return vector;
-    kernels->add(out, bias, vector, k);
+    kernels->of[MG_CPU_F32].add(out, bias, vector, k);
     return out;
 }
 
+size_t mg_conv2d_trailing_gap(const struct mg_context *context, const struct mg_op_shape *op) {
+    const struct mg_conv_sizes z = mg_conv_sizes_of(context, op);
+    const bool same_rows = z.virtual_h == z.in_h && z.virtual_w == z.in_w && z.out_h == z.in_h && z.out_w == z.in_w;
+    if (!use_winograd(&z) || !same_rows || z.n != 1 || z.k > z.c)
+        return 0;
+    return mg_winograd_trailing_gap(context, &z);
+}
+
 static size_t conv2d_workspace(const struct mg_context *context, const struct mg_op_shape *op) {
-    struct mg_conv_sizes z = mg_conv_sizes_of(op);
+    struct mg_conv_sizes z = mg_conv_sizes_of(context, op);
     return use_winograd(&z) ? mg_winograd_workspace(context, &z) : mg_direct_workspace(context, &z);
 }
 
 static void conv2d_run(const struct mg_context *context, const struct mg_op_call *call) {
-    struct mg_conv_sizes z = mg_conv_sizes_of(call->op);
+    struct mg_conv_sizes z = mg_conv_sizes_of(context, call->op);
     if (use_winograd(&z))
         mg_winograd_run(context, call, &z);
     else

@@ -9,13 +9,17 @@ struct mg_conv_sizes {
     int64_t virtual_h, virtual_w; /* after the nearest upsampling */
     int64_t out_h, out_w, k, r, s;
     int stride, pad_top, pad_left;
-    float scale_h, scale_w; /* in / virtual, float32 as torch computes it */
+    float scale_h, scale_w;         /* in / virtual, float32 as torch computes it */
+    const struct mg_tensor *x;      /* for the type of the activations */
+    int64_t bytes;                  /* of one of their elements */
+    struct mg_weight_layout layout; /* of the filter */
+    struct mg_panels panels;
 };
-struct mg_conv_sizes mg_conv_sizes_of(const struct mg_op_shape *op);
+struct mg_conv_sizes mg_conv_sizes_of(const struct mg_context *context, const struct mg_op_shape *op);
 
-/* Pointer to the C channels of virtual pixel (y, x) of image n, or `outside` beyond the border. */
-static inline const float *mg_conv_pixel(const struct mg_conv_sizes *z, const float *image, int64_t y, int64_t x,
-                                         const float *outside) {
+/* Pointer to the C channels of virtual pixel (y, x) of an image, or `outside` beyond the border. */
+static inline const char *mg_conv_pixel(const struct mg_conv_sizes *z, const char *image, int64_t y, int64_t x,
+                                        const void *outside) {
     if (y < 0 || x < 0 || y >= z->virtual_h || x >= z->virtual_w)
         return outside;
     if (z->virtual_h != z->in_h) {
@@ -26,11 +30,16 @@ static inline const float *mg_conv_pixel(const struct mg_conv_sizes *z, const fl
         x = (int64_t)((float)x * z->scale_w);
         x = x < z->in_w ? x : z->in_w - 1;
     }
-    return image + (y * z->in_w + x) * z->c;
+    return image + (y * z->in_w + x) * z->c * z->bytes;
+}
+
+static inline const char *mg_conv_image(const struct mg_conv_sizes *z, const struct mg_op_call *call, int64_t n) {
+    return (const char *)call->in[0] + n * z->in_h * z->in_w * z->c * z->bytes;
 }
 
 size_t mg_winograd_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
 void mg_winograd_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
+size_t mg_winograd_trailing_gap(const struct mg_context *context, const struct mg_conv_sizes *z);
 size_t mg_direct_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
 void mg_direct_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
 

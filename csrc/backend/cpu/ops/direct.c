@@ -1,6 +1,9 @@
 /* direct.c: convolution of any window and stride as a matrix product (im2col): a tile of output pixels gathers its windows,
  * a chunk of the R*S*C values at a time, and multiplies them with the same rows of the filter's panels. Called by conv2d.c
- * for strided windows, 1x1 windows with stride, and maps too small for Winograd. */
+ * for strided windows, 1x1 windows with stride, and maps too small for Winograd.
+ *
+ * Filters in int8, which are for Winograd's sake, are turned back to float32 here, chunk by chunk: only the smallest maps come
+ * this way. */
 #include <omp.h>
 #include <string.h>
 
@@ -9,80 +12,110 @@
 
 struct direct {
     const struct mg_conv_sizes *z;
-    const struct mg_cpu_kernels *kernels;
+    struct mg_row_weight weight;
+    const struct mg_cpu_elements *elements;
     struct mg_row_tiles tiles;
-    int64_t depth; /* R*S*C */
-    size_t rows_floats, product_floats, thread_floats;
+    bool widened;                                              /* int8 filters */
+    size_t rows, wide_rows, wide_panel, product, sums, thread; /* bytes */
 };
 
-static struct direct direct_of(const struct mg_context *context, const struct mg_conv_sizes *z) {
-    struct direct d = {.z = z, .kernels = mg_cpu_kernels_of(context), .depth = z->r * z->s * z->c};
-    d.tiles = mg_row_tiles_of(z->out_h * z->out_w, z->k, d.kernels->panel);
-    d.rows_floats = (size_t)(d.tiles.tile * MG_DEPTH_CHUNK);
-    d.product_floats = mg_row_product_floats(&d.tiles);
-    d.thread_floats = d.rows_floats + d.product_floats + (size_t)((z->k + 15) / 16 * 16);
+static size_t aligned(int64_t elements, size_t bytes) {
+    return ((size_t)elements * bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT;
+}
+
+static struct direct direct_of(const struct mg_context *context, const struct mg_conv_sizes *z, const void *weight) {
+    struct direct d = {.z = z,
+                       .weight = {mg_cpu_kernels_of(context), z->layout, z->panels, weight},
+                       .elements = mg_cpu_elements_of(context, z->x),
+                       .tiles = mg_row_tiles_of(z->out_h * z->out_w, z->k, z->layout.panel),
+                       .widened = z->layout.dtype == MG_I8};
+    d.rows = aligned(d.tiles.tile * MG_DEPTH_CHUNK, (size_t)z->bytes);
+    d.wide_rows = d.widened ? aligned(d.tiles.tile * MG_DEPTH_CHUNK, sizeof(float)) : 0;
+    d.wide_panel = d.widened ? aligned(z->layout.panel * MG_DEPTH_CHUNK, sizeof(float)) : 0;
+    d.product = mg_row_product_floats(&d.tiles) * sizeof(float);
+    d.sums = aligned(z->k, sizeof(float));
+    d.thread = d.rows + d.wide_rows + d.wide_panel + d.product + d.sums;
     return d;
 }
 
 size_t mg_direct_workspace(const struct mg_context *context, const struct mg_conv_sizes *z) {
-    struct direct d = direct_of(context, z);
-    return mg_workspace_floats(d.thread_floats, (size_t)context->num_threads, 0);
+    struct direct d = direct_of(context, z, NULL);
+    size_t bytes;
+    return mg_size_mul(&bytes, d.thread, (size_t)context->num_threads) ? bytes : SIZE_MAX;
 }
 
-/* Values begin .. begin+count of the window of one output pixel. */
-static void gather_window(const struct mg_conv_sizes *z, const float *image, int64_t pixel, int64_t begin,
-                          int64_t count, float *row) {
+/* Values begin .. begin+count of the window of one output pixel, the channels of each position rounded up to whole groups. */
+static void gather_window(const struct mg_conv_sizes *z, const char *image, int64_t pixel, int64_t begin, int64_t count,
+                          char *row) {
     const int64_t top = pixel / z->out_w * z->stride - z->pad_top, left = pixel % z->out_w * z->stride - z->pad_left;
     while (count > 0) {
-        const int64_t position = begin / z->c, channel = begin % z->c;
-        const int64_t piece = z->c - channel < count ? z->c - channel : count;
-        const float *from = mg_conv_pixel(z, image, top + position / z->s, left + position % z->s, NULL);
-        if (from)
-            memcpy(row, from + channel, (size_t)piece * sizeof(float));
-        else
-            memset(row, 0, (size_t)piece * sizeof(float));
+        const int64_t position = begin / z->panels.channels, channel = begin % z->panels.channels;
+        const int64_t piece = z->panels.channels - channel < count ? z->panels.channels - channel : count;
+        const int64_t real = z->c - channel < piece ? z->c - channel : piece;
+        const char *from = mg_conv_pixel(z, image, top + position / z->s, left + position % z->s, NULL);
+        const int64_t copied = from && real > 0 ? real : 0;
+        if (copied)
+            memcpy(row, from + channel * z->bytes, (size_t)(copied * z->bytes));
+        memset(row + copied * z->bytes, 0, (size_t)((piece - copied) * z->bytes));
         begin += piece;
-        row += piece;
+        row += piece * z->bytes;
         count -= piece;
     }
 }
 
-static void multiply(const struct direct *d, const struct mg_row_task *task, const float *image, const float *weight,
-                     float *rows, float *product) {
-    const int64_t panel = d->tiles.panel, ld = d->tiles.group * panel;
-    for (int64_t begin = 0; begin < d->depth; begin += MG_DEPTH_CHUNK) {
-        const int64_t chunk = d->depth - begin < MG_DEPTH_CHUNK ? d->depth - begin : MG_DEPTH_CHUNK;
-        for (int64_t i = 0; i < task->rows; i++)
-            gather_window(d->z, image, task->row + i, begin, chunk, rows + i * chunk);
-        for (int64_t p = 0; p < task->panels; p++)
-            d->kernels->gemm_panel(task->rows, chunk, rows, chunk,
-                                   weight + ((task->panel + p) * d->depth + begin) * panel, product + p * panel, ld,
-                                   begin > 0);
+/* As mg_row_multiply, in float32. `wide` has room for the rows and for one panel. */
+static void multiply_widened(const struct direct *d, const struct mg_row_task *task, const char *rows, int64_t begin,
+                             int64_t chunk, char *wide, float *product) {
+    const int64_t panel = d->weight.layout.panel;
+    float *wide_rows = (float *)wide, *wide_panel = (float *)(wide + d->wide_rows);
+    d->elements->widen(wide_rows, rows, task->rows * chunk);
+    for (int64_t p = 0; p < task->panels; p++) {
+        const int64_t index = task->panel + p;
+        const char *quads = d->weight.data + (size_t)index * d->weight.panels.panel_bytes + begin * panel;
+        const float *scales = (const float *)(d->weight.data + d->weight.panels.scales) + index * panel;
+        d->weight.kernels->widen_quads(wide_panel, (const int8_t *)quads, scales, chunk);
+        d->weight.kernels->product_f32(task->rows, chunk, wide_rows, chunk, wide_panel, product + p * panel,
+                                       d->tiles.group * panel, begin > 0);
     }
 }
 
-static void run_task(const struct direct *d, const struct mg_op_call *call, int64_t index, float *scratch) {
+static void multiply(const struct direct *d, const struct mg_row_task *task, const char *image, char *scratch,
+                     float *product) {
+    const int64_t depth = d->weight.panels.rows;
+    for (int64_t begin = 0; begin < depth; begin += MG_DEPTH_CHUNK) {
+        const int64_t chunk = depth - begin < MG_DEPTH_CHUNK ? depth - begin : MG_DEPTH_CHUNK;
+        for (int64_t i = 0; i < task->rows; i++)
+            gather_window(d->z, image, task->row + i, begin, chunk, scratch + i * chunk * d->z->bytes);
+        if (d->widened)
+            multiply_widened(d, task, scratch, begin, chunk, scratch + d->rows, product);
+        else
+            mg_row_multiply(&d->weight, task, d->tiles.group, scratch, chunk, begin, chunk, product);
+    }
+}
+
+static void run_task(const struct direct *d, const struct mg_op_call *call, int64_t index, char *scratch) {
     const struct mg_conv_sizes *z = d->z;
     const struct mg_row_task task = mg_row_task_at(&d->tiles, index, z->n);
-    float *rows = scratch, *product = rows + d->rows_floats, *sums = product + d->product_floats;
-    const float *image = (const float *)call->in[0] + task.image * z->in_h * z->in_w * z->c, *residual = call->in[3];
-    const float *addend = mg_conv_addend(d->kernels, call, task.image, sums);
-    const int64_t at = (task.image * d->tiles.rows + task.row) * z->k + task.column;
-    float *out = (float *)call->out + at;
-    multiply(d, &task, image, call->in[1], rows, product);
-    d->kernels->epilogue(out, z->k, product, d->tiles.group * d->tiles.panel, task.rows, task.columns,
-                         addend ? addend + task.column : NULL, MG_ACT_NONE, residual ? residual + at : NULL, z->k);
+    float *product = (float *)(scratch + d->rows + d->wide_rows + d->wide_panel);
+    float *sums = (float *)((char *)product + d->product);
+    const float *addend = mg_conv_addend(d->weight.kernels, call, task.image, sums);
+    const int64_t at = ((task.image * d->tiles.rows + task.row) * z->k + task.column) * z->bytes;
+    const char *residual = call->in[3];
+    char *out = (char *)call->out + at;
+    multiply(d, &task, mg_conv_image(z, call, task.image), scratch, product);
+    d->elements->epilogue(out, z->k, product, d->tiles.group * d->tiles.panel, task.rows, task.columns,
+                          addend ? addend + task.column : NULL, MG_ACT_NONE, residual ? residual + at : NULL, z->k);
     for (int64_t i = 0; call->op->params.conv2d.relu && i < task.rows; i++)
-        d->kernels->activate(out + i * z->k, out + i * z->k, task.columns, MG_ACT_RELU);
+        d->elements->activate(out + i * z->k * z->bytes, out + i * z->k * z->bytes, task.columns, MG_ACT_RELU);
 }
 
 void mg_direct_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z) {
-    const struct direct d = direct_of(context, z);
+    const struct direct d = direct_of(context, z, call->in[1]);
     const int64_t tasks = z->n * d.tiles.tiles * d.tiles.groups;
-    float *workspace = call->workspace;
+    char *workspace = call->workspace;
 #pragma omp parallel num_threads(context->num_threads) if (tasks > 1)
     {
-        float *mine = workspace + (size_t)omp_get_thread_num() * d.thread_floats;
+        char *mine = workspace + (size_t)omp_get_thread_num() * d.thread;
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < tasks; i++)
             run_task(&d, call, i, mine);

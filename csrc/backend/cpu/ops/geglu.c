@@ -3,17 +3,18 @@
 #include "tiles.h"
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_cpu_kernels *kernels = mg_cpu_kernels_of(context);
     const struct mg_tensor *shape = &call->op->out;
-    const float *x = call->in[0];
-    float *out = call->out;
+    const struct mg_cpu_elements *elements = mg_cpu_elements_of(context, shape);
+    const int64_t bytes = mg_element_bytes(shape);
+    const char *x = call->in[0];
+    char *out = call->out;
     int64_t c = shape->dim[3];
     struct mg_tiling tiling = mg_tiling_of(shape->dim[0], mg_image_pixels(shape), c);
 #pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
     for (int64_t i = 0; i < tiling.total; i++) {
         struct mg_tile tile = mg_tile_at(&tiling, i);
         for (int64_t p = tile.first; p < tile.first + tile.count; p++)
-            kernels->geglu(out + p * c, x + p * 2 * c, x + p * 2 * c + c, c);
+            elements->geglu(out + p * c * bytes, x + p * 2 * c * bytes, x + (p * 2 * c + c) * bytes, c);
     }
 }
 

@@ -4,7 +4,7 @@
  * 1. each block of pixels: sum and sum of squares of every channel, relative to the image's first pixel, in double;
  * 2. each image and group: the blocks merged in order, mean and variance, a factor and an offset for each channel;
  * 3. each block of pixels: x * factor + offset.
- * Workspace: sums[image][block][2][C] doubles, then factors[image][C], offsets[image][C].
+ * Workspace: sums[image][block][2][C] doubles, then factors[image][C], offsets[image][C], shifts[image][C].
  */
 #include <math.h>
 
@@ -15,10 +15,11 @@ enum { MAX_BLOCKS = 64 };
 
 struct pass {
     struct mg_tiling tiling;
-    int64_t pixels, c;
-    const float *x;
+    const struct mg_cpu_elements *elements;
+    int64_t pixels, c, bytes; /* bytes of an element */
+    const char *x;
     double *sums;
-    float *factors, *offsets;
+    float *factors, *offsets, *shifts; /* shifts: the first pixel of each image */
 };
 
 static struct mg_tiling blocks_of(const struct mg_tensor *x) {
@@ -36,18 +37,18 @@ static size_t workspace_bytes(const struct mg_context *context, const struct mg_
     const struct mg_tensor *x = &op->in[0];
     struct mg_tiling tiling = blocks_of(x);
     size_t doubles = 2 * sizeof(double) / sizeof(float), floats;
-    if (!mg_size_mul(&floats, doubles * (size_t)tiling.per_image + 2, (size_t)x->dim[3]))
+    if (!mg_size_mul(&floats, doubles * (size_t)tiling.per_image + 3, (size_t)x->dim[3]))
         return SIZE_MAX;
     return mg_workspace_floats(floats, (size_t)x->dim[0], 0);
 }
 
-static void sum_block(const struct mg_cpu_kernels *kernels, const struct pass *pass, int64_t index) {
+static void sum_block(const struct pass *pass, int64_t index) {
     struct mg_tile tile = mg_tile_at(&pass->tiling, index);
-    const float *image = pass->x + tile.image * pass->pixels * pass->c;
     double *sum = pass->sums + index * 2 * pass->c;
     for (int64_t i = 0; i < 2 * pass->c; i++)
         sum[i] = 0.0;
-    kernels->channel_sums(sum, sum + pass->c, image + tile.begin * pass->c, image, tile.count, pass->c);
+    pass->elements->channel_sums(sum, sum + pass->c, pass->x + tile.first * pass->c * pass->bytes,
+                                 pass->shifts + tile.image * pass->c, tile.count, pass->c);
 }
 
 /* Sum of (x - mean)^2 over a channel from its sums relative to `shift`: with d = mean - shift, Q - 2 d S + n d^2. */
@@ -55,7 +56,7 @@ static void merge_group(const struct pass *pass, const struct mg_op_call *call, 
     const struct mg_groupnorm *p = &call->op->params.groupnorm;
     const float *gamma = call->in[1], *beta = call->in[2];
     int64_t c = pass->c, count = c / p->groups, begin = group * count;
-    const float *shift = pass->x + image * pass->pixels * c;
+    const float *shift = pass->shifts + image * c;
     double *sums = pass->sums + image * pass->tiling.per_image * 2 * c;
     double n = (double)pass->pixels, mean = 0.0, variance = 0.0;
     for (int64_t k = begin; k < begin + count; k++) {
@@ -79,35 +80,38 @@ static void merge_group(const struct pass *pass, const struct mg_op_call *call, 
     }
 }
 
-static void apply_block(const struct mg_cpu_kernels *kernels, const struct pass *pass, float *out, int64_t index,
-                        bool silu) {
+static void apply_block(const struct pass *pass, char *out, int64_t index, bool silu) {
     struct mg_tile tile = mg_tile_at(&pass->tiling, index);
-    kernels->channel_affine(out + tile.first * pass->c, pass->x + tile.first * pass->c,
-                            pass->factors + tile.image * pass->c, pass->offsets + tile.image * pass->c, tile.count,
-                            pass->c, silu);
+    const int64_t at = tile.first * pass->c * pass->bytes;
+    pass->elements->channel_affine(out + at, pass->x + at, pass->factors + tile.image * pass->c,
+                                   pass->offsets + tile.image * pass->c, tile.count, pass->c, silu);
 }
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_cpu_kernels *kernels = mg_cpu_kernels_of(context);
     const struct mg_groupnorm *p = &call->op->params.groupnorm;
     const struct mg_tensor *shape = &call->op->in[0];
     struct pass pass = {.tiling = blocks_of(shape), .pixels = mg_image_pixels(shape), .c = shape->dim[3]};
+    pass.elements = mg_cpu_elements_of(context, shape);
+    pass.bytes = mg_element_bytes(shape);
     pass.x = call->in[0];
     pass.sums = call->workspace;
     pass.factors = (float *)(pass.sums + pass.tiling.total * 2 * pass.c);
     pass.offsets = pass.factors + shape->dim[0] * pass.c;
+    pass.shifts = pass.offsets + shape->dim[0] * pass.c;
+    for (int64_t n = 0; n < shape->dim[0]; n++)
+        pass.elements->widen(pass.shifts + n * pass.c, pass.x + n * pass.pixels * pass.c * pass.bytes, pass.c);
     int64_t groups = shape->dim[0] * p->groups;
 #pragma omp parallel num_threads(context->num_threads) if (pass.tiling.total > 1)
     {
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < pass.tiling.total; i++)
-            sum_block(kernels, &pass, i);
+            sum_block(&pass, i);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < groups; i++)
             merge_group(&pass, call, i / p->groups, i % p->groups);
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < pass.tiling.total; i++)
-            apply_block(kernels, &pass, call->out, i, p->silu);
+            apply_block(&pass, call->out, i, p->silu);
     }
 }
 

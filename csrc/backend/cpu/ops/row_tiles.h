@@ -57,4 +57,38 @@ static inline struct mg_row_task mg_row_task_at(const struct mg_row_tiles *t, in
 static inline size_t mg_row_product_floats(const struct mg_row_tiles *t) {
     return (size_t)(t->tile * t->group * t->panel);
 }
+
+/* A weight in panels, as the products read it. */
+struct mg_row_weight {
+    const struct mg_cpu_kernels *kernels;
+    struct mg_weight_layout layout;
+    struct mg_panels panels;
+    const char *data;
+};
+
+static inline struct mg_row_weight mg_row_weight_of(const struct mg_context *context, const struct mg_op_shape *op,
+                                                    const void *data) {
+    struct mg_row_weight w = {
+        .kernels = mg_cpu_kernels_of(context), .layout = mg_cpu_weight_layout(context, op, 1), .data = data};
+    (void)mg_panels_of(&w.panels, w.layout, &op->in[1]); /* refused when the weight is bound, if not addressable */
+    return w;
+}
+
+/* product = (begin ? product : 0) + the task's rows, elements begin .. begin+k of each, times the same rows of its panels.
+ * rows: of the weight's element type (bytes around 128 for int8, whose products stay integers). */
+static inline void mg_row_multiply(const struct mg_row_weight *w, const struct mg_row_task *task, int64_t group,
+                                   const void *rows, int64_t ld, int64_t begin, int64_t k, float *product) {
+    const int64_t panel = w->layout.panel, ldc = group * panel;
+    for (int64_t p = 0; p < task->panels; p++) {
+        const void *b = w->data + (size_t)(task->panel + p) * w->panels.panel_bytes +
+                        (size_t)(begin * panel) * mg_dtype_bytes(w->layout.dtype);
+        float *c = product + p * panel;
+        if (w->layout.dtype == MG_BF16)
+            w->kernels->product_bf16(task->rows, k, rows, ld, b, c, ldc, begin > 0);
+        else if (w->layout.dtype == MG_I8)
+            w->kernels->product_u8i8(task->rows, k, rows, ld, b, (int32_t *)c, ldc, begin > 0);
+        else
+            w->kernels->product_f32(task->rows, k, rows, ld, b, c, ldc, begin > 0);
+    }
+}
 #endif

@@ -35,5 +35,8 @@ static inline struct mg_tile mg_tile_at(const struct mg_tiling *t, int64_t index
     return tile;
 }
 
+/* Bytes of an element, for pointers to elements of any type. */
+static inline int64_t mg_element_bytes(const struct mg_tensor *x) { return (int64_t)mg_dtype_bytes(x->dtype); }
+
 static inline int64_t mg_image_pixels(const struct mg_tensor *x) { return x->dim[1] * x->dim[2]; }
 #endif

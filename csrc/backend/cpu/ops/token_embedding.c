@@ -16,7 +16,7 @@ static void run(const struct mg_context *context, const struct mg_op_call *call)
     float *out = call->out;
     int64_t tokens = shape->dim[2], c = shape->dim[3], rows = call->op->in[1].dim[0];
     for (int64_t i = 0; i < shape->dim[0] * tokens; i++)
-        kernels->add(out + i * c, table + row_of(ids[i], rows) * c, positions + i % tokens * c, c);
+        kernels->of[MG_CPU_F32].add(out + i * c, table + row_of(ids[i], rows) * c, positions + i % tokens * c, c);
 }
 
 const struct mg_cpu_driver mg_cpu_token_embedding = {.run = run};

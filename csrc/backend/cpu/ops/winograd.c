@@ -4,142 +4,263 @@
  * U[36][C][panel]; 36 matrix products give M[36][tiles][panel], which is transformed back. Filters are transformed anew in
  * every call: 36/9 of their size is too much to keep. Two orders, by the number of tiles of an image:
  *   many tiles: all of U first; then blocks of tiles, whose V and M stay in cache, run over the panels.
- *   few tiles:  all of V first, which stays in cache; then panels, each with its own U, which is read from memory never. */
+ *   few tiles:  all of V first, which stays in cache; then panels, each with its own U, which is read from memory never.
+ *
+ * For float32 activations U and V are float32. For bfloat16 ones they are in block floating point: 16-bit integers with one
+ * scale for MG_FIXED_CHANNELS channels of a tile or filter at one position. The transforms amplify rounding errors about
+ * tenfold, too much for the 8 bits of a bfloat16; integers of 13 bits multiply as fast and leave an error below that of a
+ * direct convolution in bfloat16. */
 #include <omp.h>
 #include <string.h>
 
 #include "conv2d.h"
 
-enum { BLOCK_TILES = 96, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, FEW_TILES = 128 };
+enum { BLOCK_TILES = 96, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, FEW_TILES = 128, POSITIONS = 36, TAPS = 9 };
+
+/* An output that follows upon its input in memory (mg_backend.trailing_gap) is computed in waves of so many blocks, one wave
+ * after the other; within a wave nothing is read that it writes. */
+enum { WAVE_BLOCKS = 32 };
 
 struct winograd {
     const struct mg_conv_sizes *z;
     const struct mg_cpu_kernels *kernels;
+    const struct mg_cpu_elements *elements;
+    bool fixed;
     int64_t tiles_x, tiles, block, blocks; /* of one image */
     int64_t panel, panels;
+    int64_t depth;         /* of a row of V: channels, rounded up to whole groups in fixed point */
+    int64_t chunk, chunks; /* channels that are multiplied at once: all of them, or those that share a scale */
     bool few;
-    size_t u_floats, v_floats, m_floats; /* of one panel; of one block; of one block and panel */
-    size_t shared_floats, thread_floats;
+    /* Bytes: U of one panel and V of one block, each followed by its scales; M of a block and panel; the rest of a thread's. */
+    size_t u, u_scales, v, v_scales, m, taps, zeros, sums;
+    size_t shared, thread;
 };
 
-static size_t round_up(size_t floats) { return (floats + 15) / 16 * 16; }
+static size_t aligned(int64_t elements, size_t bytes) {
+    return ((size_t)elements * bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT;
+}
+
+static void cut_tiles(struct winograd *w) {
+    const struct mg_conv_sizes *z = w->z;
+    w->tiles_x = mg_ceil_div(z->out_w, 4);
+    w->tiles = w->tiles_x * mg_ceil_div(z->out_h, 4);
+    w->few = w->tiles <= FEW_TILES;
+    w->block = mg_ceil_div(mg_ceil_div(w->tiles, MIN_BLOCKS), TILE_MULTIPLE) * TILE_MULTIPLE;
+    if (w->block > BLOCK_TILES)
+        w->block = BLOCK_TILES;
+    if (w->few)
+        w->block = w->tiles;
+    w->blocks = mg_ceil_div(w->tiles, w->block);
+}
 
 static struct winograd winograd_of(const struct mg_context *context, const struct mg_conv_sizes *z) {
     struct winograd w = {.z = z, .kernels = mg_cpu_kernels_of(context)};
-    w.tiles_x = mg_ceil_div(z->out_w, 4);
-    w.tiles = w.tiles_x * mg_ceil_div(z->out_h, 4);
-    w.few = w.tiles <= FEW_TILES;
-    w.block = mg_ceil_div(mg_ceil_div(w.tiles, MIN_BLOCKS), TILE_MULTIPLE) * TILE_MULTIPLE;
-    if (w.block > BLOCK_TILES)
-        w.block = BLOCK_TILES;
-    if (w.few)
-        w.block = w.tiles;
-    w.blocks = mg_ceil_div(w.tiles, w.block);
-    w.panel = w.kernels->panel;
-    w.panels = mg_ceil_div(z->k, w.panel);
-    w.u_floats = (size_t)(36 * z->c * w.panel);
-    w.v_floats = round_up((size_t)(36 * w.block * z->c));
-    w.m_floats = (size_t)(36 * w.block * w.panel);
-    w.shared_floats = w.few ? w.v_floats : w.u_floats * (size_t)w.panels;
-    /* Also per thread: a row of zeros for pixels outside, and bias plus channel vector. */
-    w.thread_floats = (w.few ? w.u_floats : w.v_floats) + w.m_floats + round_up((size_t)z->c) + round_up((size_t)z->k);
+    cut_tiles(&w);
+    w.elements = mg_cpu_elements_of(context, z->x);
+    w.fixed = z->layout.dtype != MG_F32;
+    w.panel = z->layout.panel;
+    w.panels = z->panels.count;
+    w.chunk = w.fixed ? MG_FIXED_CHANNELS : z->c;
+    w.chunks = mg_ceil_div(z->c, w.chunk);
+    w.depth = w.fixed ? mg_ceil_div(z->c, 4) * 4 : z->c;
+    const size_t operand = w.fixed ? sizeof(int16_t) : sizeof(float);
+    w.u = aligned(POSITIONS * w.chunks * w.chunk * w.panel, operand);
+    w.v = aligned(POSITIONS * w.block * w.depth, operand);
+    w.u_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.panel, sizeof(float)) : 0;
+    w.v_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.block, sizeof(float)) : 0;
+    w.m = aligned(POSITIONS * w.block * w.panel, sizeof(float));
+    w.taps = w.fixed ? aligned(TAPS * w.chunk * w.panel, sizeof(float)) : 0;
+    w.zeros = aligned(z->c, (size_t)z->bytes);
+    w.sums = aligned(z->k, sizeof(float));
+    const size_t u = w.u + w.u_scales, v = w.v + w.v_scales;
+    w.shared = w.few ? v : u * (size_t)w.panels;
+    w.thread = (w.few ? u : v) + w.m + w.taps + w.zeros + w.sums;
     return w;
 }
 
 size_t mg_winograd_workspace(const struct mg_context *context, const struct mg_conv_sizes *z) {
     struct winograd w = winograd_of(context, z);
-    return mg_workspace_floats(w.thread_floats, (size_t)context->num_threads, w.shared_floats);
+    size_t bytes;
+    if (!mg_size_mul(&bytes, w.thread, (size_t)context->num_threads) || !mg_size_add(&bytes, bytes, w.shared))
+        return SIZE_MAX;
+    return bytes;
 }
 
-/* A thread's own memory: U of a panel or V of a block, M, zeros, sums. */
+/* A thread's own memory: U of a panel or V of a block, M, a filter's taps as floats, zeros, sums. */
 struct scratch {
-    float *operand, *m, *zeros, *sums;
+    char *operand;
+    float *m, *taps;
+    void *zeros; /* a pixel outside the image */
+    float *sums; /* bias plus channel vector */
 };
 
-static struct scratch scratch_of(const struct winograd *w, float *workspace) {
-    float *mine = workspace + w->shared_floats + (size_t)omp_get_thread_num() * w->thread_floats;
-    struct scratch s = {.operand = mine, .m = mine + (w->few ? w->u_floats : w->v_floats)};
-    s.zeros = s.m + w->m_floats;
-    s.sums = s.zeros + round_up((size_t)w->z->c);
-    memset(s.zeros, 0, (size_t)w->z->c * sizeof(float));
+static struct scratch scratch_of(const struct winograd *w, char *workspace) {
+    char *at = workspace + w->shared + (size_t)omp_get_thread_num() * w->thread;
+    struct scratch s = {.operand = at};
+    at += w->few ? w->u + w->u_scales : w->v + w->v_scales;
+    s.m = (float *)at;
+    s.taps = (float *)(at += w->m);
+    s.zeros = at += w->taps;
+    s.sums = (float *)(at += w->zeros);
+    memset(s.zeros, 0, w->zeros);
     return s;
 }
 
-static const float *image_of(const struct winograd *w, const struct mg_op_call *call, int64_t n) {
-    return (const float *)call->in[0] + n * w->z->in_h * w->z->in_w * w->z->c;
-}
-
-static void transform_input(const struct winograd *w, const float *image, int64_t tile, const float *zeros, float *v) {
+/* Tile `tile` of the image becomes row `row` of V. */
+static void transform_input(const struct winograd *w, const char *image, int64_t tile, const void *zeros, char *v,
+                            int64_t row) {
     const struct mg_conv_sizes *z = w->z;
-    int64_t top = tile / w->tiles_x * 4 - z->pad_top, left = tile % w->tiles_x * 4 - z->pad_left;
-    const float *pixels[36];
+    const int64_t top = tile / w->tiles_x * 4 - z->pad_top, left = tile % w->tiles_x * 4 - z->pad_left;
+    const void *pixels[POSITIONS];
     for (int i = 0; i < 6; i++)
         for (int j = 0; j < 6; j++)
             pixels[i * 6 + j] = mg_conv_pixel(z, image, top + i, left + j, zeros);
-    w->kernels->winograd_input(v, w->block * z->c, pixels, z->c);
+    if (!w->fixed) {
+        w->elements->winograd_input((float *)v + row * z->c, w->block * z->c, pixels, z->c);
+        return;
+    }
+    float *scales = (float *)(v + w->v) + row;
+    for (int64_t i = 0; i < w->chunks; i++) {
+        const int64_t begin = i * w->chunk, count = z->c - begin < w->chunk ? z->c - begin : w->chunk;
+        w->elements->winograd_input_fixed((int16_t *)v + row * w->depth + begin, w->block * w->depth,
+                                          scales + i * POSITIONS * w->block, w->block, pixels, begin, count);
+    }
+}
+
+/* Panel p of the filter. */
+static void transform_weights(const struct winograd *w, const struct mg_op_call *call, int64_t p, char *u,
+                              float *taps) {
+    const struct mg_panels *sizes = &w->z->panels;
+    const char *panel = (const char *)call->in[1] + (size_t)p * sizes->panel_bytes;
+    if (!w->fixed) {
+        w->kernels->winograd_weights((float *)u, w->z->c * w->panel, (const float *)panel, w->z->c);
+        return;
+    }
+    for (int64_t i = 0; i < w->chunks; i++) {
+        const int64_t begin = i * w->chunk;
+        const int64_t count = sizes->channels - begin < w->chunk ? sizes->channels - begin : w->chunk;
+        for (int64_t tap = 0; tap < TAPS; tap++) {
+            const int64_t at = (tap * sizes->channels + begin) * w->panel;
+            float *out = taps + tap * count * w->panel;
+            if (w->z->layout.dtype == MG_BF16)
+                w->kernels->widen_pairs(out, (const mg_bf16 *)panel + at, count);
+            else
+                w->kernels->widen_quads(out, (const int8_t *)panel + at,
+                                        (const float *)((const char *)call->in[1] + sizes->scales) + p * w->panel,
+                                        count);
+        }
+        w->kernels->winograd_weights_fixed((int16_t *)u + i * POSITIONS * w->chunk * w->panel, count * w->panel,
+                                           (float *)(u + w->u) + i * POSITIONS * w->panel, taps, count);
+    }
+}
+
+/* M of `count` rows of V and one panel. */
+static void multiply(const struct winograd *w, const char *u, const char *v, int64_t count, float *m) {
+    const int64_t c = w->z->c, channels = w->z->panels.channels;
+    const float *u_scales = (const float *)(u + w->u), *v_scales = (const float *)(v + w->v);
+    for (int64_t q = 0; q < POSITIONS; q++) {
+        float *out = m + q * w->block * w->panel;
+        if (!w->fixed) {
+            w->kernels->product_f32(count, c, (const float *)v + q * w->block * c, c,
+                                    (const float *)u + q * c * w->panel, out, w->panel, false);
+            continue;
+        }
+        const int16_t *rows = (const int16_t *)v + q * w->block * w->depth;
+        for (int64_t i = 0; i < w->chunks; i++) {
+            const int64_t begin = i * w->chunk, k = channels - begin < w->chunk ? channels - begin : w->chunk;
+            w->kernels->product_fixed(count, k, rows + begin, w->depth, v_scales + (i * POSITIONS + q) * w->block,
+                                      (const int16_t *)u + (i * POSITIONS * w->chunk + q * k) * w->panel,
+                                      u_scales + (i * POSITIONS + q) * w->panel, out, w->panel, i > 0);
+        }
+    }
 }
 
 /* Output pixels of one tile from channel k on; NULL for those outside the image. */
 static void transform_output(const struct winograd *w, const struct mg_op_call *call, int64_t n, int64_t tile,
                              int64_t k, const float *m, const float *addend) {
     const struct mg_conv_sizes *z = w->z;
-    const float *residual = call->in[3];
-    float *pixels[16];
-    const float *residuals[16];
+    const char *residual = call->in[3];
+    void *pixels[16];
+    const void *residuals[16];
     int64_t y = tile / w->tiles_x * 4, x = tile % w->tiles_x * 4;
     for (int i = 0; i < 4; i++)
         for (int j = 0; j < 4; j++) {
             bool inside = y + i < z->out_h && x + j < z->out_w;
-            int64_t at = ((n * z->out_h + y + i) * z->out_w + x + j) * z->k + k;
-            pixels[i * 4 + j] = inside ? (float *)call->out + at : NULL;
+            int64_t at = (((n * z->out_h + y + i) * z->out_w + x + j) * z->k + k) * z->bytes;
+            pixels[i * 4 + j] = inside ? (char *)call->out + at : NULL;
             residuals[i * 4 + j] = inside && residual ? residual + at : NULL;
         }
     int64_t count = z->k - k < w->panel ? z->k - k : w->panel;
-    w->kernels->winograd_output(pixels, m, w->block * w->panel, count, addend ? addend + k : NULL,
-                                residual ? residuals : NULL, call->op->params.conv2d.relu);
+    w->elements->winograd_output(pixels, m, w->block * w->panel, count, addend ? addend + k : NULL,
+                                 residual ? residuals : NULL, call->op->params.conv2d.relu);
 }
 
 /* One panel of the output for `count` tiles from `first` on. */
-static void run_panel(const struct winograd *w, const struct mg_op_call *call, const float *u, const float *v,
-                      int64_t n, int64_t first, int64_t count, int64_t p, const float *addend, float *m) {
-    const int64_t c = w->z->c;
-    for (int64_t q = 0; q < 36; q++)
-        w->kernels->gemm_panel(count, c, v + q * w->block * c, c, u + q * c * w->panel, m + q * w->block * w->panel,
-                               w->panel, false);
+static void run_panel(const struct winograd *w, const struct mg_op_call *call, const char *u, const char *v, int64_t n,
+                      int64_t first, int64_t count, int64_t p, const float *addend, float *m) {
+    multiply(w, u, v, count, m);
     for (int64_t t = 0; t < count; t++)
         transform_output(w, call, n, first + t, p * w->panel, m + t * w->panel, addend);
 }
 
-static void run_block(const struct winograd *w, const struct mg_op_call *call, const float *u, int64_t index,
+static void run_block(const struct winograd *w, const struct mg_op_call *call, const char *u, int64_t index,
                       const struct scratch *s) {
     int64_t n = index / w->blocks, first = index % w->blocks * w->block;
     int64_t count = w->tiles - first < w->block ? w->tiles - first : w->block;
     const float *addend = mg_conv_addend(w->kernels, call, n, s->sums);
     for (int64_t t = 0; t < count; t++)
-        transform_input(w, image_of(w, call, n), first + t, s->zeros, s->operand + t * w->z->c);
+        transform_input(w, mg_conv_image(w->z, call, n), first + t, s->zeros, s->operand, t);
     for (int64_t p = 0; p < w->panels; p++)
-        run_panel(w, call, u + (size_t)p * w->u_floats, s->operand, n, first, count, p, addend, s->m);
+        run_panel(w, call, u + (size_t)p * (w->u + w->u_scales), s->operand, n, first, count, p, addend, s->m);
+}
+
+/* Bytes that the wave from `first` on may write beyond the first byte it, or a later one, reads. */
+static int64_t overlap_of_wave(const struct winograd *w, int64_t first) {
+    const struct mg_conv_sizes *z = w->z;
+    const int64_t end = first + WAVE_BLOCKS < w->blocks ? first + WAVE_BLOCKS : w->blocks;
+    const int64_t last_tile = (end * w->block < w->tiles ? end * w->block : w->tiles) - 1;
+    const int64_t top = first * w->block / w->tiles_x * 4 - z->pad_top, bottom = (last_tile / w->tiles_x + 1) * 4;
+    const int64_t written = (bottom < z->out_h ? bottom : z->out_h) * z->out_w * z->k;
+    const int64_t read = (top > 0 ? top : 0) * z->in_w * z->c;
+    return (written - read) * z->bytes;
+}
+
+size_t mg_winograd_trailing_gap(const struct mg_context *context, const struct mg_conv_sizes *z) {
+    const struct winograd w = winograd_of(context, z);
+    int64_t gap = 0;
+    for (int64_t first = 0; !w.few && first < w.blocks; first += WAVE_BLOCKS) {
+        const int64_t overlap = overlap_of_wave(&w, first);
+        gap = overlap > gap ? overlap : gap;
+    }
+    /* Not for maps of a few waves. */
+    return gap * 4 < z->in_h * z->in_w * z->c * z->bytes ? aligned(gap, 1) : 0;
+}
+
+static bool follows_its_input(const struct winograd *w, const struct mg_op_call *call) {
+    const struct mg_conv_sizes *z = w->z;
+    const char *in = call->in[0], *out = call->out;
+    return out < in && out + z->out_h * z->out_w * z->k * z->bytes > in;
 }
 
 static void run_many(const struct winograd *w, const struct mg_context *context, const struct mg_op_call *call) {
-    const float *weight = call->in[1];
-    float *u = call->workspace;
+    const int64_t blocks = w->z->n * w->blocks, wave = follows_its_input(w, call) ? WAVE_BLOCKS : blocks;
+    char *u = call->workspace;
 #pragma omp parallel num_threads(context->num_threads)
     {
         const struct scratch mine = scratch_of(w, call->workspace);
 #pragma omp for schedule(static)
         for (int64_t p = 0; p < w->panels; p++)
-            w->kernels->winograd_weights(u + (size_t)p * w->u_floats, w->z->c * w->panel,
-                                         weight + p * 9 * w->z->c * w->panel, w->z->c);
+            transform_weights(w, call, p, u + (size_t)p * (w->u + w->u_scales), mine.taps);
+        for (int64_t first = 0; first < blocks; first += wave) {
 #pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < w->z->n * w->blocks; i++)
-            run_block(w, call, u, i, &mine);
+            for (int64_t i = first; i < (first + wave < blocks ? first + wave : blocks); i++)
+                run_block(w, call, u, i, &mine);
+        }
     }
 }
 
 static void run_few(const struct winograd *w, const struct mg_context *context, const struct mg_op_call *call) {
-    const float *weight = call->in[1];
-    float *v = call->workspace;
+    char *v = call->workspace;
 #pragma omp parallel num_threads(context->num_threads)
     {
         const struct scratch mine = scratch_of(w, call->workspace);
@@ -148,11 +269,10 @@ static void run_few(const struct winograd *w, const struct mg_context *context, 
             /* The barriers at the ends of both loops keep V whole while any thread reads it. */
 #pragma omp for schedule(static)
             for (int64_t t = 0; t < w->tiles; t++)
-                transform_input(w, image_of(w, call, n), t, mine.zeros, v + t * w->z->c);
+                transform_input(w, mg_conv_image(w->z, call, n), t, mine.zeros, v, t);
 #pragma omp for schedule(dynamic)
             for (int64_t p = 0; p < w->panels; p++) {
-                w->kernels->winograd_weights(mine.operand, w->z->c * w->panel, weight + p * 9 * w->z->c * w->panel,
-                                             w->z->c);
+                transform_weights(w, call, p, mine.operand, mine.taps);
                 run_panel(w, call, mine.operand, v, n, 0, w->tiles, p, addend, mine.m);
             }
         }

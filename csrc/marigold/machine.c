@@ -1,0 +1,19 @@
+/* machine.c: what this machine reaches, measured through the backend. Called through marigold.h; calls the backend. */
+#include "../backend/backend.h"
+
+mg_status mg_measure_machine(struct mg_machine_speed *out, int num_threads, const char *isa, double seconds,
+                             struct mg_err *err) {
+    struct mg_context context = {.num_threads = num_threads ? num_threads : mg_available_threads()};
+    *out = (struct mg_machine_speed){0};
+    if (context.num_threads < 1 || context.num_threads > 4096)
+        return mg_fail(err, MG_ERR_ARGUMENT, "num_threads is %d; allowed: 1 to 4096, or 0 for all", num_threads);
+    if (!(seconds > 0.0 && seconds <= 60.0))
+        return mg_fail(err, MG_ERR_ARGUMENT, "seconds is %g; allowed: above 0, up to 60", seconds);
+    MG_TRY(mg_backend_find(&context.backend, "cpu", err));
+    MG_TRY(context.backend->open(&context, isa, err));
+    out->isa = context.isa;
+    out->num_threads = context.num_threads;
+    mg_status status = context.backend->measure(&context, seconds, out, err);
+    context.backend->close(&context);
+    return status;
+}
