@@ -156,11 +156,6 @@ static void score(const struct attention *a, const void *q, int64_t ld, const ch
 static void add_values(const struct attention *a, const struct scratch *s, const char *values, int64_t rows,
                        int64_t key, int64_t columns) {
     const int64_t first = a->half ? key / 2 : key, even = (columns + 1) / 2 * 2;
-    for (int64_t i = 0; a->half && i < rows; i++) {
-        a->elements->narrow(s->probabilities + i * BLOCK_KEYS, s->scores + i * BLOCK_KEYS, columns);
-        if (even != columns)
-            s->probabilities[i * BLOCK_KEYS + columns] = (mg_bf16){0};
-    }
     for (int64_t p = 0; p < a->value_panels; p++) {
         const char *panel = values + (p * a->steps + first) * a->panel * 4;
         float *sums = s->sums + p * a->panel;
@@ -180,8 +175,12 @@ static void run_key_block(const struct attention *a, const void *q, int64_t ld, 
         score(a, q, ld, keys, rows, (key + j) / a->panel, s->scores + j);
     if (a->params.causal)
         hide_later_keys(s->scores, query, rows, key, columns);
-    a->kernels->softmax_block(s->scores, BLOCK_KEYS, rows, columns, a->params.scale, s->maximum, s->total,
-                              s->correction);
+    if (a->half)
+        a->kernels->softmax_block_half(s->probabilities, s->scores, BLOCK_KEYS, rows, columns, a->params.scale,
+                                       s->maximum, s->total, s->correction);
+    else
+        a->kernels->softmax_block(s->scores, BLOCK_KEYS, rows, columns, a->params.scale, s->maximum, s->total,
+                                  s->correction);
     if (key > 0)
         for (int64_t i = 0; i < rows; i++)
             a->kernels->of[MG_CPU_F32].scale(s->sums + i * a->row, s->sums + i * a->row, s->correction[i], 0.0f,

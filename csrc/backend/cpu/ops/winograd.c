@@ -15,7 +15,10 @@
 
 #include "conv2d.h"
 
-enum { BLOCK_TILES = 96, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, FEW_TILES = 128, POSITIONS = 36, TAPS = 9 };
+enum { BLOCK_TILES = 96, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, POSITIONS = 36, TAPS = 9 };
+
+/* Up to so many tiles are few: their V stays in the last-level cache. Half as long numbers, and more of them. */
+enum { FEW_TILES = 128, FEW_TILES_FIXED = 512 };
 
 /* An output that follows upon its input in memory (mg_backend.trailing_gap) is computed in waves of so many blocks, one wave
  * after the other; within a wave nothing is read that it writes. */
@@ -28,7 +31,6 @@ struct winograd {
     bool fixed;
     int64_t tiles_x, tiles, block, blocks; /* of one image */
     int64_t panel, panels;
-    int64_t depth;         /* of a row of V: channels, rounded up to whole groups in fixed point */
     int64_t chunk, chunks; /* channels that are multiplied at once: all of them, or those that share a scale */
     bool few;
     /* Bytes: U of one panel and V of one block, each followed by its scales; M of a block and panel; the rest of a thread's. */
@@ -44,7 +46,7 @@ static void cut_tiles(struct winograd *w) {
     const struct mg_conv_sizes *z = w->z;
     w->tiles_x = mg_ceil_div(z->out_w, 4);
     w->tiles = w->tiles_x * mg_ceil_div(z->out_h, 4);
-    w->few = w->tiles <= FEW_TILES;
+    w->few = w->tiles <= (w->fixed ? FEW_TILES_FIXED : FEW_TILES);
     w->block = mg_ceil_div(mg_ceil_div(w->tiles, MIN_BLOCKS), TILE_MULTIPLE) * TILE_MULTIPLE;
     if (w->block > BLOCK_TILES)
         w->block = BLOCK_TILES;
@@ -55,17 +57,16 @@ static void cut_tiles(struct winograd *w) {
 
 static struct winograd winograd_of(const struct mg_context *context, const struct mg_conv_sizes *z) {
     struct winograd w = {.z = z, .kernels = mg_cpu_kernels_of(context)};
-    cut_tiles(&w);
     w.elements = mg_cpu_elements_of(context, z->x);
     w.fixed = z->layout.dtype != MG_F32;
+    cut_tiles(&w);
     w.panel = z->layout.panel;
     w.panels = z->panels.count;
-    w.chunk = w.fixed ? MG_FIXED_CHANNELS : z->c;
+    w.chunk = w.fixed ? (z->c < MG_FIXED_CHANNELS ? mg_ceil_div(z->c, 4) * 4 : MG_FIXED_CHANNELS) : z->c;
     w.chunks = mg_ceil_div(z->c, w.chunk);
-    w.depth = w.fixed ? mg_ceil_div(z->c, 4) * 4 : z->c;
     const size_t operand = w.fixed ? sizeof(int16_t) : sizeof(float);
     w.u = aligned(POSITIONS * w.chunks * w.chunk * w.panel, operand);
-    w.v = aligned(POSITIONS * w.block * w.depth, operand);
+    w.v = aligned(POSITIONS * w.block * w.chunks * w.chunk, operand);
     w.u_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.panel, sizeof(float)) : 0;
     w.v_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.block, sizeof(float)) : 0;
     w.m = aligned(POSITIONS * w.block * w.panel, sizeof(float));
@@ -122,8 +123,9 @@ static void transform_input(const struct winograd *w, const char *image, int64_t
     float *scales = (float *)(v + w->v) + row;
     for (int64_t i = 0; i < w->chunks; i++) {
         const int64_t begin = i * w->chunk, count = z->c - begin < w->chunk ? z->c - begin : w->chunk;
-        w->elements->winograd_input_fixed((int16_t *)v + row * w->depth + begin, w->block * w->depth,
-                                          scales + i * POSITIONS * w->block, w->block, pixels, begin, count);
+        w->elements->winograd_input_fixed((int16_t *)v + (i * POSITIONS * w->block + row) * w->chunk,
+                                          w->block * w->chunk, scales + i * POSITIONS * w->block, w->block, pixels,
+                                          begin, count);
     }
 }
 
@@ -165,10 +167,10 @@ static void multiply(const struct winograd *w, const char *u, const char *v, int
                                     (const float *)u + q * c * w->panel, out, w->panel, false);
             continue;
         }
-        const int16_t *rows = (const int16_t *)v + q * w->block * w->depth;
         for (int64_t i = 0; i < w->chunks; i++) {
             const int64_t begin = i * w->chunk, k = channels - begin < w->chunk ? channels - begin : w->chunk;
-            w->kernels->product_fixed(count, k, rows + begin, w->depth, v_scales + (i * POSITIONS + q) * w->block,
+            w->kernels->product_fixed(count, k, (const int16_t *)v + (i * POSITIONS + q) * w->block * w->chunk,
+                                      w->chunk, v_scales + (i * POSITIONS + q) * w->block,
                                       (const int16_t *)u + (i * POSITIONS * w->chunk + q * k) * w->panel,
                                       u_scales + (i * POSITIONS + q) * w->panel, out, w->panel, i > 0);
         }
