@@ -116,7 +116,7 @@ def _estimate(machine: dict[str, Any], dtype: str) -> dict[str, Any] | None:
     }
 
 
-def measure(checkpoint: str | None, variant: str | None, dtype: str, threads: int | None) -> dict[str, Any]:
+def measure(checkpoint: str | None, variant: str | None, dtype: str | None, threads: int | None) -> dict[str, Any]:
     """Everything the command reports; seconds, gigaFLOP/s (multiplications and additions), gigabytes/s."""
     begun = time.perf_counter()
     pipe = load(checkpoint or default_checkpoint(), variant=variant, dtype=dtype, num_threads=threads)

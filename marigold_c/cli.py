@@ -330,7 +330,7 @@ def _add_bench(commands: Any) -> None:
     )
     parser.add_argument("--checkpoint", metavar="PATH", help="folder or hub id; default: the small one in the package")
     parser.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
-    parser.add_argument("--dtype", default="float32", metavar="TYPE", help="precision; default: float32")
+    parser.add_argument("--dtype", metavar="TYPE", help="precision; default: that of a packed file, else float32")
     parser.add_argument("--threads", type=_integer(1), metavar="N", help="default: all processors of this process")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=_bench, parser=parser)

@@ -11,7 +11,9 @@
 
 #include "../cpu.h"
 
-enum { BLOCK_QUERIES = 96, BLOCK_KEYS = 512 };
+/* SCORE_ROW: elements from one row of scores to the next, no power of two, or rows would evict each other from the first-level
+ * cache. */
+enum { BLOCK_QUERIES = 96, BLOCK_KEYS = 512, SCORE_ROW = BLOCK_KEYS + 16 };
 
 struct attention {
     const struct mg_cpu_kernels *kernels;
@@ -49,7 +51,7 @@ static struct attention attention_of(const struct mg_context *context, const str
     a.row = a.value_panels * a.panel;
     a.packed_keys = (size_t)(a.key_panels * a.units * a.panel) * 4;
     a.packed_values = (size_t)(a.value_panels * a.steps * a.panel) * 4;
-    a.scores = (size_t)BLOCK_QUERIES * BLOCK_KEYS * sizeof(float);
+    a.scores = (size_t)BLOCK_QUERIES * SCORE_ROW * sizeof(float);
     a.sums = (size_t)(BLOCK_QUERIES * a.row + 3 * BLOCK_QUERIES) * sizeof(float);
     a.line = (size_t)(2 * a.row) * sizeof(float);
     a.completed = a.half && a.size % 2 ? (size_t)(BLOCK_QUERIES * a.units) * 4 : 0;
@@ -139,7 +141,7 @@ static void pack_values(const struct attention *a, const char *v, int64_t step, 
 static void hide_later_keys(float *scores, int64_t query, int64_t rows, int64_t key, int64_t columns) {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = query + i - key + 1 > 0 ? query + i - key + 1 : 0; j < columns; j++)
-            scores[i * BLOCK_KEYS + j] = -INFINITY;
+            scores[i * SCORE_ROW + j] = -INFINITY;
 }
 
 /* Scores of `rows` queries (at q, `ld` elements apart) with the keys of panel `p`. */
@@ -147,9 +149,9 @@ static void score(const struct attention *a, const void *q, int64_t ld, const ch
                   float *scores) {
     const char *panel = keys + p * a->units * a->panel * 4;
     if (a->half)
-        a->kernels->product_bf16(rows, 2 * a->units, q, ld, (const mg_bf16 *)panel, scores, BLOCK_KEYS, false);
+        a->kernels->product_bf16(rows, 2 * a->units, q, ld, (const mg_bf16 *)panel, scores, SCORE_ROW, false);
     else
-        a->kernels->product_f32(rows, a->size, q, ld, (const float *)panel, scores, BLOCK_KEYS, false);
+        a->kernels->product_f32(rows, a->size, q, ld, (const float *)panel, scores, SCORE_ROW, false);
 }
 
 /* sums += probabilities of `columns` keys from `key` on (even) times their values. */
@@ -160,10 +162,10 @@ static void add_values(const struct attention *a, const struct scratch *s, const
         const char *panel = values + (p * a->steps + first) * a->panel * 4;
         float *sums = s->sums + p * a->panel;
         if (a->half)
-            a->kernels->product_bf16(rows, even, s->probabilities, BLOCK_KEYS, (const mg_bf16 *)panel, sums, a->row,
+            a->kernels->product_bf16(rows, even, s->probabilities, SCORE_ROW, (const mg_bf16 *)panel, sums, a->row,
                                      key > 0);
         else
-            a->kernels->product_f32(rows, columns, s->scores, BLOCK_KEYS, (const float *)panel, sums, a->row, key > 0);
+            a->kernels->product_f32(rows, columns, s->scores, SCORE_ROW, (const float *)panel, sums, a->row, key > 0);
     }
 }
 
@@ -176,10 +178,10 @@ static void run_key_block(const struct attention *a, const void *q, int64_t ld, 
     if (a->params.causal)
         hide_later_keys(s->scores, query, rows, key, columns);
     if (a->half)
-        a->kernels->softmax_block_half(s->probabilities, s->scores, BLOCK_KEYS, rows, columns, a->params.scale,
+        a->kernels->softmax_block_half(s->probabilities, s->scores, SCORE_ROW, rows, columns, a->params.scale,
                                        s->maximum, s->total, s->correction);
     else
-        a->kernels->softmax_block(s->scores, BLOCK_KEYS, rows, columns, a->params.scale, s->maximum, s->total,
+        a->kernels->softmax_block(s->scores, SCORE_ROW, rows, columns, a->params.scale, s->maximum, s->total,
                                   s->correction);
     if (key > 0)
         for (int64_t i = 0; i < rows; i++)

@@ -10,6 +10,10 @@
 #include "conv2d.h"
 #include "row_tiles.h"
 
+/* From one gathered row to the next: a chunk and a bit, as rows a power of two apart would evict each other from the
+ * first-level cache. */
+enum { GATHERED_ROW = MG_DEPTH_CHUNK + 32 };
+
 struct direct {
     const struct mg_conv_sizes *z;
     struct mg_row_weight weight;
@@ -29,8 +33,8 @@ static struct direct direct_of(const struct mg_context *context, const struct mg
                        .elements = mg_cpu_elements_of(context, z->x),
                        .tiles = mg_row_tiles_of(z->out_h * z->out_w, z->k, z->layout.panel),
                        .widened = z->layout.dtype == MG_I8};
-    d.rows = aligned(d.tiles.tile * MG_DEPTH_CHUNK, (size_t)z->bytes);
-    d.wide_rows = d.widened ? aligned(d.tiles.tile * MG_DEPTH_CHUNK, sizeof(float)) : 0;
+    d.rows = aligned(d.tiles.tile * GATHERED_ROW, (size_t)z->bytes);
+    d.wide_rows = d.widened ? aligned(d.tiles.tile * GATHERED_ROW, sizeof(float)) : 0;
     d.wide_panel = d.widened ? aligned(z->layout.panel * MG_DEPTH_CHUNK, sizeof(float)) : 0;
     d.product = mg_row_product_floats(&d.tiles) * sizeof(float);
     d.sums = aligned(z->k, sizeof(float));
@@ -68,13 +72,14 @@ static void multiply_widened(const struct direct *d, const struct mg_row_task *t
                              int64_t chunk, char *wide, float *product) {
     const int64_t panel = d->weight.layout.panel;
     float *wide_rows = (float *)wide, *wide_panel = (float *)(wide + d->wide_rows);
-    d->elements->widen(wide_rows, rows, task->rows * chunk);
+    for (int64_t i = 0; i < task->rows; i++)
+        d->elements->widen(wide_rows + i * GATHERED_ROW, rows + i * GATHERED_ROW * d->z->bytes, chunk);
     for (int64_t p = 0; p < task->panels; p++) {
         const int64_t index = task->panel + p;
         const char *quads = d->weight.data + (size_t)index * d->weight.panels.panel_bytes + begin * panel;
         const float *scales = (const float *)(d->weight.data + d->weight.panels.scales) + index * panel;
         d->weight.kernels->widen_quads(wide_panel, (const int8_t *)quads, scales, chunk);
-        d->weight.kernels->product_f32(task->rows, chunk, wide_rows, chunk, wide_panel, product + p * panel,
+        d->weight.kernels->product_f32(task->rows, chunk, wide_rows, GATHERED_ROW, wide_panel, product + p * panel,
                                        d->tiles.group * panel, begin > 0);
     }
 }
@@ -85,11 +90,11 @@ static void multiply(const struct direct *d, const struct mg_row_task *task, con
     for (int64_t begin = 0; begin < depth; begin += MG_DEPTH_CHUNK) {
         const int64_t chunk = depth - begin < MG_DEPTH_CHUNK ? depth - begin : MG_DEPTH_CHUNK;
         for (int64_t i = 0; i < task->rows; i++)
-            gather_window(d->z, image, task->row + i, begin, chunk, scratch + i * chunk * d->z->bytes);
+            gather_window(d->z, image, task->row + i, begin, chunk, scratch + i * GATHERED_ROW * d->z->bytes);
         if (d->widened)
             multiply_widened(d, task, scratch, begin, chunk, scratch + d->rows, product);
         else
-            mg_row_multiply(&d->weight, task, d->tiles.group, scratch, chunk, begin, chunk, product);
+            mg_row_multiply(&d->weight, task, d->tiles.group, scratch, GATHERED_ROW, begin, chunk, product);
     }
 }
 

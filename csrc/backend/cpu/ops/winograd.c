@@ -15,7 +15,10 @@
 
 #include "conv2d.h"
 
-enum { BLOCK_TILES = 96, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, POSITIONS = 36, TAPS = 9 };
+enum { BLOCK_TILES = 48, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, POSITIONS = 36, TAPS = 9 };
+
+/* Floats after each row of V: rows a power of two apart would evict each other from the first-level cache. */
+enum { ROW_PADDING = 16 };
 
 /* Up to so many tiles are few: their V stays in the last-level cache. Half as long numbers, and more of them. */
 enum { FEW_TILES = 128, FEW_TILES_FIXED = 512 };
@@ -32,6 +35,7 @@ struct winograd {
     int64_t tiles_x, tiles, block, blocks; /* of one image */
     int64_t panel, panels;
     int64_t chunk, chunks; /* channels that are multiplied at once: all of them, or those that share a scale */
+    int64_t row;           /* elements from one row of V to the next */
     bool few;
     /* Bytes: U of one panel and V of one block, each followed by its scales; M of a block and panel; the rest of a thread's. */
     size_t u, u_scales, v, v_scales, m, taps, zeros, sums;
@@ -64,9 +68,10 @@ static struct winograd winograd_of(const struct mg_context *context, const struc
     w.panels = z->panels.count;
     w.chunk = w.fixed ? (z->c < MG_FIXED_CHANNELS ? mg_ceil_div(z->c, 4) * 4 : MG_FIXED_CHANNELS) : z->c;
     w.chunks = mg_ceil_div(z->c, w.chunk);
+    w.row = w.fixed ? w.chunk : z->c + ROW_PADDING;
     const size_t operand = w.fixed ? sizeof(int16_t) : sizeof(float);
     w.u = aligned(POSITIONS * w.chunks * w.chunk * w.panel, operand);
-    w.v = aligned(POSITIONS * w.block * w.chunks * w.chunk, operand);
+    w.v = aligned(POSITIONS * w.block * w.chunks * w.row, operand);
     w.u_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.panel, sizeof(float)) : 0;
     w.v_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.block, sizeof(float)) : 0;
     w.m = aligned(POSITIONS * w.block * w.panel, sizeof(float));
@@ -117,7 +122,7 @@ static void transform_input(const struct winograd *w, const char *image, int64_t
         for (int j = 0; j < 6; j++)
             pixels[i * 6 + j] = mg_conv_pixel(z, image, top + i, left + j, zeros);
     if (!w->fixed) {
-        w->elements->winograd_input((float *)v + row * z->c, w->block * z->c, pixels, z->c);
+        w->elements->winograd_input((float *)v + row * w->row, w->block * w->row, pixels, z->c);
         return;
     }
     float *scales = (float *)(v + w->v) + row;
@@ -163,7 +168,7 @@ static void multiply(const struct winograd *w, const char *u, const char *v, int
     for (int64_t q = 0; q < POSITIONS; q++) {
         float *out = m + q * w->block * w->panel;
         if (!w->fixed) {
-            w->kernels->product_f32(count, c, (const float *)v + q * w->block * c, c,
+            w->kernels->product_f32(count, c, (const float *)v + q * w->block * w->row, w->row,
                                     (const float *)u + q * c * w->panel, out, w->panel, false);
             continue;
         }
