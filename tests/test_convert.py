@@ -280,7 +280,7 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int
 
 
 def test_commands(packed: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    photo = Path(__file__).parent.parent / "examples" / "photo.jpg"
+    photo = Path(__file__).parent / "data" / "scene0.png"
     target = tmp_path / "x.safetensors"
     code, out, _ = command(capsys, "convert", mc.default_checkpoint(), target, "--dtype", "float32", "--threads", 1)
     assert (code, target.read_bytes()) == (0, packed().read_bytes())
@@ -291,7 +291,7 @@ def test_commands(packed: Callable[..., Path], tmp_path: Path, capsys: pytest.Ca
     shared = ("--seed", 0, "--threads", 1, "--quiet", "--format", "npy", "--processing-res", 64)
     assert command(capsys, "depth", photo, "-o", tmp_path / "a", "--checkpoint", target, *shared)[0] == 0
     assert command(capsys, "depth", photo, "-o", tmp_path / "b", *shared)[0] == 0
-    name = "depth_npy/photo_pred.npy"
+    name = "depth_npy/scene0_pred.npy"
     np.testing.assert_array_equal(np.load(tmp_path / "a" / name), np.load(tmp_path / "b" / name))
 
 
