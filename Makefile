@@ -9,7 +9,7 @@ C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_damage.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
     tests/test_rng.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_pipeline_api.py tests/test_references.py
 
-.PHONY: demo test notebooks test-oracle test-asan lint format wheel-check bench-peers clean
+.PHONY: demo test notebooks test-oracle test-peers test-asan lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -23,7 +23,7 @@ $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*
 $(TEST)/.environment: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest "huggingface_hub>=0.30" \
-	    matplotlib "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" nbclient nbformat ipykernel
+	    matplotlib "PyYAML>=6" "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" nbclient nbformat ipykernel
 	@touch $@
 
 # An editable install, so that the test-only extension lies beside the package.
@@ -78,6 +78,10 @@ wheel-check: $(TEST)/.environment
 $(TEST)/.peers: $(TEST)/.oracle
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "openvino==2026.4.*" "onnxruntime==1.31.*" "onnx==1.23.*" "onnxscript==0.7.*"
 	@touch $@
+
+# The benchmark's other libraries agree with the engine before they are timed: the parts of this that need OpenVINO and ONNX.
+test-peers: $(TEST)/.peers
+	$(TEST)/bin/python -m pytest tests/oracle/test_peers.py
 
 bench-peers: $(TEST)/.peers
 	$(TEST)/bin/python benchmarks/peers.py

@@ -26,9 +26,13 @@ PRODUCT_TYPES = ("float32", "bfloat16", "int8")
 # Additions and multiplications of the plain algorithms, for Stable Diffusion 2's size at 576x768 (ARCHITECTURE.md).
 SD2_TERAFLOP = {"encode": 1.92, "unet": 1.49, "decode": 4.28}
 # How many times as fast as the measured matrix products the stages are, counted as plain algorithms (Winograd needs a
-# quarter of the products of a 3x3 convolution). From the stages' seconds in benchmarks/LOG.md, "Weights in panels", and
-# the 197 GFLOP/s of products of that machine (AVX-512, 2 threads); checked on no other machine.
-SPEED_OVER_PRODUCTS = {"float32": {"encode": 2.36, "unet": 1.31, "decode": 2.63}}
+# quarter of the products of a 3x3 convolution). From the stages' seconds in benchmarks/LOG.md, "bfloat16 and int8", and
+# the 228, 450 and 900 GFLOP/s of products of that machine (AVX-512, 2 threads); checked on no other machine.
+SPEED_OVER_PRODUCTS = {
+    "float32": {"encode": 2.13, "unet": 1.06, "decode": 2.59},
+    "bfloat16": {"encode": 1.74, "unet": 0.94, "decode": 2.18},
+    "int8": {"encode": 0.85, "unet": 0.54, "decode": 1.08},
+}
 
 SECONDS_OF_PRODUCTS = 2.0
 SECONDS_OF_STAGE = 6.0  # no further call once so much was spent on a stage, the first call not counted
@@ -101,10 +105,8 @@ def _image_seconds(stages: dict[str, float], steps: int, maps: int) -> float:
     return stages["encode"] + steps * stages["unet"] + maps * stages["decode"]
 
 
-def _estimate(machine: dict[str, Any], dtype: str) -> dict[str, Any] | None:
-    """Seconds of Stable Diffusion 2's stages; None for precisions without measured factors."""
-    if dtype not in SPEED_OVER_PRODUCTS:
-        return None
+def _estimate(machine: dict[str, Any], dtype: str) -> dict[str, Any]:
+    """Seconds of Stable Diffusion 2's stages."""
     products = machine["products_gflops"][dtype] * 1e9
     stages = {
         name: SD2_TERAFLOP[name] * 1e12 / (products * factor) for name, factor in SPEED_OVER_PRODUCTS[dtype].items()
@@ -136,7 +138,7 @@ def measure(checkpoint: str | None, variant: str | None, dtype: str | None, thre
         "stages": stages,
         "image_1_step": _image_seconds(later, 1, info["num_targets"]),
         "image_4_steps": _image_seconds(later, 4, info["num_targets"]),
-        "estimate_sd2": _estimate(machine, "float32" if pipe.dtype == "auto" else pipe.dtype),
+        "estimate_sd2": _estimate(machine, pipe.dtype),
     }
 
 
@@ -162,14 +164,11 @@ def describe(report: dict[str, Any]) -> str:
         f"  opening          {report['opening']:10.3f} s",
         f"one image          {report['image_1_step']:.2f} s with 1 step, {report['image_4_steps']:.2f} s with 4 steps",
     ]
-    if estimate:
-        steps = f"{estimate['image_1_step']:.0f} s with 1 step, {estimate['image_4_steps']:.0f} s with 4 steps"
-        lines += [
-            f"estimate           {steps}: a checkpoint of Stable Diffusion 2's size,",
-            "                   from the speed of matrix products; not measured",
-        ]
-    else:
-        lines.append(f"estimate           none for {report['dtype']}: give a full-size checkpoint to measure it")
+    steps = f"{estimate['image_1_step']:.0f} s with 1 step, {estimate['image_4_steps']:.0f} s with 4 steps"
+    lines += [
+        f"estimate           {steps}: a checkpoint of Stable Diffusion 2's size,",
+        "                   from the speed of matrix products; not measured",
+    ]
     return "\n".join(lines)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from .config import json_object
 from .errors import CheckpointError
 
 _LARGEST = 100 * 1000 * 1000
@@ -24,13 +24,7 @@ def read_header_text(path: Path) -> bytes:
 
 
 def parse_header(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: the header is not valid JSON: {error}") from error
-    if not isinstance(header, dict):
-        raise CheckpointError(f"{path}: the header is no JSON object")
-    return header
+    return dict(json_object(text, path))
 
 
 def read_header(path: Path) -> dict[str, Any]:

@@ -27,8 +27,6 @@ bool mg_same_layout(struct mg_weight_layout a, struct mg_weight_layout b) {
     return a.panel == b.panel && (!a.panel || (a.group == b.group && a.dtype == b.dtype));
 }
 
-static size_t aligned(size_t bytes) { return (bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT; }
-
 bool mg_panels_of(struct mg_panels *out, struct mg_weight_layout layout, const struct mg_tensor *shape) {
     const size_t limit = SIZE_MAX / 4; /* room for what is added below */
     size_t columns, elements;
@@ -42,8 +40,8 @@ bool mg_panels_of(struct mg_panels *out, struct mg_weight_layout layout, const s
     out->panel_bytes = (size_t)out->rows * (size_t)layout.panel * mg_dtype_bytes(layout.dtype);
     out->bytes = (size_t)out->count * out->panel_bytes;
     if (layout.dtype == MG_I8) {
-        out->scales = aligned(out->bytes);
-        out->sums = aligned(out->scales + columns * sizeof(float));
+        out->scales = mg_aligned(out->bytes);
+        out->sums = mg_aligned(out->scales + columns * sizeof(float));
         out->bytes = out->sums + columns * sizeof(int32_t);
     }
     return true;
@@ -85,46 +83,57 @@ static void load_filter(float *out, const struct matrix *m, int64_t filter, int6
     mg_convert_to_f32(out, m->data + (filter * m->channels * m->window + e) * bytes, m->dtype, (size_t)elements);
 }
 
+/* The largest magnitude; NaN if any value is no number. */
 static float largest_of(const struct matrix *m, int64_t filter) {
     const int64_t all = m->channels * m->window;
-    float values[ELEMENTS], largest = 0.0f;
+    float values[ELEMENTS], largest = 0.0f, zero = 0.0f;
     for (int64_t e = 0; e < all; e += ELEMENTS) {
         const int64_t elements = all - e < ELEMENTS ? all - e : ELEMENTS;
         load_filter(values, m, filter, e, elements);
-        for (int64_t i = 0; i < elements; i++)
+        for (int64_t i = 0; i < elements; i++) {
             largest = fabsf(values[i]) > largest ? fabsf(values[i]) : largest;
+            zero += values[i] - values[i];
+        }
     }
-    return largest;
+    return largest + zero;
 }
 
-/* Element `at` of a panel: of float32, or bfloat16, or an integer value in int8. */
-static void store(void *panel, mg_dtype dtype, int64_t at, float value) {
-    if (dtype == MG_F32)
-        ((float *)panel)[at] = value;
-    else if (dtype == MG_BF16)
-        ((mg_bf16 *)panel)[at] = mg_bf16_of_f32(value);
-    else
-        ((int8_t *)panel)[at] = (int8_t)lrintf(value);
-}
+/* The rows of a tile to the columns of a panel: element i of row f to at[i] + f * group. */
+#define DEFINE_SCATTER(name, type, convert)                                                                            \
+    static void scatter_##name(void *panel, const int64_t *at, float tile[][ELEMENTS], int64_t count,                  \
+                               int64_t elements, int64_t group) {                                                      \
+        for (int64_t i = 0; i < elements; i++) {                                                                       \
+            type *to = (type *)panel + at[i];                                                                          \
+            for (int64_t f = 0; f < count; f++)                                                                        \
+                to[f * group] = convert(tile[f][i]);                                                                   \
+        }                                                                                                              \
+    }
+DEFINE_SCATTER(f32, float, (float))
+DEFINE_SCATTER(bf16, mg_bf16, mg_bf16_of_f32)
+DEFINE_SCATTER(int8, int8_t, (int8_t))
 
 /* Filters first .. first+count of elements e .. e+elements, times `factor` of each, to their place in one panel. */
 static void pack_tile(void *panel, const struct matrix *m, int64_t first, int64_t count, int64_t e, int64_t elements,
                       const float *factor, int32_t *sums) {
+    static void (*const scatter[MG_DTYPE_COUNT])(void *, const int64_t *, float[][ELEMENTS], int64_t, int64_t,
+                                                 int64_t) = {
+        [MG_F32] = scatter_f32, [MG_BF16] = scatter_bf16, [MG_I8] = scatter_int8};
     _Alignas(MG_ALIGNMENT) float tile[FILTERS][ELEMENTS];
+    int64_t at[ELEMENTS];
     const int64_t group = m->layout.group;
     for (int64_t f = 0; f < count; f++) {
         load_filter(tile[f], m, first + f, e, elements);
         for (int64_t i = 0; factor && i < elements; i++) {
-            tile[f][i] = rintf(tile[f][i] * factor[f]);
+            tile[f][i] = factor[f] > 0.0f ? rintf(tile[f][i] * factor[f]) : 0.0f;
             sums[f] += (int32_t)tile[f][i];
         }
     }
     for (int64_t i = 0; i < elements; i++) {
         const int64_t channel = (e + i) / m->window, position = (e + i) % m->window;
         const int64_t row = position * m->panels.channels + channel / group * group;
-        for (int64_t f = 0; f < count; f++)
-            store(panel, m->layout.dtype, row * m->layout.panel + f * group + channel % group, tile[f][i]);
+        at[i] = row * m->layout.panel + channel % group;
     }
+    scatter[m->layout.dtype](panel, at, tile, count, elements, group);
 }
 
 static void pack_panel(char *out, const struct matrix *m, int64_t p) {

@@ -4,6 +4,7 @@
 #define MG_CORE_H
 
 #include <stdarg.h>
+#include <string.h>
 
 #include "../include/marigold.h"
 
@@ -43,6 +44,7 @@ static inline bool mg_size_add(size_t *out, size_t a, size_t b) { return !__buil
 
 /* ---- memory ---- */
 enum { MG_ALIGNMENT = 64 };
+static inline size_t mg_aligned(size_t bytes) { return (bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT; }
 /* 64-byte aligned; `what` names the purpose in the error. Bytes 0 gives a valid pointer. */
 mg_status mg_alloc(void **out, size_t bytes, const char *what, struct mg_err *err);
 mg_status mg_alloc_zeroed(void **out, size_t bytes, const char *what, struct mg_err *err);
@@ -66,8 +68,19 @@ size_t mg_dtype_bytes(mg_dtype dtype);
 typedef struct {
     uint16_t bits;
 } mg_bf16;
-float mg_f32_of_bf16(mg_bf16 x);
-mg_bf16 mg_bf16_of_f32(float x); /* to the nearest, ties to even; NaN stays NaN */
+static inline float mg_f32_of_bf16(mg_bf16 x) {
+    const uint32_t bits = (uint32_t)x.bits << 16;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+/* To the nearest, ties to even; NaN stays NaN. */
+static inline mg_bf16 mg_bf16_of_f32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    return (mg_bf16){(uint16_t)(x != x ? bits >> 16 | 0x40 : rounded)};
+}
 /* dst[i] = (float)src[i] for any floating type. */
 void mg_convert_to_f32(float *dst, const void *src, mg_dtype dtype, size_t count);
 /* dst[i] = src[i] rounded to float32 (copied) or bfloat16. */

@@ -19,16 +19,6 @@ static float float_of_bits(uint32_t bits) {
     return value;
 }
 
-float mg_f32_of_bf16(mg_bf16 x) { return float_of_bits((uint32_t)x.bits << 16); }
-
-mg_bf16 mg_bf16_of_f32(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    if (x != x)
-        return (mg_bf16){(uint16_t)(bits >> 16 | 0x40)};
-    return (mg_bf16){(uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16)};
-}
-
 static float float_of_f16(uint16_t half) {
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
     if (exponent == 0x1f)

@@ -17,7 +17,7 @@ static void find_lifetimes(struct mg_plan *plan) {
         plan->placement[v] = (struct mg_placement){
             .first = graph->nodes[v].producer,
             .last = graph->nodes[v].producer,
-            .bytes = (bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT,
+            .bytes = mg_aligned(bytes),
             .storage = v,
         };
     }

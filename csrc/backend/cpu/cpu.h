@@ -150,6 +150,9 @@ struct mg_cpu_driver {
 
 static inline int64_t mg_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+/* Of a part of the workspace, whose parts all begin at a multiple of MG_ALIGNMENT. */
+static inline size_t mg_aligned_bytes(int64_t elements, size_t bytes) { return mg_aligned((size_t)elements * bytes); }
+
 /* sum of sizes, or SIZE_MAX on overflow */
 static inline size_t mg_workspace_floats(size_t per_thread, size_t threads, size_t shared) {
     size_t floats, bytes;

@@ -56,7 +56,7 @@ static struct attention attention_of(const struct mg_context *context, const str
     a.line = (size_t)(2 * a.row) * sizeof(float);
     a.completed = a.half && a.size % 2 ? (size_t)(BLOCK_QUERIES * a.units) * 4 : 0;
     a.thread = a.scores + (a.half ? a.scores / 2 : 0) + a.sums + a.line + a.completed;
-    a.thread = (a.thread + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT;
+    a.thread = mg_aligned(a.thread);
     return a;
 }
 

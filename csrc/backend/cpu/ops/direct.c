@@ -23,21 +23,17 @@ struct direct {
     size_t rows, wide_rows, wide_panel, product, sums, thread; /* bytes */
 };
 
-static size_t aligned(int64_t elements, size_t bytes) {
-    return ((size_t)elements * bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT;
-}
-
 static struct direct direct_of(const struct mg_context *context, const struct mg_conv_sizes *z, const void *weight) {
     struct direct d = {.z = z,
                        .weight = {mg_cpu_kernels_of(context), z->layout, z->panels, weight},
                        .elements = mg_cpu_elements_of(context, z->x),
                        .tiles = mg_row_tiles_of(z->out_h * z->out_w, z->k, z->layout.panel),
                        .widened = z->layout.dtype == MG_I8};
-    d.rows = aligned(d.tiles.tile * GATHERED_ROW, (size_t)z->bytes);
-    d.wide_rows = d.widened ? aligned(d.tiles.tile * GATHERED_ROW, sizeof(float)) : 0;
-    d.wide_panel = d.widened ? aligned(z->layout.panel * MG_DEPTH_CHUNK, sizeof(float)) : 0;
+    d.rows = mg_aligned_bytes(d.tiles.tile * GATHERED_ROW, (size_t)z->bytes);
+    d.wide_rows = d.widened ? mg_aligned_bytes(d.tiles.tile * GATHERED_ROW, sizeof(float)) : 0;
+    d.wide_panel = d.widened ? mg_aligned_bytes(z->layout.panel * MG_DEPTH_CHUNK, sizeof(float)) : 0;
     d.product = mg_row_product_floats(&d.tiles) * sizeof(float);
-    d.sums = aligned(z->k, sizeof(float));
+    d.sums = mg_aligned_bytes(z->k, sizeof(float));
     d.thread = d.rows + d.wide_rows + d.wide_panel + d.product + d.sums;
     return d;
 }

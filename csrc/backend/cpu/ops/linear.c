@@ -21,10 +21,6 @@ struct linear {
     size_t rows, scales, copies, product;
 };
 
-static size_t aligned(int64_t elements, size_t bytes) {
-    return ((size_t)elements * bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT;
-}
-
 static struct linear linear_of(const struct mg_context *context, const struct mg_op_shape *op, const void *weight) {
     struct linear l = {.weight = mg_row_weight_of(context, op, weight),
                        .elements = mg_cpu_elements_of(context, &op->in[0]),
@@ -35,9 +31,9 @@ static struct linear linear_of(const struct mg_context *context, const struct mg
     l.padded = l.weight.panels.channels;
     l.quantised = l.weight.layout.dtype == MG_I8;
     l.copied = !l.quantised && l.padded != l.channels;
-    l.rows = l.quantised ? aligned(l.images * l.tiles.rows, (size_t)l.padded) : 0;
-    l.scales = l.quantised ? aligned(l.images * l.tiles.rows, sizeof(float)) : 0;
-    l.copies = l.copied ? aligned(l.tiles.tile * l.padded, (size_t)l.bytes) : 0;
+    l.rows = l.quantised ? mg_aligned_bytes(l.images * l.tiles.rows, (size_t)l.padded) : 0;
+    l.scales = l.quantised ? mg_aligned_bytes(l.images * l.tiles.rows, sizeof(float)) : 0;
+    l.copies = l.copied ? mg_aligned_bytes(l.tiles.tile * l.padded, (size_t)l.bytes) : 0;
     l.product = mg_row_product_floats(&l.tiles) * sizeof(float);
     return l;
 }

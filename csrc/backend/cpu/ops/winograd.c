@@ -42,10 +42,6 @@ struct winograd {
     size_t shared, thread;
 };
 
-static size_t aligned(int64_t elements, size_t bytes) {
-    return ((size_t)elements * bytes + MG_ALIGNMENT - 1) / MG_ALIGNMENT * MG_ALIGNMENT;
-}
-
 static void cut_tiles(struct winograd *w) {
     const struct mg_conv_sizes *z = w->z;
     w->tiles_x = mg_ceil_div(z->out_w, 4);
@@ -70,14 +66,14 @@ static struct winograd winograd_of(const struct mg_context *context, const struc
     w.chunks = mg_ceil_div(z->c, w.chunk);
     w.row = w.fixed ? w.chunk : z->c + ROW_PADDING;
     const size_t operand = w.fixed ? sizeof(int16_t) : sizeof(float);
-    w.u = aligned(POSITIONS * w.chunks * w.chunk * w.panel, operand);
-    w.v = aligned(POSITIONS * w.block * w.chunks * w.row, operand);
-    w.u_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.panel, sizeof(float)) : 0;
-    w.v_scales = w.fixed ? aligned(POSITIONS * w.chunks * w.block, sizeof(float)) : 0;
-    w.m = aligned(POSITIONS * w.block * w.panel, sizeof(float));
-    w.taps = w.fixed ? aligned(TAPS * w.chunk * w.panel, sizeof(float)) : 0;
-    w.zeros = aligned(z->c, (size_t)z->bytes);
-    w.sums = aligned(z->k, sizeof(float));
+    w.u = mg_aligned_bytes(POSITIONS * w.chunks * w.chunk * w.panel, operand);
+    w.v = mg_aligned_bytes(POSITIONS * w.block * w.chunks * w.row, operand);
+    w.u_scales = w.fixed ? mg_aligned_bytes(POSITIONS * w.chunks * w.panel, sizeof(float)) : 0;
+    w.v_scales = w.fixed ? mg_aligned_bytes(POSITIONS * w.chunks * w.block, sizeof(float)) : 0;
+    w.m = mg_aligned_bytes(POSITIONS * w.block * w.panel, sizeof(float));
+    w.taps = w.fixed ? mg_aligned_bytes(TAPS * w.chunk * w.panel, sizeof(float)) : 0;
+    w.zeros = mg_aligned_bytes(z->c, (size_t)z->bytes);
+    w.sums = mg_aligned_bytes(z->k, sizeof(float));
     const size_t u = w.u + w.u_scales, v = w.v + w.v_scales;
     w.shared = w.few ? v : u * (size_t)w.panels;
     w.thread = (w.few ? u : v) + w.m + w.taps + w.zeros + w.sums;
@@ -240,7 +236,7 @@ size_t mg_winograd_trailing_gap(const struct mg_context *context, const struct m
         gap = overlap > gap ? overlap : gap;
     }
     /* Not for maps of a few waves. */
-    return gap * 4 < z->in_h * z->in_w * z->c * z->bytes ? aligned(gap, 1) : 0;
+    return gap * 4 < z->in_h * z->in_w * z->c * z->bytes ? mg_aligned_bytes(gap, 1) : 0;
 }
 
 static bool follows_its_input(const struct winograd *w, const struct mg_op_call *call) {
