@@ -100,6 +100,16 @@ void mg_generator_randn(mg_generator *generator, float *out, size_t count) {
     }
 }
 
+void mg_generator_rand(mg_generator *generator, float *out, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        out[i] = next_uniform_float(generator);
+}
+
+void mg_generator_randint(mg_generator *generator, int64_t *out, size_t count, uint32_t high) {
+    for (size_t i = 0; i < count; i++)
+        out[i] = (int64_t)(next_word(generator) % high);
+}
+
 /* ---- the state as torch stores it ---- */
 
 /* CPUGeneratorImplState of torch 1.3 and later, on 64-bit little-endian machines. */
@@ -120,7 +130,7 @@ void mg_generator_get_state(const mg_generator *generator, uint8_t out[MG_GENERA
     struct torch_state t = {.left = STATE + 1 - generator->next,
                             .seeded = 1,
                             .next = (uint64_t)generator->next,
-                            .waiting = generator->waiting,
+                            .waiting = generator->has_waiting ? generator->waiting : 0.0,
                             .has_waiting = generator->has_waiting};
     for (int i = 0; i < STATE; i++)
         t.state[i] = generator->state[i];

@@ -56,6 +56,15 @@ void mg_generator_destroy(mg_generator *generator);
 void mg_generator_seed(mg_generator *generator, uint64_t seed);
 /* Fills out[0..count) with what torch.randn(count, generator=...) returns next (within 2e-6). */
 void mg_generator_randn(mg_generator *generator, float *out, size_t count);
+/* The same for torch.rand: uniform in [0, 1), 24 bits each. */
+void mg_generator_rand(mg_generator *generator, float *out, size_t count);
+/* The same for torch.randint(0, high, (count,)); high 1 to 2^28. */
+void mg_generator_randint(mg_generator *generator, int64_t *out, size_t count, uint32_t high);
+/* Annealed multi-resolution noise of Marigold's fine-tuning (arXiv 2312.02145): randn plus fields of ever lower resolution,
+ * level i bilinearly enlarged and times strength[sample]^i, all divided by the standard deviation of the batch. out (N, C,
+ * H, W), of two numbers or more; strength[n] in [0, 1]. */
+mg_status mg_multi_resolution_noise(float *out, int64_t n, int64_t c, int64_t h, int64_t w, const float *strength,
+                                    mg_generator *generator, struct mg_err *err);
 /* The state in the bytes of torch.Generator.get_state(), but for the seed in the first eight, which are left alone. */
 enum { MG_GENERATOR_STATE_BYTES = 5056 };
 void mg_generator_get_state(const mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES]);

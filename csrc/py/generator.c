@@ -61,31 +61,106 @@ static PyObject *generator_initial_seed(PyObject *object, PyObject *Py_UNUSED(un
     return PyLong_FromUnsignedLongLong(((struct mgpy_generator *)object)->seed);
 }
 
-/* randn(2, 3) and randn((2, 3)), as torch. */
-static PyObject *generator_randn(PyObject *object, PyObject *args) {
+/* A shape given as (2, 3) or as 2, 3, as torch takes it; free with PyDimMem_FREE. */
+static bool read_shape(PyArray_Dims *shape, PyObject *args) {
+    PyObject *sizes = PyTuple_GET_SIZE(args) == 1 ? PyTuple_GET_ITEM(args, 0) : args;
+    if (!PyArray_IntpConverter(sizes, shape))
+        return false;
+    for (int i = 0; i < shape->len; i++)
+        if (shape->ptr[i] < 0) {
+            PyErr_Format(PyExc_ValueError, "`shape` %R has a negative size", sizes);
+            PyDimMem_FREE(shape->ptr);
+            return false;
+        }
+    return true;
+}
+
+static PyObject *draw(PyObject *object, PyObject *args, void (*fill)(mg_generator *, float *, size_t)) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
     PyArray_Dims shape = {NULL, 0};
     PyArrayObject *out = NULL;
-    PyObject *sizes = args;
-    if (PyTuple_GET_SIZE(args) == 1)
-        sizes = PyTuple_GET_ITEM(args, 0);
-    if (!PyArray_IntpConverter(sizes, &shape))
+    if (!read_shape(&shape, args))
         return NULL;
-    for (int i = 0; i < shape.len; i++)
-        if (shape.ptr[i] < 0) {
-            PyErr_Format(PyExc_ValueError, "`shape` %R has a negative size", sizes);
-            goto done;
-        }
-    if (mgpy_refuse_busy(self->user, "generator"))
-        goto done;
-    out = mgpy_new_floats(shape.len, shape.ptr);
-    if (!out)
-        goto done;
-    self->user = out;
-    Py_BEGIN_ALLOW_THREADS mg_generator_randn(self->handle, mgpy_floats(out), (size_t)PyArray_SIZE(out));
-    Py_END_ALLOW_THREADS self->user = NULL;
-done:
+    if (!mgpy_refuse_busy(self->user, "generator") && (out = mgpy_new_floats(shape.len, shape.ptr))) {
+        self->user = out;
+        Py_BEGIN_ALLOW_THREADS fill(self->handle, mgpy_floats(out), (size_t)PyArray_SIZE(out));
+        Py_END_ALLOW_THREADS self->user = NULL;
+    }
     PyDimMem_FREE(shape.ptr);
+    return (PyObject *)out;
+}
+
+static PyObject *generator_randn(PyObject *object, PyObject *args) { return draw(object, args, mg_generator_randn); }
+
+static PyObject *generator_rand(PyObject *object, PyObject *args) { return draw(object, args, mg_generator_rand); }
+
+static PyObject *generator_randint(PyObject *object, PyObject *args) {
+    struct mgpy_generator *self = (struct mgpy_generator *)object;
+    long long high;
+    PyObject *sizes;
+    PyArray_Dims shape = {NULL, 0};
+    PyArrayObject *out = NULL;
+    if (!PyArg_ParseTuple(args, "LO:randint", &high, &sizes))
+        return NULL;
+    if (high < 1 || high > 1 << 28)
+        return PyErr_Format(PyExc_ValueError, "`high` is %lld; expected 1 to 2**28", high);
+    PyObject *shape_args = PyTuple_Pack(1, sizes);
+    if (!shape_args || !read_shape(&shape, shape_args)) {
+        Py_XDECREF(shape_args);
+        return NULL;
+    }
+    Py_DECREF(shape_args);
+    if (!mgpy_refuse_busy(self->user, "generator") &&
+        (out = (PyArrayObject *)PyArray_SimpleNew(shape.len, shape.ptr, NPY_INT64)))
+        mg_generator_randint(self->handle, PyArray_DATA(out), (size_t)PyArray_SIZE(out), (uint32_t)high);
+    PyDimMem_FREE(shape.ptr);
+    return (PyObject *)out;
+}
+
+/* The strengths of N samples: one number for all, or N. */
+static PyArrayObject *read_strengths(PyObject *object, npy_intp n) {
+    PyArrayObject *given =
+        (PyArrayObject *)PyArray_FROM_OTF(object, NPY_FLOAT32, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    if (!given || (PyArray_NDIM(given) == 1 && PyArray_DIM(given, 0) == n))
+        return given;
+    if (PyArray_NDIM(given) != 0) {
+        PyErr_Format(PyExc_ValueError, "`strength` must be a number or one for each of the %zd samples", (Py_ssize_t)n);
+        Py_DECREF(given);
+        return NULL;
+    }
+    PyArrayObject *all = mgpy_new_floats(1, &n);
+    for (npy_intp k = 0; all && k < n; k++)
+        mgpy_floats(all)[k] = mgpy_floats(given)[0];
+    Py_DECREF(given);
+    return all;
+}
+
+static PyObject *generator_multi_resolution_noise(PyObject *object, PyObject *args) {
+    struct mgpy_generator *self = (struct mgpy_generator *)object;
+    struct mgpy_state *module = mgpy_state_of(object);
+    npy_intp shape[4];
+    PyObject *strength_object;
+    struct mg_err err;
+    if (!module || !PyArg_ParseTuple(args, "(nnnn)O:multi_resolution_noise", &shape[0], &shape[1], &shape[2], &shape[3],
+                                     &strength_object))
+        return NULL;
+    for (int i = 0; i < 4; i++)
+        if (shape[i] < 1)
+            return PyErr_Format(PyExc_ValueError, "`shape` (%zd, %zd, %zd, %zd) must be positive", shape[0], shape[1],
+                                shape[2], shape[3]);
+    PyArrayObject *strength = read_strengths(strength_object, shape[0]), *out = NULL;
+    if (strength && !mgpy_refuse_busy(self->user, "generator") && (out = mgpy_new_floats(4, shape))) {
+        mg_status status;
+        self->user = out;
+        Py_BEGIN_ALLOW_THREADS status = mg_multi_resolution_noise(mgpy_floats(out), shape[0], shape[1], shape[2],
+                                                                  shape[3], mgpy_floats(strength), self->handle, &err);
+        Py_END_ALLOW_THREADS self->user = NULL;
+        if (status != MG_OK) {
+            Py_CLEAR(out);
+            mgpy_raise(module, &err);
+        }
+    }
+    Py_XDECREF(strength);
     return (PyObject *)out;
 }
 
@@ -124,6 +199,15 @@ static PyObject *generator_set_state(PyObject *object, PyObject *state) {
 
 static PyMethodDef generator_methods[] = {
     {"randn", generator_randn, METH_VARARGS, "randn(shape): float32 array of the next normal random numbers."},
+    {"rand", generator_rand, METH_VARARGS, "rand(shape): float32 array of the next numbers uniform in [0, 1)."},
+    {"randint", generator_randint, METH_VARARGS,
+     "randint(high, shape): int64 array of the next whole numbers from 0 to high - 1."},
+    {"multi_resolution_noise", generator_multi_resolution_noise, METH_VARARGS,
+     "multi_resolution_noise((N, C, H, W), strength): the noise of Marigold's fine-tuning (arXiv 2312.02145): randn, "
+     "plus\n"
+     "fields of lower resolutions times strength (a number in [0, 1], or one for each sample) to the power of the "
+     "level,\n"
+     "divided by the standard deviation of the whole batch."},
     {"manual_seed", generator_manual_seed, METH_O, "manual_seed(seed): start again from this seed; returns self."},
     {"get_state", generator_get_state, METH_NOARGS, "The state as bytes, in the layout of torch.Generator."},
     {"set_state", generator_set_state, METH_O, "set_state(state): continue from these bytes; returns self."},
