@@ -7,7 +7,16 @@ from importlib.util import find_spec
 from typing import Any
 
 # Module, the extra of this package that installs it.
-_EXTRAS = {"tifffile": "tiff", "OpenEXR": "exr", "imagecodecs": "hdr", "matplotlib": "colormaps"}
+_EXTRAS = {
+    "tifffile": "tiff",
+    "OpenEXR": "exr",
+    "imagecodecs": "hdr",
+    "matplotlib": "colormaps",
+    "yaml": "evaluation",
+    "ray": "ray",
+}
+# Where the name to install is not the name to import.
+_PACKAGES = {"yaml": "PyYAML"}
 
 
 class MissingExtra(ImportError):
@@ -18,7 +27,8 @@ def check_module(module: str, purpose: str) -> None:
     """MissingExtra if `module` is not installed; nothing is imported."""
     if find_spec(module) is None:
         extra = _EXTRAS[module]
-        raise MissingExtra(f"{purpose} needs {module}, which is not installed: pip install 'marigold-c[{extra}]'")
+        package = _PACKAGES.get(module, module)
+        raise MissingExtra(f"{purpose} needs {package}, which is not installed: pip install 'marigold-c[{extra}]'")
 
 
 def optional_module(module: str, purpose: str) -> Any:

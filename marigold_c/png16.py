@@ -20,9 +20,14 @@ _COLOUR_TYPE_RGB = 2
 _UP = 2  # the filter: difference to the byte above
 
 
+def is_png(data: bytes) -> bool:
+    """Whether this begins as a PNG."""
+    return data.startswith(_SIGNATURE)
+
+
 def is_16bit_colour(data: bytes) -> bool:
     """Whether this is a PNG of 16 bits with more than one channel."""
-    return data.startswith(_SIGNATURE) and data[_DEPTH : _COLOUR_TYPE + 1] in (b"\x10\x02", b"\x10\x04", b"\x10\x06")
+    return is_png(data) and data[_DEPTH : _COLOUR_TYPE + 1] in (b"\x10\x02", b"\x10\x04", b"\x10\x06")
 
 
 def decode_low_bytes(data: bytes) -> NDArray[np.uint8] | None:

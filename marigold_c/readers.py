@@ -1,7 +1,7 @@
 """Files of images as arrays (H, W, 3). Files are untrusted: sizes are checked before anything is decoded.
 
-Called by files.py. Pillow reads the ordinary formats and 16-bit PNG; tifffile (extra `tiff`) the TIFFs that Pillow
-would refuse or cut to 8 bits; OpenEXR (extra `exr`) and imagecodecs (extra `hdr`) linear radiance.
+Called by files.py and datasets/decoding.py. Pillow reads the ordinary formats and 16-bit PNG; tifffile (extra `tiff`)
+the TIFFs that Pillow would refuse or cut to 8 bits; OpenEXR (extra `exr`) and imagecodecs (extra `hdr`) linear values.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -87,15 +88,37 @@ def _read_with_pillow(data: bytes) -> NDArray[Any]:
         return _colours(array_of_pil(ImageOps.exif_transpose(image)))
 
 
-def _read_16bit_png(data: bytes) -> NDArray[Any]:
+def _join_16bit_png(data: bytes) -> tuple[NDArray[Any] | None, Any]:
+    """The pixels as they are stored, None where Pillow decodes otherwise than png16.py expects; and the orientation."""
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         _check_size(*image.size)
         high = np.asarray(image)
         orientation = image.getexif().get(_ORIENTATION)
     low = png16.decode_low_bytes(data)
     if low is None or high.dtype != np.uint8:
-        return _read_with_pillow(data)
-    return _turned(png16.join_bytes(high[:, :, :3], low), orientation)
+        return None, orientation
+    return png16.join_bytes(high[:, :, :3], low), orientation
+
+
+def _read_16bit_png(data: bytes) -> NDArray[Any]:
+    pixels, orientation = _join_16bit_png(data)
+    return _read_with_pillow(data) if pixels is None else _turned(pixels, orientation)
+
+
+def _read_stored(data: bytes) -> NDArray[Any]:
+    if data.startswith(_EXR_MAGIC):
+        return _read_exr(data)
+    if png16.is_png(data):
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            image.verify()  # the checksums of all chunks, which decoding does not look at
+        if png16.is_16bit_colour(data):
+            pixels, _ = _join_16bit_png(data)
+            if pixels is not None:
+                return pixels
+    with Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
+        _check_size(*image.size)
+        image.load()
+        return array_of_pil(image)
 
 
 def _pillow_keeps_all(data: bytes) -> bool:
@@ -182,6 +205,20 @@ def _decode(data: bytes, method: str) -> NDArray[Any]:
     return _read_16bit_png(data) if png16.is_16bit_colour(data) else _read_with_pillow(data)
 
 
+def _guarded(decode: Callable[[bytes], NDArray[Any]], data: bytes) -> NDArray[Any]:
+    """decode(data); whatever a decoder raises on a damaged file becomes an InputError."""
+    if not data:
+        raise InputError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images, which may be meant; beyond twice that Pillow raises
+            return decode(data)
+    except (MemoryError, MissingExtra, InputError):
+        raise
+    except Exception as error:  # decoders raise nearly every class on damaged files
+        raise InputError(f"cannot be read as an image: {error}") from error
+
+
 def decode_image(data: bytes, tone_map: str = "auto") -> NDArray[Any]:
     """A file's bytes as (H, W, 3): uint8, uint16, or float32 in [0, 1], turned upright as EXIF says.
 
@@ -192,13 +229,24 @@ def decode_image(data: bytes, tone_map: str = "auto") -> NDArray[Any]:
     """
     if tone_map not in ("auto", *TONE_MAPS):
         raise ValueError(f"tone_map={tone_map!r}: choose from auto, {', '.join(TONE_MAPS)}")
-    if not data:
-        raise InputError("the file is empty")
+    return _guarded(lambda content: _decode(content, tone_map), data)
+
+
+def decode_stored(data: bytes) -> NDArray[Any]:
+    """The pixels as the file stores them, for images whose values or places are data: not turned, not tone mapped.
+
+    Grey is (H, W), all else (H, W, 3) without transparency; uint8, uint16 or, of EXR and floating-point TIFF, float32.
+    The checksums in a PNG are verified. Errors as of decode_image.
+    """
+    return _guarded(_read_stored, data)
+
+
+def stored_size(head: bytes) -> tuple[int, int]:
+    """(height, width) of an image that Pillow reads, from its first bytes; InputError if they do not tell."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images, which may be meant; beyond twice that Pillow raises
-            return _decode(data, tone_map)
-    except (MemoryError, MissingExtra, InputError):
-        raise
-    except Exception as error:  # decoders raise nearly every class on damaged files
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(head), formats=_pillow_formats()) as image:
+                return image.height, image.width
+    except Exception as error:  # as above
         raise InputError(f"cannot be read as an image: {error}") from error

@@ -1,0 +1,12 @@
+"""Data sets for evaluation, read from the official archives or folders (docs/datasets.md).
+
+open_dataset is the only way in. It knows nothing of pipelines or metrics: files in, arrays out.
+"""
+
+from __future__ import annotations
+
+from .dataset import Dataset, SampleFiles, open_dataset
+from .table import DATASETS, Description, Protocol
+from .truths import Truth
+
+__all__ = ["DATASETS", "Dataset", "Description", "Protocol", "SampleFiles", "Truth", "open_dataset"]
