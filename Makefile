@@ -9,13 +9,13 @@ C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_damage.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
     tests/test_rng.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_pipeline_api.py tests/test_references.py
 
-.PHONY: demo test notebooks test-oracle test-peers test-asan lint format wheel-check bench-peers clean
+.PHONY: demo test notebooks test-ray test-oracle test-peers test-asan lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
 	@echo "The pictures are in $(CURDIR)/demo_output: depth_colored, normals_vis, iid_lighting_vis"
 
-$(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*.py)
+$(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*.py marigold_c/*/*.py)
 	$(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/pip install --quiet --disable-pip-version-check .
 	@touch $@
@@ -23,7 +23,7 @@ $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*
 $(TEST)/.environment: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest "huggingface_hub>=0.30" \
-	    matplotlib "PyYAML>=6" "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" nbclient nbformat ipykernel
+	    matplotlib "PyYAML>=6" "tensorboardX>=2.6" "h5py>=3.10" "mitsuba>=3.9" "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" nbclient nbformat ipykernel
 	@touch $@
 
 # An editable install, so that the test-only extension lies beside the package.
@@ -38,8 +38,16 @@ test: $(TEST)/.installed
 notebooks: $(TEST)/.installed
 	$(TEST)/bin/python tools/run_notebooks.py
 
+# Workers on a real cluster on this machine; `make test` leaves them out where Ray is not installed.
+$(TEST)/.ray: $(TEST)/.installed
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "ray>=2.40" PyYAML
+	@touch $@
+
+test-ray: $(TEST)/.ray
+	$(TEST)/bin/python -m pytest tests/test_engines.py
+
 $(TEST)/.oracle: $(TEST)/.installed
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 diffusers==0.42.1 "transformers==5.23.*" accelerate scipy matplotlib
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 diffusers==0.42.1 "transformers==5.23.*" accelerate scipy matplotlib torchmetrics
 	@touch $@
 
 test-oracle: $(TEST)/.oracle

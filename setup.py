@@ -21,7 +21,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
-ENGINE_ROOMS = ("core", "io", "graph", "backend", "nn", "ensemble", "marigold")
+ENGINE_ROOMS = ("core", "io", "graph", "backend", "nn", "ensemble", "evaluation", "marigold")
 X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.

@@ -72,8 +72,41 @@ def ensemble_intrinsics(
     targets: ArrayLike, *, output_uncertainty: bool = False, reduction: str = "median", num_threads: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
 def align_least_squares(
-    prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None, space: str, max_resolution: int, /
+    prediction: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None,
+    space: str,
+    max_resolution: int,
+    num_threads: int = 0,
+    /,
 ) -> tuple[NDArray[np.float32], float, float]: ...
+def align_ransac(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None,
+    space: str,
+    max_resolution: int,
+    seed: int,
+    num_threads: int = 0,
+    /,
+) -> tuple[NDArray[np.float32], float, float]: ...
+def align_median(
+    prediction: ArrayLike,
+    target: ArrayLike,
+    mask: ArrayLike | None,
+    max_resolution: int,
+    num_threads: int = 0,
+    /,
+) -> tuple[NDArray[np.float32], float]: ...
+def depth_metrics(
+    prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None, num_threads: int = 0, /
+) -> dict[str, float]: ...
+def angular_errors(
+    prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None, num_threads: int = 0, /
+) -> NDArray[np.float32]: ...
+def angle_statistics(errors: ArrayLike, /) -> dict[str, float]: ...
+def psnr(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None, /) -> float: ...
+def ssim(prediction: ArrayLike, target: ArrayLike, mask: ArrayLike | None, num_threads: int = 0, /) -> float: ...
 
 class Generator:
     def __new__(cls, seed: SupportsIndex) -> Self: ...

@@ -14,12 +14,12 @@ from ._openblas import load as _load_openblas
 
 _library = _load_openblas()  # before the extension, which is linked against it
 
-from . import _C  # noqa: E402
+from . import _C, metrics  # noqa: E402
 from ._C import Generator, resize  # noqa: E402
+from .alignment import align_least_squares, align_median, align_ransac  # noqa: E402
 from .components import AutoencoderTiny  # noqa: E402
 from .conversion import convert  # noqa: E402
 from .ensembling import (  # noqa: E402
-    align_least_squares,
     ensemble_depth,
     ensemble_intrinsics,
     ensemble_normals,
@@ -57,6 +57,8 @@ __all__ = [
     "MarigoldNormalsPipeline",
     "__version__",
     "align_least_squares",
+    "align_median",
+    "align_ransac",
     "convert",
     "default_checkpoint",
     "depth_to_mesh",
@@ -66,6 +68,7 @@ __all__ = [
     "ensemble_normals",
     "errors",
     "load",
+    "metrics",
     "predict_sequence",
     "resize",
     "write_geometry",

@@ -16,6 +16,13 @@ def is_torch_tensor(value: object) -> bool:
     return torch is not None and bool(torch.is_tensor(value))
 
 
+def as_array(value: Any) -> NDArray[Any]:
+    """What NumPy or torch has, as a NumPy array."""
+    if is_torch_tensor(value):
+        value = value.detach().cpu().float().numpy()
+    return np.asarray(value)
+
+
 def array_of_pil(image: Image.Image) -> NDArray[Any]:
     """Pixels of a PIL image of any mode: grey stays grey (16 bits too), all else becomes RGB; no transparency."""
     mode = image.mode

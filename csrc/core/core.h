@@ -121,6 +121,7 @@ struct mg_context {
     void *workspace;
     size_t workspace_bytes;
     size_t weights_mapped, weights_packed, peak;
+    size_t training; /* bytes of gradients and of the optimiser's state */
 };
 /* Grows the arena and the workspace to at least these sizes (contents are lost). */
 mg_status mg_context_reserve(struct mg_context *context, size_t activation_bytes, size_t workspace_bytes,
@@ -130,4 +131,13 @@ void mg_context_note_peak(struct mg_context *context);
 /* MG_ERR_CANCELLED when the poll callback asks to stop. */
 mg_status mg_context_poll(const struct mg_context *context, struct mg_err *err);
 
+/* A caller's num_threads: 0 is all processors allowed to this process. */
+static inline int mg_threads_or_all(int num_threads) { return num_threads > 0 ? num_threads : mg_available_threads(); }
+
+/* Functions of plain loops that the compiler vectorises are compiled for several instruction sets, chosen at start-up. */
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
+#define MG_VECTORISED __attribute__((target_clones("avx512f", "avx2", "default")))
+#else
+#define MG_VECTORISED
+#endif
 #endif

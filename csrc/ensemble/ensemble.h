@@ -9,13 +9,6 @@
 #define MG_ENSEMBLE_H
 #include "../core/core.h"
 
-/* Functions of plain loops that the compiler vectorises are compiled for several instruction sets, chosen at start-up. */
-#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__)
-#define MG_VECTORISED __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define MG_VECTORISED
-#endif
-
 /* (E, elements) maps, each read as scale*value + shift. scale NULL: as it is. */
 struct mg_members {
     const float *data;
@@ -41,8 +34,6 @@ static inline struct mg_chunk mg_chunk_of(int64_t elements, int index) {
         chunk.end = elements;
     return chunk;
 }
-
-static inline int mg_threads_or_all(int num_threads) { return num_threads > 0 ? num_threads : mg_available_threads(); }
 
 /* 1 to MG_MAX_MEMBERS members of at least one element. */
 mg_status mg_check_members(int64_t members, int64_t elements, struct mg_err *err);

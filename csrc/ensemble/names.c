@@ -24,17 +24,6 @@ mg_status mg_solver_from_name(mg_solver *out, const char *name, struct mg_err *e
     return MG_OK;
 }
 
-mg_status mg_space_from_name(mg_space *out, const char *name, struct mg_err *err) {
-    static const char *const names[] = {
-        [MG_SPACE_DEPTH] = "depth", [MG_SPACE_DISPARITY] = "disparity", [MG_SPACE_LOG] = "log"};
-    for (int i = 0; i <= MG_SPACE_LOG; i++)
-        if (!strcmp(names[i], name)) {
-            *out = (mg_space)i;
-            return MG_OK;
-        }
-    return mg_fail(err, MG_ERR_ARGUMENT, "`space` must be \"depth\", \"disparity\" or \"log\"; got \"%s\"", name);
-}
-
 void mg_ensemble_depth_params_init(struct mg_ensemble_depth_params *params) {
     *params = (struct mg_ensemble_depth_params){.scale_invariant = true,
                                                 .shift_invariant = true,

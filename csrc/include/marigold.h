@@ -181,6 +181,8 @@ mg_status mg_ensemble_normals(float *out, float *uncertainty, const float *norma
 mg_status mg_ensemble_intrinsics(float *out, float *uncertainty, const float *targets, int64_t members,
                                  int64_t elements, mg_reduction reduction, int num_threads, struct mg_err *err);
 
+/* ---- evaluation: fitting a prediction to a ground truth, comparing both. Maps (h, w); mask NULL, or not 0 where a pixel
+ * counts. num_threads 0: all processors; it changes no bit of a result. ---- */
 /* The quantity that a prediction is an affine function of. */
 typedef enum mg_space { MG_SPACE_DEPTH, MG_SPACE_DISPARITY, MG_SPACE_LOG } mg_space;
 /* "depth", "disparity", "log"; else MG_ERR_ARGUMENT. */
@@ -193,7 +195,51 @@ mg_status mg_space_from_name(mg_space *out, const char *name, struct mg_err *err
  * mean as its shift. MG_ERR_ARGUMENT: no valid pixel. */
 mg_status mg_align_least_squares(float *aligned, double *scale, double *shift, const float *prediction,
                                  const float *target, const uint8_t *mask, int64_t h, int64_t w, mg_space space,
-                                 int64_t max_resolution, struct mg_err *err);
+                                 int64_t max_resolution, int num_threads, struct mg_err *err);
+/* The same fit by random sample consensus (Fischler and Bolles 1981): 1000 lines through two samples drawn from `seed`; a
+ * sample agrees with a line that is nearer than the median absolute deviation of the targets; least squares over those
+ * that agree with the best line. */
+mg_status mg_align_ransac(float *aligned, double *scale, double *shift, const float *prediction, const float *target,
+                          const uint8_t *mask, int64_t h, int64_t w, mg_space space, int64_t max_resolution,
+                          uint64_t seed, int num_threads, struct mg_err *err);
+/* aligned = scale * prediction, of the target's median over the valid pixels. MG_ERR_ARGUMENT: no valid pixel, or the
+ * prediction's median is 0. */
+mg_status mg_align_median(float *aligned, double *scale, const float *prediction, const float *target,
+                          const uint8_t *mask, int64_t h, int64_t w, int64_t max_resolution, int num_threads,
+                          struct mg_err *err);
+
+/* Depth maps, in metres where it matters; the names are those of prs-eth/Marigold. With d = log(prediction) - log(target):
+ * log10 is the mean |d| / log(10), silog_rmse 100 sqrt(mean d^2 - (mean d)^2), i_rmse of 1 / depth. deltaN_acc: the share
+ * of pixels whose ratio, the larger of both ways, is below 1.25^N (in float32). What is not a positive number gives what
+ * the formulas give: NaN or infinity in the means, not within in the shares of NaN. */
+struct mg_depth_metrics {
+    int64_t pixels;
+    double abs_relative_difference, squared_relative_difference, rmse_linear, rmse_log, log10;
+    double delta1_acc, delta2_acc, delta3_acc, i_rmse, silog_rmse;
+};
+/* MG_ERR_ARGUMENT: no pixel counts. */
+mg_status mg_depth_metrics(struct mg_depth_metrics *out, const float *prediction, const float *target,
+                           const uint8_t *mask, int64_t pixels, int num_threads, struct mg_err *err);
+
+/* Angles in degrees between vectors (pixels, 3), of the pixels that count and whose true vector has a length, one after
+ * the other at out (room for `pixels`); returns their number. A prediction without a length is at 90 degrees. */
+int64_t mg_angular_errors(float *out, const float *prediction, const float *target, const uint8_t *mask, int64_t pixels,
+                          int num_threads);
+struct mg_angle_statistics {
+    int64_t pixels;
+    double mean, median, rmse;
+    double percent_below[5]; /* 5, 7.5, 11.25, 22.5, 30 degrees */
+};
+/* Leaves the errors in another order. MG_ERR_ARGUMENT: count 0. */
+mg_status mg_angle_statistics(struct mg_angle_statistics *out, float *errors, int64_t count, struct mg_err *err);
+
+/* Peak signal-to-noise ratio in dB of values in [0, 1]; infinite if all are equal, NaN if none counts. */
+double mg_psnr(const float *prediction, const float *target, const uint8_t *mask, int64_t count);
+/* Structural similarity (Wang et al. 2004) of images (h, w, c) with values in [0, 1], as torchmetrics has it: Gaussian windows
+ * of 11 x 11 pixels, deviation 1.5, around every pixel, the images reflected at their borders; mask (h, w, c): where it is
+ * 0, both images are taken as 0. MG_ERR_ARGUMENT: a side of less than 6. */
+mg_status mg_ssim(double *out, const float *prediction, const float *target, const uint8_t *mask, int64_t h, int64_t w,
+                  int64_t c, int num_threads, struct mg_err *err);
 
 /* ---- pipelines ---- */
 typedef struct mg_pipeline mg_pipeline;

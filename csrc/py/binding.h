@@ -26,7 +26,8 @@ extern struct PyModuleDef mgpy_module;
 struct mgpy_state *mgpy_state_of(PyObject *self);
 
 extern PyType_Spec mgpy_generator_spec, mgpy_scheduler_spec, mgpy_pipeline_spec;
-extern PyMethodDef mgpy_image_functions[], mgpy_ensemble_functions[], mgpy_machine_functions[];
+extern PyMethodDef mgpy_image_functions[], mgpy_ensemble_functions[], mgpy_evaluation_functions[],
+    mgpy_machine_functions[];
 
 /* ---- errors.c ---- */
 /* Raises the exception of err->status unless one is set already; returns NULL. */

@@ -1,4 +1,4 @@
-/* ensemble.c: functions that merge or align arrays: ensembling, least squares. Added to the module by module.c;
+/* ensemble.c: functions that merge arrays. Added to the module by module.c;
  * marigold_c/ensembling.py checks shapes and wraps them. */
 #include "binding.h"
 
@@ -142,49 +142,6 @@ static PyObject *ensemble_intrinsics(PyObject *module, PyObject *args, PyObject 
     return allocated ? pair(module, status, out, uncertainty, &err) : NULL;
 }
 
-/* The mask as bytes of the shape (h, w), or NULL with an exception. */
-static PyArrayObject *mask_of(PyObject *object, const npy_intp *dims) {
-    PyArrayObject *mask = (PyArrayObject *)PyArray_FROMANY(
-        object, NPY_BOOL, 2, 2, NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED | NPY_ARRAY_FORCECAST);
-    if (mask && !mgpy_check_shape(mask, (int64_t[]){dims[0], dims[1]}, "mask"))
-        Py_CLEAR(mask);
-    return mask;
-}
-
-static PyObject *align_least_squares(PyObject *module, PyObject *args) {
-    PyObject *prediction_object, *target_object, *mask_object, *result = NULL;
-    PyArrayObject *prediction = NULL, *target = NULL, *mask = NULL, *out = NULL;
-    const char *space_name;
-    long long max_resolution;
-    mg_space space;
-    double scale, shift;
-    struct mg_err err;
-    if (!PyArg_ParseTuple(args, "OOOsL:align_least_squares", &prediction_object, &target_object, &mask_object,
-                          &space_name, &max_resolution))
-        return NULL;
-    if (mg_space_from_name(&space, space_name, &err) != MG_OK)
-        return raise_from(module, &err);
-    if (!(prediction = mgpy_float_array(prediction_object, 2, "prediction", "H, W")) ||
-        !(target = mgpy_float_array(target_object, 2, "target", "H, W")))
-        goto done;
-    const npy_intp *d = PyArray_DIMS(prediction);
-    if (!mgpy_check_shape(target, (int64_t[]){d[0], d[1]}, "target") ||
-        (mask_object != Py_None && !(mask = mask_of(mask_object, d))) || !(out = mgpy_new_floats(2, d)))
-        goto done;
-    const uint8_t *bytes = mask ? PyArray_DATA(mask) : NULL;
-    mg_status status;
-    Py_BEGIN_ALLOW_THREADS status =
-        mg_align_least_squares(mgpy_floats(out), &scale, &shift, mgpy_floats(prediction), mgpy_floats(target), bytes,
-                               d[0], d[1], space, max_resolution, &err);
-    Py_END_ALLOW_THREADS result = status == MG_OK ? Py_BuildValue("Odd", out, scale, shift) : raise_from(module, &err);
-done:
-    Py_XDECREF(prediction);
-    Py_XDECREF(target);
-    Py_XDECREF(mask);
-    Py_XDECREF(out);
-    return result;
-}
-
 PyMethodDef mgpy_ensemble_functions[] = {
     {"ensemble_depth", (PyCFunction)(void (*)(void))ensemble_depth, METH_VARARGS | METH_KEYWORDS,
      "ensemble_depth(depth, *, ...): (E, H, W) to ((H, W), uncertainty or None)."},
@@ -192,6 +149,4 @@ PyMethodDef mgpy_ensemble_functions[] = {
      "ensemble_normals(normals, *, ...): (E, 3, H, W) to ((3, H, W), (1, H, W) or None)."},
     {"ensemble_intrinsics", (PyCFunction)(void (*)(void))ensemble_intrinsics, METH_VARARGS | METH_KEYWORDS,
      "ensemble_intrinsics(targets, *, ...): (E, T, 3, H, W) to ((T, 3, H, W), uncertainty or None)."},
-    {"align_least_squares", align_least_squares, METH_VARARGS,
-     "align_least_squares(prediction, target, mask or None, space, max_resolution): (aligned, scale, shift)."},
     {NULL, NULL, 0, NULL}};

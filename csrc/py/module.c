@@ -67,6 +67,7 @@ static int module_exec(PyObject *module) {
         add_type(module, &state->scheduler_type, &mgpy_scheduler_spec) ||
         add_type(module, &state->pipeline_type, &mgpy_pipeline_spec) ||
         PyModule_AddFunctions(module, mgpy_image_functions) || PyModule_AddFunctions(module, mgpy_ensemble_functions) ||
+        PyModule_AddFunctions(module, mgpy_evaluation_functions) ||
         PyModule_AddFunctions(module, mgpy_machine_functions))
         return -1;
     return PyModule_AddStringConstant(module, "__version__", mg_version());
