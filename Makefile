@@ -4,12 +4,14 @@ DEMO := .venv-demo
 TEST := .venv-test
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
+CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)
 
 # What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.
 SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_damage.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
-    tests/test_rng.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_pipeline_api.py tests/test_references.py
+    tests/test_rng.py tests/test_training_noise.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_alignment.py \
+    tests/test_metrics.py tests/test_pipeline_api.py tests/test_references.py
 
-.PHONY: demo test notebooks test-ray test-oracle test-peers test-asan lint format wheel-check bench-peers clean
+.PHONY: demo test notebooks test-ray test-oracle test-peers test-asan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -63,17 +65,36 @@ test-asan: $(TEST)/.environment
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ../../$(TEST)/bin/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS)
 
+# The CUDA backend without a GPU: compiled as C++ and run thread by thread (tests/cuda_emu).
+test-cuda-emu: $(TEST)/.installed
+	MARIGOLD_TEST_CUDA=emulated $(TEST)/bin/python -m pytest tests/cuda
+
+$(TEST)/.cublas: $(TEST)/.environment
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "nvidia-cublas>=13"
+	@touch $@
+
+# The real thing, for all architectures, warnings as errors; prints registers and shared memory of every kernel and checks them.
+cuda-build: $(TEST)/.cublas
+	$(TEST)/bin/python tools/build_cuda.py build/cuda
+
+# On a machine with an NVIDIA GPU and nvcc; no network after the environment is there.
+test-cuda: $(TEST)/.installed cuda-build
+	MARIGOLD_TEST_CUDA=real MARIGOLD_CUDA_LIBRARY=$(CURDIR)/build/cuda/libmarigold_cuda.so $(TEST)/bin/python -m pytest tests/cuda
+
+bench-cuda: $(TEST)/.installed cuda-build
+	MARIGOLD_CUDA_LIBRARY=$(CURDIR)/build/cuda/libmarigold_cuda.so $(TEST)/bin/python benchmarks/cuda.py
+
 lint: $(TEST)/.environment
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 pytest
 	$(TEST)/bin/ruff check . && $(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy
-	clang-format --dry-run --Werror $(C_SOURCES)
+	clang-format --dry-run --Werror $(C_SOURCES) $(CUDA_SOURCES)
 	for cc in gcc clang; do rm -rf build/lint-$$cc && CC=$$cc MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-Werror -O1" \
 	    $(TEST)/bin/python setup.py --quiet build_ext --build-temp build/lint-$$cc --build-lib build/lint-$$cc || exit 1; done
 
 format:
 	$(TEST)/bin/ruff format . && $(TEST)/bin/ruff check --fix .
-	clang-format -i $(C_SOURCES)
+	clang-format -i $(C_SOURCES) $(CUDA_SOURCES)
 
 # An sdist, a wheel made from it, and the wheel's command in an empty environment.
 wheel-check: $(TEST)/.environment

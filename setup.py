@@ -3,6 +3,8 @@
 marigold_c._C       the engine and its binding
 marigold_c._testing the engine's internals for the test suite; only with MARIGOLD_BUILD_TESTING=1
 
+libmarigold_cuda.so the CUDA backend, beside them; only with MARIGOLD_CUDA=1, and nvcc (tools/build_cuda.py)
+
 Environment: MARIGOLD_CFLAGS and MARIGOLD_LDFLAGS are appended to the compiler's and the linker's arguments.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -98,6 +101,15 @@ class BuildExtensions(build_ext):
 
         compiler.compile = compile_all
         super().build_extensions()
+        if os.environ.get("MARIGOLD_CUDA") == "1":
+            self.build_cuda()
+
+    def build_cuda(self) -> None:
+        """The CUDA backend, into the folder where the engine is."""
+        sys.path.insert(0, str(ROOT / "tools"))
+        from build_cuda import build
+
+        build(Path(self.get_ext_fullpath("marigold_c._C")).parent, ROOT / "build" / "cuda" / "objects")
 
 
 extensions = [extension("marigold_c._C", "csrc/py")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,13 +16,17 @@ from .arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS, SOLVERS
 from .bench_command import run_bench
 from .command_tasks import GEOMETRIES, TASKS
 from .conversion import convert, verify
+from .evaluation.flags import add_evaluation_commands
+from .flag_types import POSITIVE, SEED, add_model, check_variant, integer, number
 from .inspection import describe, inspect_checkpoint
 from .loading import resolve_folder
 from .messages import explain
 from .pipelines import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline
 from .point_clouds import ASSUMED_FAR, ASSUMED_FIELD_OF_VIEW, ASSUMED_NEAR, EDGE_THRESHOLD
 from .predict_command import run_prediction
+from .preparation.command import add_prepare_command
 from .tone_mapping import TONE_MAPS
+from .training.flags import add_train_command
 from .writers import FORMATS, check_formats
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -38,33 +41,6 @@ def _with_dashes(arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         spelled.append(name.replace("_", "-") + equals + value if flags and name.startswith("--") else argument)
     return spelled
-
-
-def _integer(minimum: int, maximum: int = 2**31 - 1) -> Any:
-    def parse(text: str) -> int:
-        value = int(text)
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"{value} is less than {minimum}")
-        if value > maximum:
-            raise argparse.ArgumentTypeError(f"{value} is more than {maximum}")
-        return value
-
-    parse.__name__ = "integer"  # argparse names it in "invalid integer value"
-    return parse
-
-
-def _number(allowed: Callable[[float], bool], what: str) -> Any:
-    def parse(text: str) -> float:
-        value = float(text)
-        if not allowed(value):
-            raise argparse.ArgumentTypeError(f"{text} is not {what}")
-        return value
-
-    parse.__name__ = "number"
-    return parse
-
-
-_POSITIVE = _number(lambda value: 0 < value < math.inf, "a positive number")
 
 
 def _formats(allowed: Sequence[str]) -> Any:
@@ -116,43 +92,17 @@ def _add_files(parser: argparse.ArgumentParser, name: str) -> None:
         "and HDR, none for TIFF; default: auto",
     )
     group.add_argument("--quiet", action="store_true", help="print errors only")
-
-
-def _add_model(parser: argparse.ArgumentParser, name: str) -> None:
-    group = parser.add_argument_group("checkpoint and machine")
-    group.add_argument(
-        "--checkpoint",
-        metavar="PATH",
-        help=f"folder, packed file or hub id, for example {TASKS[name].checkpoint}; default: the small one in the "
-        "package, a demonstration",
-    )
-    group.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
-    group.add_argument(
-        "--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, instead of the checkpoint's VAE"
-    )
-    group.add_argument(
-        "--dtype",
-        metavar="TYPE",
-        help="precision: float32, bfloat16, int8 or auto; default: that of a packed file, else float32",
-    )
-    group.add_argument("--device", default="cpu", metavar="NAME", help="what computes; default: cpu")
-    group.add_argument(
-        "--threads", type=_integer(1), metavar="N", help="how many compute; default: all processors of this process"
-    )
-    group.add_argument(
-        "--half-precision", "--fp16", dest="fp16", action="store_true", help="the same as --variant fp16"
-    )
     group.add_argument("--apple-silicon", action="store_true", help="accepted for prs-eth's scripts; has no effect")
 
 
 def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> None:
     group = parser.add_argument_group("prediction")
     group.add_argument(
-        "--denoise-steps", type=_integer(1), metavar="N", help="steps of denoising; default: the checkpoint's"
+        "--denoise-steps", type=integer(1), metavar="N", help="steps of denoising; default: the checkpoint's"
     )
     group.add_argument(
         "--processing-res",
-        type=_integer(0),
+        type=integer(0),
         metavar="N",
         help="the longer side in pixels while it is computed; 0: the image's own; default: the checkpoint's",
     )
@@ -176,7 +126,7 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
     )
     group.add_argument(
         "--seed",
-        type=_integer(-(2**63), 2**64 - 1),
+        type=SEED,
         metavar="N",
         help="where the random noise starts, the same for each image; default: another each time",
     )
@@ -189,7 +139,7 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
     group = parser.add_argument_group("ensembles")
     group.add_argument(
         "--ensemble-size",
-        type=_integer(1, LARGEST_ENSEMBLE),
+        type=integer(1, LARGEST_ENSEMBLE),
         default=1,
         metavar="N",
         help="how many predictions of each image are merged; default: 1",
@@ -198,7 +148,7 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
     group.add_argument("--output-uncertainty", action="store_true", help="also write how much they disagree")
     group.add_argument(
         "--batch-size",
-        type=_integer(0),
+        type=integer(0),
         default=0,
         metavar="N",
         help="how many are computed at once; more takes more memory; 0: chosen for you; default: 0",
@@ -211,7 +161,7 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
     )
     group.add_argument(
         "--blend",
-        type=_number(lambda value: 0 <= value <= 1, "between 0 and 1"),
+        type=number(lambda value: 0 <= value <= 1, "between 0 and 1"),
         default=0.1,
         metavar="X",
         help="with --sequence: how much of the last frame, from 0 to 1; default: 0.1",
@@ -237,25 +187,25 @@ def _add_depth(parser: argparse.ArgumentParser) -> None:
         "shapes", "What --format ply and glb write. Depth has no unit: distances are assumed."
     )
     group.add_argument("--geometry", choices=tuple(GEOMETRIES), default="mesh", help="default: mesh")
-    group.add_argument("--focal-length", type=_POSITIVE, metavar="PIXELS", help="of the camera, in pixels of the image")
+    group.add_argument("--focal-length", type=POSITIVE, metavar="PIXELS", help="of the camera, in pixels of the image")
     group.add_argument(
         "--field-of-view",
-        type=_number(lambda value: 0 < value < 180, "between 0 and 180"),
+        type=number(lambda value: 0 < value < 180, "between 0 and 180"),
         metavar="DEGREES",
         help=f"of the camera, across the longer side, instead of the focal length; default: {ASSUMED_FIELD_OF_VIEW:g}",
     )
     group.add_argument(
-        "--near", type=_POSITIVE, default=ASSUMED_NEAR, metavar="X", help=f"nearest distance; default: {ASSUMED_NEAR:g}"
+        "--near", type=POSITIVE, default=ASSUMED_NEAR, metavar="X", help=f"nearest distance; default: {ASSUMED_NEAR:g}"
     )
     group.add_argument(
-        "--far", type=_POSITIVE, default=ASSUMED_FAR, metavar="X", help=f"farthest distance; default: {ASSUMED_FAR:g}"
+        "--far", type=POSITIVE, default=ASSUMED_FAR, metavar="X", help=f"farthest distance; default: {ASSUMED_FAR:g}"
     )
     group.add_argument(
-        "--max-points", type=_integer(1), metavar="N", help="take fewer pixels, so that at most N points result"
+        "--max-points", type=integer(1), metavar="N", help="take fewer pixels, so that at most N points result"
     )
     group.add_argument(
         "--edge-threshold",
-        type=_number(lambda value: value > 0, "a positive number"),
+        type=number(lambda value: value > 0, "a positive number"),
         default=EDGE_THRESHOLD,
         metavar="X",
         help="cut meshes where distances of neighbours differ by more than this part of them; inf: never; "
@@ -290,7 +240,7 @@ def _add_prediction(commands: Any, name: str) -> None:
         description=f"Writes {about}. Flags may also be written with underscores, as prs-eth's scripts have them.",
     )
     _add_files(parser, name)
-    _add_model(parser, name)
+    add_model(parser, TASKS[name].checkpoint)
     _add_run(parser, reductions)
     if add_own:
         add_own(parser)
@@ -316,7 +266,7 @@ def _add_convert(commands: Any) -> None:
     parser.add_argument("--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, in the place of the VAE")
     parser.add_argument("--force", action="store_true", help="replace DST if it exists")
     parser.add_argument(
-        "--threads", type=_integer(1), metavar="N", help="how many work; default: all processors of this process"
+        "--threads", type=integer(1), metavar="N", help="how many work; default: all processors of this process"
     )
     parser.set_defaults(run=_convert, parser=parser)
 
@@ -331,7 +281,7 @@ def _add_bench(commands: Any) -> None:
     parser.add_argument("--checkpoint", metavar="PATH", help="folder or hub id; default: the small one in the package")
     parser.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
     parser.add_argument("--dtype", metavar="TYPE", help="precision; default: that of a packed file, else float32")
-    parser.add_argument("--threads", type=_integer(1), metavar="N", help="default: all processors of this process")
+    parser.add_argument("--threads", type=integer(1), metavar="N", help="default: all processors of this process")
     parser.add_argument("--json", action="store_true", help="machine-readable")
     parser.set_defaults(run=_bench, parser=parser)
 
@@ -344,6 +294,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in _PREDICTIONS:
         _add_prediction(commands, name)
+    add_evaluation_commands(commands)
     _add_convert(commands)
     info = commands.add_parser("info", allow_abbrev=False, help="what a checkpoint holds")
     info.add_argument("checkpoint", metavar="CHECKPOINT", help="folder, packed file or hub id")
@@ -352,6 +303,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     info.add_argument("--json", action="store_true", help="machine-readable")
     info.set_defaults(run=_info, parser=info)
+    add_train_command(commands)
+    add_prepare_command(commands)
     _add_bench(commands)
     return parser
 
@@ -362,8 +315,7 @@ def _predict(args: argparse.Namespace) -> int:
         args.parser.error("no images: give files, folders, patterns, archives, - or --input-rgb-dir")
     if args.input_rgb_dir and not Path(args.input_rgb_dir).is_dir():
         args.parser.error(f"--input-rgb-dir {args.input_rgb_dir}: no such folder")
-    if args.fp16 and args.variant not in (None, "fp16"):
-        args.parser.error(f"--fp16 and --variant {args.variant} exclude each other")
+    check_variant(args)
     if args.output_uncertainty and args.ensemble_size < 2:
         args.parser.error("--output-uncertainty needs an --ensemble-size of 2 or more")
     if args.preset == "diffusers" and args.processing_res is not None and args.processing_res % 8:
@@ -374,8 +326,6 @@ def _predict(args: argparse.Namespace) -> int:
         args.parser.error(f"--near {args.near:g} is not less than --far {args.far:g}")
     if args.task == "depth" and args.focal_length is not None and args.field_of_view is not None:
         args.parser.error("--focal-length and --field-of-view say the same thing; give one of them")
-    if args.fp16:
-        args.variant = "fp16"
     return EXIT_DONE if run_prediction(args, sources) else EXIT_FAILED
 
 

@@ -142,7 +142,7 @@ def _check_names(pipe: MarigoldPipeline, properties: Mapping[str, Any], targets:
             raise CheckpointError(f"{where}: files cannot be named after the target {str(name)[:100]!r}")
 
 
-def _properties(pipe: MarigoldPipeline) -> Mapping[str, Any]:
+def intrinsic_properties(pipe: MarigoldPipeline) -> Mapping[str, Any]:
     """The checkpoint's target_properties; targets without a name are numbered."""
     assert isinstance(pipe, MarigoldIntrinsicsPipeline)
     properties = pipe.target_properties
@@ -154,18 +154,18 @@ def _properties(pipe: MarigoldPipeline) -> Mapping[str, Any]:
 
 
 def _intrinsic_maps(result: Result, pipe: MarigoldPipeline, _args: argparse.Namespace) -> dict[str, Map]:
-    return intrinsic_maps(result.prediction, _properties(pipe))
+    return intrinsic_maps(result.prediction, intrinsic_properties(pipe))
 
 
 def _intrinsic_uncertainties(result: Result, pipe: MarigoldPipeline) -> dict[str, Map]:
     assert result.uncertainty is not None
-    names = target_names(_properties(pipe))
+    names = target_names(intrinsic_properties(pipe))
     return {name: uncertainty_map(one) for name, one in zip(names, result.uncertainty, strict=True)}
 
 
 def _intrinsic_folder(pipe: MarigoldPipeline) -> str:
     """As the paper's script, which asks the checkpoint's name; targets tell where the name does not."""
-    appearance = "appearance" in pipe.folder.absolute().name or "material" in target_names(_properties(pipe))
+    appearance = "appearance" in pipe.folder.absolute().name or "material" in target_names(intrinsic_properties(pipe))
     return "iid_appearance" if appearance else "iid_lighting"
 
 

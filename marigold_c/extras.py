@@ -13,6 +13,10 @@ _EXTRAS = {
     "imagecodecs": "hdr",
     "matplotlib": "colormaps",
     "yaml": "evaluation",
+    "h5py": "prepare",
+    "mitsuba": "scenes",
+    "drjit": "scenes",
+    "tensorboardX": "training",
     "ray": "ray",
 }
 # Where the name to install is not the name to import.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,53 +20,39 @@ from .hub import quiet_downloads
 from .loading import default_checkpoint
 from .messages import explain
 from .pipelines import MarigoldPipeline, load
-from .progress import tqdm
+from .progress import CommandProgress
 from .sequences import predict_sequence
 
 
-class _Progress:
-    """A bar on a terminal, plain lines elsewhere, nothing with --quiet. Errors always show."""
+def choose_checkpoint(
+    task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]
+) -> tuple[str | Path, str | None]:
+    """The checkpoint and the variant that the flags mean; the shipped one is said in a line."""
+    if args.quiet:
+        quiet_downloads()
+    if args.checkpoint is not None:
+        return args.checkpoint, args.variant
+    say(
+        "marigold: using the small checkpoint in the package, a demonstration; "
+        f"for real results: --checkpoint {task.checkpoint}"
+    )
+    # fp16 are the only weights that it has, whatever their files are called.
+    return default_checkpoint(task.name), None if args.variant == "fp16" else args.variant
 
-    def __init__(self, title: str, images: int, quiet: bool) -> None:
-        self.images = images
-        self.on_terminal = sys.stderr.isatty() and not quiet
-        self.plain = not quiet and not self.on_terminal
-        self._bar = tqdm(total=images, desc=title, unit="image", disable=not self.on_terminal)
 
-    def say(self, text: str) -> None:
-        if self.on_terminal:
-            tqdm.write(text, file=sys.stderr)
-        elif self.plain:
-            print(text, file=sys.stderr, flush=True)
-
-    def complain(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
-
-    def start(self, source: Input) -> None:
-        self._bar.set_postfix_str(source.name)
-
-    def done(self, source: Input, number: int, seconds: float) -> None:
-        self._bar.update(1)
-        if self.plain:
-            self.say(f"[{number}/{self.images}] {source.label} ({seconds:.1f} s)")
-
-    def close(self) -> None:
-        self._bar.close()
+def open_pipeline(task: CommandTask, checkpoint: str | Path, **options: Any) -> MarigoldPipeline:
+    """load(), and ValueError if the checkpoint is for another task than the command."""
+    pipe: MarigoldPipeline = load(checkpoint, **options)
+    command = "iid" if pipe.task == "intrinsics" else pipe.task
+    if command != task.name:
+        raise ValueError(f"{checkpoint} is a checkpoint for {pipe.task}: use marigold {command}")
+    return pipe
 
 
 def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]) -> MarigoldPipeline:
-    checkpoint, variant = args.checkpoint, args.variant
-    if checkpoint is None:
-        if variant == "fp16":  # the only weights that it has, whatever their files are called
-            variant = None
-        checkpoint = default_checkpoint(task.name)
-        say(
-            "marigold: using the small checkpoint in the package, a demonstration; "
-            f"for real results: --checkpoint {task.checkpoint}"
-        )
-    if args.quiet:
-        quiet_downloads()
-    pipe: MarigoldPipeline = load(
+    checkpoint, variant = choose_checkpoint(task, args, say)
+    return open_pipeline(
+        task,
         checkpoint,
         variant=variant,
         dtype=args.dtype,
@@ -76,10 +60,6 @@ def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None
         num_threads=args.threads,
         vae=args.vae,
     )
-    command = "iid" if pipe.task == "intrinsics" else pipe.task
-    if command != task.name:
-        raise ValueError(f"{checkpoint} is a checkpoint for {pipe.task}: use marigold {command}")
-    return pipe
 
 
 def _options(args: argparse.Namespace) -> dict[str, Any]:
@@ -105,25 +85,13 @@ def _noise(args: argparse.Namespace) -> dict[str, Any]:
     return {"latents": "zeros"} if args.noise == "zeros" else {"generator": args.seed}
 
 
-@contextmanager
-def _warnings_as_lines(progress: _Progress) -> Iterator[None]:
-    """What the pipeline warns of, without the places in its code that Python names."""
-
-    def show(message: Warning | str, *_args: Any, **_options: Any) -> None:
-        progress.say(f"marigold: warning: {' '.join(str(message).split())}")
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
-
-
-def _check_output(folder: Path) -> None:
+def check_output(folder: Path) -> None:
     """Before a checkpoint is downloaded; what else may stand in the way shows when the folders are made."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
-def _say_new_names(inputs: Sequence[Input], progress: _Progress) -> None:
+def _say_new_names(inputs: Sequence[Input], progress: CommandProgress) -> None:
     for source in inputs:
         if source.renamed:
             progress.say(f"marigold: {source.label}: another input has this name; results are named {source.name}")
@@ -138,7 +106,7 @@ class _Run:
         args: argparse.Namespace,
         pipe: MarigoldPipeline,
         inputs: list[Input],
-        progress: _Progress,
+        progress: CommandProgress,
     ) -> None:
         self.task, self.args, self.pipe, self.inputs, self.progress = task, args, pipe, inputs, progress
         self.failed = 0
@@ -148,11 +116,11 @@ class _Run:
         self.progress.complain(f"marigold: error: {source.label}: {explain(error)}")
 
     def finish(self, source: Input, number: int, started: float) -> None:
-        self.progress.done(source, number, time.perf_counter() - started)
+        self.progress.done(source.label, number, time.perf_counter() - started)
 
     def images_by_themselves(self) -> None:
         for number, source in enumerate(self.inputs, 1):
-            self.progress.start(source)
+            self.progress.start(source.name)
             started = time.perf_counter()
             try:
                 pixels = read_image(source, self.args.tone_map)
@@ -169,7 +137,7 @@ class _Run:
 
         def frames() -> Iterator[NDArray[np.generic]]:
             for number, source in enumerate(self.inputs, 1):
-                self.progress.start(source)
+                self.progress.start(source.name)
                 try:
                     pixels = read_image(source, self.args.tone_map)
                 except Exception as error:
@@ -208,9 +176,9 @@ def run_prediction(args: argparse.Namespace, sources: Sequence[str]) -> bool:
     inputs = find_inputs(sources)
     if not inputs:
         raise ValueError(f"no images in {', '.join(sources)}")
-    _check_output(args.output_dir)
-    progress = _Progress(task.title, len(inputs), args.quiet)
-    with closing(progress), _warnings_as_lines(progress):
+    check_output(args.output_dir)
+    progress = CommandProgress(task.title, len(inputs), args.quiet)
+    with closing(progress), progress.warnings_as_lines():
         pipe = _open(task, args, progress.say)
         pipe.set_progress_bar_config(disable=not progress.on_terminal, leave=False, position=1, desc="steps")
         for folder in task.folders(pipe, args):

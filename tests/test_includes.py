@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent / "csrc"
 SOURCES = sorted(path for path in ROOT.rglob("*") if path.suffix in (".c", ".h", ".inc", ".def", ".cu", ".cuh"))
 
-# core <- io <- graph <- nn <- marigold; core <- ensemble, evaluation; the binding sees the public header only. Single files widen a
-# row.
+# core <- io <- graph <- nn <- marigold; core <- ensemble, evaluation; the binding sees the public header only. Single
+# files widen a row.
 ALLOWED = {
     "include": ("include",),
     "core": ("core", "include"),

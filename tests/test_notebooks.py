@@ -12,6 +12,7 @@ nbformat = pytest.importorskip("nbformat", reason="the notebooks need the extra 
 nbclient = pytest.importorskip("nbclient", reason="the notebooks need the extra notebooks")
 pytest.importorskip("ipykernel", reason="the notebooks need the extra notebooks")
 pytest.importorskip("matplotlib", reason="the notebooks need the extra notebooks")
+pytest.importorskip("yaml", reason="one of the notebooks needs the extra evaluation")
 
 ROOT = Path(__file__).resolve().parent.parent
 # Pictures that each shows, and lines that it must print.
@@ -20,6 +21,7 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "02_normals": (4, ("ten merged, mean",)),
     "03_intrinsics": (5, ("3 targets: ['albedo', 'shading', 'residual']",)),
     "04_ensembles_and_uncertainty": (5, ("the batch changes nothing: True", "closed-form")),
+    "05_evaluation": (2, ("nyu_depth: 6 of 6 samples", "hypersim_iid: 6 of 6 samples", "all pixels:")),
 }
 SECONDS_PER_CELL = 120
 LARGEST_BYTES = 1_500_000
@@ -45,6 +47,9 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "notebooks"
     folder.mkdir()
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests").mkdir()
+    shutil.copytree(ROOT / "tests" / "data", tmp_path / "tests" / "data")
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs = []

@@ -195,7 +195,7 @@ def _diode_stem(number: int) -> str:
 def diode_depth(scene: Scene, number: int) -> tuple[Files, str]:
     stem = _diode_stem(number)
     names = (f"{stem}.png", f"{stem}_depth.npy", f"{stem}_depth_mask.npy")
-    mask = holed(np.ones_like(scene["depth"]), 0).astype(np.float64)
+    mask = holed((scene["depth"] > 0).astype(np.float32), 0).astype(np.float64)
     depth = holed(scene["depth"], 0)[:, :, None]
     return dict(zip(names, (png(photograph(scene["rgb"])), npy(depth), npy(mask)), strict=True)), " ".join(names)
 

@@ -1,0 +1,68 @@
+"""The trainer in C as a run uses it. Called by run.py."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .settings import TrainingConfig
+
+Array = NDArray[np.float32]
+
+
+class Engine(Protocol):
+    """mc.Trainer's part that a run needs. Arrays are NCHW; latents are scaled as the UNet takes them."""
+
+    def forward_backward(
+        self,
+        image_latent: Array,
+        target_latent: Array,
+        noise: Array,
+        timesteps: NDArray[np.int64],
+        mask: NDArray[np.bool_] | None = None,
+        weight: float = 1.0,
+    ) -> float: ...
+
+    def optimizer_step(self, learning_rate: float | None = None) -> float:
+        """Returns the norm of all gradients. ValueError, and nothing moves, if it is no number."""
+        ...
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None: ...
+
+    def save_state(self, path: str | PathLike[str]) -> None: ...
+
+    def load_state(self, path: str | PathLike[str]) -> None: ...
+
+
+class OpenEngine(Protocol):
+    """Opens the weights in `folder`: a checkpoint of the run, or the one that it starts from."""
+
+    def __call__(self, config: TrainingConfig, folder: Path, device: str, threads: int | None) -> Engine: ...
+
+
+def open_engine(config: TrainingConfig, folder: Path, device: str, threads: int | None) -> Engine:
+    """mc.Trainer as the configuration wants it."""
+    from .. import Trainer
+
+    optimizer = config.optimizer
+    engine: Engine = Trainer.from_pretrained(
+        folder,
+        task=config.task,
+        objective=config.objective,
+        optimizer=optimizer.name,
+        learning_rate=optimizer.learning_rate,
+        dtype=config.dtype,
+        gradient_checkpointing=config.gradient_checkpointing,
+        device=device,
+        num_threads=threads,
+        betas=optimizer.betas,
+        epsilon=optimizer.epsilon,
+        weight_decay=optimizer.weight_decay,
+        max_gradient_norm=optimizer.max_gradient_norm,
+        num_targets=len(config.target_names),
+    )
+    return engine

@@ -1,0 +1,145 @@
+"""A sample of a data set as the network is trained on it: read, changed at random, normalised, resized.
+
+Called by the loader's threads. Sizes and interpolation are those of prs-eth/Marigold: depth and its image are resized
+with the nearest pixel after normalisation, normals and intrinsic images bilinearly.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._C import resize
+from ..datasets import Dataset, Truth, open_dataset
+from ..errors import SampleError
+from .augmentations import change_image
+from .settings import DataSetConfig, TrainingConfig
+from .targets import EmptyTarget, depth_image, intrinsic_image, latent_mask, lighting_targets, normals_image
+
+Array = NDArray[np.float32]
+
+# Levels of an 8-bit image in [-1, 1].
+_LEVELS = (np.arange(256) / 255 * 2 - 1).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """image: (3, H, W) in [-1, 1]. target: (3 T, H, W) in [-1, 1], the T maps of the task after each other. mask: bool
+    (1, H, W), where they are valid. name and files: for messages."""
+
+    name: str
+    files: tuple[str, ...]
+    image: Array
+    target: Array
+    mask: NDArray[np.bool_]
+
+
+def _chw(values: NDArray[np.generic]) -> Array:
+    """(H, W) or (H, W, C) as (C, H, W)."""
+    planes = values[:, :, None] if values.ndim == 2 else values
+    return np.ascontiguousarray(planes.transpose(2, 0, 1), dtype=np.float32)
+
+
+def _resized(planes: Array, size: tuple[int, int], mode: str) -> Array:
+    resized: Array = resize(planes[None], size, mode, antialias=mode == "bilinear")[0]
+    return resized
+
+
+class TrainingSet:
+    """A data set for training: its samples as Examples."""
+
+    def __init__(self, entry: DataSetConfig, config: TrainingConfig, base_data_dir: str | Path) -> None:
+        """ConfigError or DatasetError if it cannot be opened."""
+        self.entry, self.config = entry, config
+        self.name = entry.display_name
+        self._data: Dataset = open_dataset(entry.options, base_data_dir, task=config.task)
+        # A user's own lighting is stored as it was rendered, up to a scale; the others' readers bring it to [0, 1].
+        properties = config.pipeline_options.get("target_properties", {})
+        self._scaled = tuple(
+            name
+            for name in config.target_names
+            if entry.name == "folder_iid" and properties.get(name, {}).get("up_to_scale")
+        )
+        missing = [name for name in config.target_names if config.task == "iid" and name not in self._data.targets]
+        if missing:
+            raise SampleError(self.name, "all", entry.folder, f"the data set has no {', '.join(missing)}")
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def sample_name(self, index: int) -> str:
+        return f"{self.name}: {self._data.samples[index].name}"
+
+    def files(self, index: int) -> tuple[str, ...]:
+        return tuple(str(self._data.source.path / member) for member in self._data.samples[index].members)
+
+    def flips(self, generator: random.Random) -> bool:
+        """Whether this use of a sample is mirrored: the first number that is drawn for it."""
+        return generator.random() < self.config.augmentation.flip
+
+    def example(self, index: int, flip: bool, generator: random.Random | None) -> Example:
+        """Reads a sample. generator None: nothing but the flip is changed. SampleError names what cannot be used."""
+        image, truth = self._data.read_image(index), self._data.read_truth(index)
+        if image.shape[:2] != truth.mask.shape:
+            raise self._refuse(index, f"the image is {image.shape[:2]}, its truth {truth.mask.shape}")
+        if flip:
+            image = np.ascontiguousarray(image[:, ::-1])
+        if generator is not None:
+            image = change_image(image, self.config.augmentation, self.entry.blur, generator)
+        planes, mask = _LEVELS[image].transpose(2, 0, 1), truth.mask[None]
+        try:
+            target = self._target(truth, flip)
+        except EmptyTarget as error:
+            raise self._refuse(index, str(error)) from error
+        mask = mask[:, :, ::-1] if flip else mask
+        size = self.entry.resize
+        if size is not None:
+            mode = "nearest-exact" if self.config.task == "depth" else "bilinear"
+            planes, target = _resized(planes, size, mode), _resized(target, size, mode)
+            mask = _resized(mask.astype(np.float32), size, "nearest-exact") > 0
+        if self.config.masked and not latent_mask(mask).any():
+            raise self._refuse(index, "no latent cell has valid pixels only")
+        return Example(
+            self.sample_name(index),
+            self.files(index),
+            np.ascontiguousarray(planes, np.float32),
+            np.ascontiguousarray(target, np.float32),
+            np.ascontiguousarray(mask),
+        )
+
+    def _refuse(self, index: int, reason: str) -> SampleError:
+        sample = self._data.samples[index]
+        return SampleError(self.name, sample.name, ", ".join(sample.members[1:]) or sample.name, reason)
+
+    def _target(self, truth: Truth, flip: bool) -> Array:
+        """(3 T, H, W) in [-1, 1]; mirrored, with normals whose x points the other way then."""
+        config = self.config
+        if config.task == "iid":
+            maps = {name: _chw(cast("dict[str, Array]", truth.target)[name]) for name in config.target_names}
+            maps.update(self._to_common_scale(maps))
+            target = np.concatenate([intrinsic_image(maps[name]) for name in config.target_names])
+            return target[:, :, ::-1] if flip else target
+        values = _chw(cast(Array, truth.target))
+        if config.task == "depth":
+            depth = config.depth_range
+            target = depth_image(
+                values, truth.mask[None], depth.quantile, depth.low, depth.high, depth.clip, config.far_invalid
+            )
+        else:
+            target = normals_image(values)
+            if flip:
+                target[0] = -target[0]
+        return target[:, :, ::-1] if flip else target
+
+    def _to_common_scale(self, maps: dict[str, Array]) -> dict[str, Array]:
+        if not self._scaled:
+            return {}
+        return dict(zip(self._scaled, lighting_targets(*(maps[name] for name in self._scaled)), strict=True))
+
+    def close(self) -> None:
+        self._data.close()
