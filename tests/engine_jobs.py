@@ -40,15 +40,17 @@ class Squares:
 
 @dataclass(frozen=True)
 class Deadly(Squares):
-    """Kills its worker on one number, so many times."""
+    """Kills its worker on one number, so many times. patience: seconds before it does."""
 
     number: int = 3
     times: int = 1
+    patience: float = 0.0
 
     def work(self, index: int) -> Any:
         marks = list(self.notes.glob("killed*"))
         if index == self.number and len(marks) < self.times:
             (self.notes / f"killed{len(marks)}").touch()
+            time.sleep(self.patience)
             os.kill(os.getpid(), signal.SIGKILL)
         return super().work(index)
 

@@ -102,7 +102,7 @@ def test_a_worker_that_dies_is_replaced(engine: Engine, tmp_path: Path) -> None:
 
 def test_the_last_sample_s_worker_dies(engine: Engine, tmp_path: Path) -> None:
     """Others are idle then; one of them takes it."""
-    results = list(engine(Deadly(tmp_path, crew=WORKERS, number=1), range(2)))
+    results = list(engine(Deadly(tmp_path, crew=WORKERS, number=1, patience=2.0), range(2)))
     assert sorted(results) == [(0, 0), (1, 1)]
     assert len(pids(tmp_path)) == WORKERS
 

@@ -23,6 +23,7 @@ from ..messages import explain
 
 ENGINES = ("serial", "processes", "ray")
 _ATTEMPTS = 3  # workers that one sample may cost
+_FAREWELL = 2.0  # seconds that a worker has to end by itself
 _FAILED_STARTS = 3  # workers that may be lost in a row before they are ready
 
 
@@ -187,8 +188,8 @@ def _serve(connection: Connection, job: Job, share: Share) -> None:
         except Exception as error:
             connection.send(("failed", _portable(error)))
             return
-        connection.send(("ready", None))
-        with suppress(EOFError, OSError):
+        with suppress(EOFError, OSError):  # nobody wants more
+            connection.send(("ready", None))
             while True:
                 connection.send(("done", work(connection.recv())))
 
@@ -237,10 +238,12 @@ class ProcessCrew:
             return Event(connection, "lost", _end_of(process))
 
     def dismiss(self) -> None:
-        for connection, (process, _) in self._workers.items():
+        for connection in self._workers:
+            connection.close()  # a worker that waits for a sample ends by itself
+        for process, _ in self._workers.values():
+            process.join(_FAREWELL)
             process.kill()
             process.join()
-            connection.close()
         self._workers.clear()
 
 
