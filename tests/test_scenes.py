@@ -209,6 +209,19 @@ def test_views_of_nothing_are_refused() -> None:
         rendering.render(plate_scene(matte(np.full(3, 0.5, np.float32)), extra=(wall,)), (32, 32), 1, 0)
 
 
+def test_colours_are_looked_up_as_the_renderer_does() -> None:
+    """The picture of a coarse texture, in even light, is the albedo times a constant, also between texels."""
+    picture = np.random.default_rng(3).uniform(0.1, 0.9, (5, 7, 3)).astype(np.float32)
+    poster = quad((-1.5, 1.5, 0.02), (3, 0, 0), (0, 3, 0), picture=True)
+    scene = plate_scene(matte(np.full(3, 0.01, np.float32)), 80.0, ((poster, matte(picture)),))
+    labels = rendering.render(scene, (48, 64), 4, 0)
+    on_poster = labels.albedo.min(axis=2) > 0.05
+    on_poster &= (labels.normals[..., 1] > 0.5) & (labels.depth < 3.5)
+    assert on_poster.sum() > 200
+    shading = labels.rgb[on_poster] / labels.albedo[on_poster]
+    assert np.quantile(np.abs(shading / np.median(shading) - 1), 0.95) < 0.03
+
+
 # ---- repeatable ----
 
 

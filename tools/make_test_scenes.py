@@ -7,7 +7,7 @@ Run from the repository root, with the extra `scenes`:
 Arrays, K = 6 scenes of 96 x 128 pixels: rgb, albedo, shading, residual (K, H, W, 3) linear, rgb = albedo * shading +
 residual; depth along the axis and distance along the ray (K, H, W) in metres, 0: no surface; normal (K, H, W, 3), x to
 the right, y up, z towards the viewer, 0: no surface; roughness, metallicity (K, H, W); field_of_view (K,) in degrees
-across the width; kind (K,). Half precision but for depth (to 2 ** -14 of itself) and distance (2 ** -13).
+across the width; kind (K,). Half precision but for depth (to 2 ** -13 of itself) and distance (2 ** -12).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SETTINGS = Settings(seed=0, size=(96, 128), samples_per_pixel=64)
 INDICES = (0, 3, 4, 7, 9, 13)
 TARGET = Path(__file__).resolve().parent.parent / "tests/data/scenes.npz"
 NAMES = {"normal": "normals"}
-KEPT_BITS = {"depth": 14, "distance": 13}
+KEPT_BITS = {"depth": 13, "distance": 12}
 LABELS = ("rgb", "depth", "distance", "normal", "albedo", "shading", "residual", "roughness", "metallicity")
 
 

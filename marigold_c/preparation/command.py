@@ -76,7 +76,7 @@ def _add_scenes(kinds: Any) -> None:
     parser.add_argument("--start", type=integer(0), default=0, metavar="I", help="number of the first; default: 0")
     parser.add_argument("--size", type=_size, default=(96, 128), metavar="HxW", help="in pixels; default: 96x128")
     parser.add_argument(
-        "--samples-per-pixel", type=integer(1), default=32, metavar="N", help="more: less noise; default: 32"
+        "--samples-per-pixel", type=integer(1), default=16, metavar="N", help="more: less noise; default: 16"
     )
     parser.add_argument(
         "--labels",

@@ -78,16 +78,19 @@ def _level(light: Floats, variance: Floats, guides: Guides, step: int) -> tuple[
 
 
 def despeckled(light: Floats, group: NDArray[np.int64]) -> Floats:
-    """Pixels much brighter or darker than all of their eight neighbours of the same group, brought to these."""
+    """Pixels much brighter than all but one of their eight neighbours of the same group, or much darker than all,
+    brought to these."""
     brightness = np.maximum(light @ _BRIGHTNESS, 1e-9)
-    highest, lowest = np.zeros_like(brightness), np.full_like(brightness, np.inf)
+    highest, second, lowest = np.zeros_like(brightness), np.zeros_like(brightness), np.full_like(brightness, np.inf)
     shades, groups = _Window(brightness, 1, 1), _Window(group, 1, 1, -1)
     for i, j in itertools.product((-1, 0, 1), repeat=2):
         alike = (groups.at(i, j) == group) & bool(i or j)
-        highest = np.maximum(highest, np.where(alike, shades.at(i, j), 0))
+        shade = np.where(alike, shades.at(i, j), 0)
+        second = np.maximum(second, np.minimum(highest, shade))
+        highest = np.maximum(highest, shade)
         lowest = np.minimum(lowest, np.where(alike, shades.at(i, j), np.inf))
-    known = (highest > 0) & (group >= 0)
-    kept = np.where(known, np.clip(brightness, lowest / _SPECKLE, highest * _SPECKLE), brightness)
+    known = (second > 0) & (group >= 0)
+    kept = np.where(known, np.clip(brightness, lowest / _SPECKLE, second * _SPECKLE), brightness)
     return np.asarray(light * (kept / brightness)[..., None], np.float64)
 
 

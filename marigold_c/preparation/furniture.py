@@ -242,7 +242,10 @@ def plant(rng: np.random.Generator) -> Furniture:
     tall = _uniform(rng, 0.4, 1.2)
     stem = cylinder(0.02, tall * 0.6, 8).moved((0, 0, pot_height * 0.9))
     blades = [_leaf(rng, tall) for _ in range(int(rng.integers(9, 22)))]
-    crown = merged([blade.moved((0, 0, pot_height + tall * _uniform(rng, 0.0, 0.55))) for blade in blades])
+    # Leaves that droop far grow higher up, so as not to reach through the floor.
+    lowest = [0.03 - float(blade.vertices[:, 2].min()) for blade in blades]
+    roots = [max(pot_height + tall * _uniform(rng, 0.0, 0.55), low) for low in lowest]
+    crown = merged([blade.moved((0, 0, root)) for blade, root in zip(blades, roots, strict=True)])
     parts = [
         (pot, any_finish(rng, random_color(rng, (0.0, 0.7), (0.2, 0.9)))),
         (stem, matte(textures.bark(rng), (0.2, 0.2))),
@@ -307,16 +310,21 @@ def trinket(rng: np.random.Generator, height: float) -> list[Part]:
 
 def shape(rng: np.random.Generator, size: float) -> Mesh:
     """An abstract solid standing on z = 0, about as tall as `size`."""
+    solid = _solid(rng, size)
+    return solid.moved((0, 0, -float(solid.vertices[:, 2].min())))
+
+
+def _solid(rng: np.random.Generator, size: float) -> Mesh:
     draw = int(rng.integers(6))
     if draw == 0:
-        return torus(size * 0.36, size * 0.13).turned(_uniform(rng, 60, 90), 0).moved((0, 0, size * 0.49))
+        return torus(size * 0.36, size * 0.13).turned(_uniform(rng, 60, 90), 0)
     if draw == 1:
         squareness = (_uniform(rng, 0.2, 2.0), _uniform(rng, 0.2, 2.0))
-        return superellipsoid((size, size, size), squareness).moved((0, 0, size / 2))
+        return superellipsoid((size, size, size), squareness)
     if draw == 2:
         return cylinder(size * 0.4, size, 32, top_radius=0.0)
     if draw == 3:
-        return blob(rng, (size, size, size), 0.5).moved((0, 0, size * 0.48))
+        return blob(rng, (size, size, size), 0.5)
     if draw == 4:
         outline = np.stack([size * rng.uniform(0.1, 0.45, 9), np.linspace(0, size, 9)], -1)
         fine = np.linspace(0, 8, 40)

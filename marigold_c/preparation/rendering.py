@@ -23,19 +23,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import optional_module
-from .denoising import Guides, despeckled, filtered
+from .decomposition import darkness, decomposed
+from .denoising import Guides
 from .description import Camera, Scene
 from .materials import Material
 from .meshes import Mesh, merged
 from .surfaces import Surfaces, numbered, texture_coordinates
-from .tone import exposure
 
 VARIANT = "scalar_rgb"
 _LONGEST_PATH = 6
 _BLOCK = 16  # pixels' random numbers follow from their place in blocks of this size; left open, from the threads
-_OUTLIER = 25.0  # samples are cut at this many times the picture's 90th percentile: rare ones would show as dots
-_BLACK = 1e-4
-_BRIGHTNESS = np.array([0.3, 0.59, 0.11])
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -261,96 +258,6 @@ def _check_view(number: Numbers, depth: NDArray[np.float64], kind: str) -> None:
         raise UselessScene("one surface fills the picture")
 
 
-class _Sums:
-    """Sums over samples, for means and for the variance of shading and residual."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        names = ("rgb", "base", "albedo", "diffuse", "metal", "on_metal")
-        self.colors = {name: np.zeros((*size, 3)) for name in names}
-        self.plain = {name: np.zeros(size) for name in ("shading", "shading2", "lit", "residual", "residual2")}
-
-    def add(self, surfaces: Surfaces, number: Numbers, color: Floats, true: NDArray[Any], plain: NDArray[Any]) -> None:
-        reflects, on_metal = surfaces.reflects[number][..., None], surfaces.is_metal[number][..., None]
-        base = np.where(reflects, color, 0).astype(np.float64)
-        reflected = np.where(surfaces.is_diffuse[number][..., None], true, plain)
-        diffuse = np.where(reflects & ~on_metal, reflected, 0)
-        additions = {
-            "rgb": true,
-            "base": base,
-            "albedo": np.where(on_metal, 0, base),
-            "diffuse": diffuse,
-            "metal": np.where(on_metal, base, 0),
-            "on_metal": np.where(on_metal, plain, 0),
-        }
-        for name, values in additions.items():
-            self.colors[name] += values
-        shading = np.where(reflects, reflected, 0) @ _BRIGHTNESS / np.maximum(base @ _BRIGHTNESS, 0.01)
-        residual = (true - diffuse) @ _BRIGHTNESS
-        for name, values in (("shading", shading), ("residual", residual)):
-            self.plain[name] += values
-            self.plain[f"{name}2"] += values**2
-        self.plain["lit"] += reflects[..., 0]
-
-    def variance(self, name: str, samples: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Of the mean of so many samples."""
-        count = np.maximum(samples, 2)
-        mean = self.plain[name] / count
-        return np.asarray(np.maximum(self.plain[f"{name}2"] / count - mean**2, 0) / (count - 1), np.float64)
-
-
-def _traced(source: _Renderer, seed: int, samples: int) -> _Sums:
-    sums, cut = _Sums(source.size), np.inf
-    for k in range(seed, seed + samples):
-        number, color = source.hits(k)
-        true = source.radiance(k, lambertian=False)
-        plain = source.radiance(k, lambertian=True) if source.has_coats else true
-        if k == seed:
-            cut = _OUTLIER * max(float(np.quantile(true @ _BRIGHTNESS, 0.9)), 1e-3)
-        sums.add(source.surfaces, number, color, np.minimum(true, cut), np.minimum(plain, cut))
-    return sums
-
-
-def _parts(sums: _Sums, samples: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shading and residual. Shading is the mean light on reflecting surfaces, weighted by what they reflect; that on
-    metal where there is nothing else."""
-    means = {name: total / samples for name, total in sums.colors.items()}
-    diffuse = np.minimum(means["diffuse"], means["rgb"])  # noise may make the diffuse part exceed the whole
-    shading = np.zeros_like(diffuse)
-    np.divide(means["on_metal"], means["metal"], out=shading, where=means["metal"] > _BLACK)
-    np.divide(diffuse, means["albedo"], out=shading, where=means["albedo"] > _BLACK)
-    return shading, means["rgb"] - diffuse
-
-
-def _decomposed(source: _Renderer, guides: Guides, seed: int, samples: int) -> dict[str, Floats]:
-    """Picture, base colour, albedo, shading and residual; see the head of this file."""
-    sums = _traced(source, seed, samples)
-    albedo = sums.colors["albedo"] / samples
-    shading, residual = _parts(sums, samples)
-    number = guides.group
-    lit = np.where(source.surfaces.reflects[number], 1, -1)
-    shading = filtered(
-        despeckled(shading, lit),
-        sums.variance("shading", sums.plain["lit"]),
-        Guides(guides.point, guides.normal, lit),
-        4,
-    )
-    shines = source.surfaces.reflects[number] & ~source.surfaces.is_diffuse[number]
-    glossy = Guides(guides.point, guides.normal, np.where(shines, number, -1))
-    residual = filtered(despeckled(residual, glossy.group), sums.variance("residual", float(samples)), glossy, 3)
-    rgb = albedo * shading + residual
-    scale = exposure(rgb)
-    found = {"base_color": sums.colors["base"] / samples, "albedo": albedo}
-    found |= {"shading": shading * scale, "residual": residual * scale}
-    exact = {name: values.astype(np.float32) for name, values in found.items()}
-    return {**exact, "rgb": exact["albedo"] * exact["shading"] + exact["residual"]}
-
-
-def _check_light(rgb: Floats) -> None:
-    shown = np.quantile(rgb @ _BRIGHTNESS, [0.3, 0.6]) ** (1 / 2.2)
-    if shown[0] < 0.06 or shown[1] < 0.12:
-        raise UselessScene(f"it is dark: 60% of the picture is below {shown[1]:.2f}")
-
-
 def render(scene: Scene, size: tuple[int, int], samples: int, seed: int) -> Labels:
     """The picture of (height, width) pixels with `samples` camera rays each, and its labels.
 
@@ -363,8 +270,10 @@ def render(scene: Scene, size: tuple[int, int], samples: int, seed: int) -> Labe
     number = np.where(seen, number, 0)
     depth = np.where(seen, -point[:, :, 2], 0)
     _check_view(number, depth, scene.kind)
-    intrinsics = _decomposed(source, Guides(point, normals, number), seed, samples)
-    _check_light(intrinsics["rgb"])
+    intrinsics = decomposed(source, Guides(point, normals, number), seed, samples)
+    fault = darkness(intrinsics["rgb"])
+    if fault is not None:
+        raise UselessScene(fault)
     return Labels(
         depth=depth.astype(np.float32),
         distance=np.where(seen, np.linalg.norm(point, axis=2), 0).astype(np.float32),

@@ -48,7 +48,7 @@ class Settings:
 
     seed: int
     size: tuple[int, int]
-    samples_per_pixel: int = 32
+    samples_per_pixel: int = 16
 
     def __post_init__(self) -> None:
         height, width = self.size
