@@ -7,7 +7,7 @@ C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)
 
 # What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.
-SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_damage.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_nn.py \
+SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_damage.py tests/test_json.py tests/test_core.py tests/test_graph.py tests/test_ops.py tests/test_gradients.py tests/test_nn.py \
     tests/test_rng.py tests/test_training_noise.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_alignment.py \
     tests/test_metrics.py tests/test_pipeline_api.py tests/test_references.py
 

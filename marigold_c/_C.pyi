@@ -189,3 +189,43 @@ class Pipeline:
     def save(self, path: str | PathLike[str], *, licence: str | None = None, replace: bool = False) -> None: ...
     def info(self) -> PipelineInfo: ...
     def memory(self) -> dict[str, int]: ...
+
+class Trainer:
+    steps: int
+    def __new__(
+        cls,
+        folder: str | PathLike[str],
+        *,
+        variant: str | None = None,
+        dtype: str | None = None,
+        device: str | None = "cpu",
+        isa: str | None = None,
+        num_threads: int = 0,
+        task: str | None = None,
+        objective: str = "latent",
+        optimizer: str = "adam",
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        max_gradient_norm: float = 0.0,
+        zero_terminal_snr: bool = True,
+        recompute: bool = False,
+        num_targets: int = -1,
+    ) -> Self: ...
+    def forward_backward(
+        self,
+        image_latent: ArrayLike,
+        target_latent: ArrayLike,
+        noise: ArrayLike,
+        timesteps: ArrayLike,
+        mask: ArrayLike | None,
+        weight: float,
+        /,
+    ) -> float: ...
+    def step(self, learning_rate: float, /) -> float: ...
+    def clear_gradients(self) -> None: ...
+    def names(self) -> list[str]: ...
+    def shape(self, index: int, /) -> tuple[int, ...]: ...
+    def read(self, index: int, part: str, /) -> NDArray[np.float32]: ...
+    def write(self, index: int, part: str, data: ArrayLike, /) -> None: ...
+    def memory(self) -> dict[str, int]: ...

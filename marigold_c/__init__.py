@@ -38,6 +38,7 @@ from .pipelines import (  # noqa: E402
 from .point_clouds import depth_to_mesh, depth_to_points  # noqa: E402
 from .schedulers import DDIMScheduler, LCMScheduler  # noqa: E402
 from .sequences import predict_sequence  # noqa: E402
+from .trainer import Trainer  # noqa: E402
 
 __version__ = _C.__version__
 
@@ -55,6 +56,7 @@ __all__ = [
     "MarigoldIntrinsicsPipeline",
     "MarigoldNormalsOutput",
     "MarigoldNormalsPipeline",
+    "Trainer",
     "__version__",
     "align_least_squares",
     "align_median",

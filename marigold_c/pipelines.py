@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _C
+from ._cuda import is_cuda, load_libraries
 from .arguments import RunArguments, Task, check_arguments, checked_threads, dtype_name
 from .components import VAE, AutoencoderTiny, UNet
 from .config import Config, read_config
@@ -62,6 +63,8 @@ class MarigoldPipeline:
         """Opens the engine, and what depends on the autoencoder."""
         replaced: dict[str, Any] = {} if vae_folder is None else {"vae": vae_folder}
         own_vae = self.folder if is_packed(self.folder) else self.folder / "vae"
+        if is_cuda(self._options["device"]):
+            load_libraries()
         with explaining_damage(self.folder):
             engine = _C.Pipeline(self.folder, task=self.task, **self._options, **replaced)
         self._engine = engine
@@ -107,8 +110,10 @@ class MarigoldPipeline:
 
         variant "fp16" picks the files *.fp16.safetensors of each component that has them; without it they are taken
         only where a component has no others.
-        dtype: "float32", "bfloat16" or "int8" (alias torch_dtype); a packed file has its own, and others are refused.
+        dtype: "float32", "bfloat16", "int8" or, on a GPU, "float16" (alias torch_dtype); a packed file has its own, and
+        others are refused.
         "auto", and None for a packed file: the file's own; float32 for a folder.
+        device: "cpu", or a GPU: "cuda", "cuda:1"; DeviceError says what is missing for it.
         num_threads: None for all processors allowed to this process.
         vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
         """

@@ -26,22 +26,45 @@ struct mg_panels {
 bool mg_panels_of(struct mg_panels *out, struct mg_weight_layout layout, const struct mg_tensor *shape);
 bool mg_same_layout(struct mg_weight_layout a, struct mg_weight_layout b);
 
+/* One step of Adam (arXiv 1412.6980), or AdamW (1711.05101) if the decay is decoupled. With g the gradient times
+ * gradient_factor (plus decay * w if not decoupled): m += (1 - beta1) (g - m); v = beta2 v + (1 - beta2) g g;
+ * w = w (1 - learning_rate decay, if decoupled) - learning_rate / correction1 * m / (sqrt(v) / sqrt(correction2) + epsilon). */
+struct mg_adam {
+    float learning_rate, beta1, beta2, epsilon, decay;
+    bool decoupled;
+    float gradient_factor;
+    float correction1, correction2; /* 1 - beta^step */
+};
+
 struct mg_backend {
     const char *name;
-    /* Fills context->backend_state and context->isa. `isa` NULL: the best of this processor. */
+    bool trains; /* runs gradients, too */
+    /* Fills context->backend_state, context->isa and, for a device with memory of its own, context->memory. `isa` NULL: the
+     * best of this processor. */
     mg_status (*open)(struct mg_context *context, const char *isa, struct mg_err *err);
+    /* After everything in the context's memory is freed; also if open failed. */
     void (*close)(struct mg_context *context);
+    /* NULL (float32 and bfloat16), or whether activations may be of this type on this device. */
+    mg_status (*check_type)(const struct mg_context *context, mg_dtype activations, struct mg_err *err);
     struct mg_weight_layout (*weight_layout)(const struct mg_context *context, const struct mg_op_shape *op, int slot);
     /* Scratch bytes that run() needs, for context->num_threads threads. Checked arithmetic: SIZE_MAX means too large. */
     size_t (*workspace_bytes)(const struct mg_context *context, const struct mg_op_shape *op);
     /* NULL, or how an output may follow upon input 0 in its memory: if that input dies here, may begin so many bytes before it
      * and overlap it. 0: it may not. Worth it for large maps only: it keeps the operation to one order. */
     size_t (*trailing_gap)(const struct mg_context *context, const struct mg_op_shape *op);
-    /* Cannot fail: shapes and memory were checked when the graph was built and planned. */
+    /* Cannot fail: shapes and memory were checked when the graph was built and planned. Only a device may, and
+     * tells it in finish(). It may still be at work when run() returns. */
     void (*run)(const struct mg_context *context, const struct mg_op_call *call);
+    /* NULL, or waits for the operations so far and tells what failed of them since the last call. */
+    mg_status (*finish)(const struct mg_context *context, struct mg_err *err);
     /* NULL, or what this machine reaches, measured for about `seconds`: out->products and out->copy. */
     mg_status (*measure)(const struct mg_context *context, double seconds, struct mg_machine_speed *out,
                          struct mg_err *err);
+    /* Where `trains`. One step on `count` numbers, whose gradients become 0. */
+    void (*adam)(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
+                 const struct mg_adam *params);
+    /* The same for any number of threads. */
+    double (*sum_of_squares)(const struct mg_context *context, const float *x, int64_t count);
 };
 
 /* Bytes of a weight in a layout; SIZE_MAX if they cannot be addressed. */
@@ -63,7 +86,16 @@ const char *mg_layout_text(char buffer[MG_LAYOUT_TEXT], struct mg_weight_layout 
 /* False for what mg_layout_text never writes, and for layouts that no backend asks for. */
 bool mg_layout_read(struct mg_weight_layout *out, const char *text);
 
-/* "cpu" | "ref"; MG_ERR_DEVICE naming the known ones otherwise. */
+/* "cpu" | "ref" | "cuda", the last also with a number ("cuda:1"); MG_ERR_DEVICE naming the known ones otherwise, or what
+ * a device lacks. */
 mg_status mg_backend_find(const struct mg_backend **out, const char *name, struct mg_err *err);
+/* Finds the backend of a device and opens it for the context. */
+mg_status mg_backend_open(struct mg_context *context, const char *device, const char *isa, struct mg_err *err);
+
+/* ---- library.c ---- */
+/* The CUDA backend: libmarigold_cuda.so beside the engine, or the file that MARIGOLD_CUDA_LIBRARY names. It stays loaded.
+ * MG_ERR_DEVICE if it is not there, lacks a library, or was built with another version of the engine. */
+mg_status mg_cuda_library_load(const struct mg_backend **out, struct mg_err *err);
+
 extern const struct mg_backend mg_backend_ref, mg_backend_cpu;
 #endif

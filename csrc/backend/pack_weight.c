@@ -69,6 +69,8 @@ static void gather_filter(float *out, const struct matrix *m, int64_t filter, in
             out[i] = ((const float *)panel)[at];
         else if (m->from.dtype == MG_BF16)
             out[i] = mg_f32_of_bf16(((const mg_bf16 *)panel)[at]);
+        else if (m->from.dtype == MG_F16)
+            out[i] = mg_f32_of_f16(((const mg_f16 *)panel)[at]);
         else
             out[i] = scale * (float)((const int8_t *)panel)[at];
     }
@@ -109,6 +111,7 @@ static float largest_of(const struct matrix *m, int64_t filter) {
         }                                                                                                              \
     }
 DEFINE_SCATTER(f32, float, (float))
+DEFINE_SCATTER(f16, mg_f16, mg_f16_of_f32)
 DEFINE_SCATTER(bf16, mg_bf16, mg_bf16_of_f32)
 DEFINE_SCATTER(int8, int8_t, (int8_t))
 
@@ -117,7 +120,7 @@ static void pack_tile(void *panel, const struct matrix *m, int64_t first, int64_
                       const float *factor, int32_t *sums) {
     static void (*const scatter[MG_DTYPE_COUNT])(void *, const int64_t *, float[][ELEMENTS], int64_t, int64_t,
                                                  int64_t) = {
-        [MG_F32] = scatter_f32, [MG_BF16] = scatter_bf16, [MG_I8] = scatter_int8};
+        [MG_F32] = scatter_f32, [MG_F16] = scatter_f16, [MG_BF16] = scatter_bf16, [MG_I8] = scatter_int8};
     _Alignas(MG_ALIGNMENT) float tile[FILTERS][ELEMENTS];
     int64_t at[ELEMENTS];
     const int64_t group = m->layout.group;

@@ -81,9 +81,15 @@ static inline mg_bf16 mg_bf16_of_f32(float x) {
     const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     return (mg_bf16){(uint16_t)(x != x ? bits >> 16 | 0x40 : rounded)};
 }
+/* IEEE 754's half, likewise. */
+typedef struct {
+    uint16_t bits;
+} mg_f16;
+float mg_f32_of_f16(mg_f16 x);
+mg_f16 mg_f16_of_f32(float x); /* to the nearest, ties to even; infinite beyond 65504 */
 /* dst[i] = (float)src[i] for any floating type. */
 void mg_convert_to_f32(float *dst, const void *src, mg_dtype dtype, size_t count);
-/* dst[i] = src[i] rounded to float32 (copied) or bfloat16. */
+/* dst[i] = src[i] rounded to float32 (copied), float16 or bfloat16. */
 void mg_convert_from_f32(void *dst, mg_dtype dtype, const float *src, size_t count);
 
 enum { MG_MAX_DIMS = 4 };
@@ -107,11 +113,27 @@ const char *mg_shape_text(char buffer[MG_SHAPE_TEXT], int ndim, const int64_t *d
 
 /* ---- context: one per pipeline ---- */
 struct mg_backend;
+struct mg_context;
+
+/* Memory of a device of its own: a backend's open() puts its table into the context. Copies and operations happen in the
+ * order of the calls. upload() has read the host's bytes when it returns; download() has written them, and reports what
+ * failed of the operations before. */
+struct mg_device_memory {
+    mg_status (*alloc)(void **out, const struct mg_context *context, size_t bytes, const char *what,
+                       struct mg_err *err);
+    void (*free)(const struct mg_context *context, void *block);
+    mg_status (*upload)(const struct mg_context *context, void *device, const void *host, size_t bytes,
+                        struct mg_err *err);
+    mg_status (*download)(const struct mg_context *context, void *host, const void *device, size_t bytes,
+                          struct mg_err *err);
+};
 
 struct mg_context {
     int num_threads;
     const struct mg_backend *backend;
-    void *backend_state; /* the backend's own, e.g. the chosen kernel table */
+    void *backend_state;                   /* the backend's own, e.g. the chosen kernel table */
+    const struct mg_device_memory *memory; /* NULL: operations work in the host's memory */
+    int device;                            /* which of several alike: 1 for "cuda:1" */
     const char *isa;
     mg_poll_fn poll;
     void *poll_user;
@@ -127,6 +149,14 @@ struct mg_context {
 mg_status mg_context_reserve(struct mg_context *context, size_t activation_bytes, size_t workspace_bytes,
                              struct mg_err *err);
 void mg_context_release(struct mg_context *context);
+/* Memory where the context's operations work, and copies to and from it; the host's own without a device. */
+mg_status mg_context_alloc(void **out, const struct mg_context *context, size_t bytes, const char *what,
+                           struct mg_err *err);
+void mg_context_free(const struct mg_context *context, void *block); /* NULL is allowed */
+mg_status mg_context_upload(const struct mg_context *context, void *to, const void *host, size_t bytes,
+                            struct mg_err *err);
+mg_status mg_context_download(const struct mg_context *context, void *host, const void *from, size_t bytes,
+                              struct mg_err *err);
 void mg_context_note_peak(struct mg_context *context);
 /* MG_ERR_CANCELLED when the poll callback asks to stop. */
 mg_status mg_context_poll(const struct mg_context *context, struct mg_err *err);

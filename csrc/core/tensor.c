@@ -19,7 +19,8 @@ static float float_of_bits(uint32_t bits) {
     return value;
 }
 
-static float float_of_f16(uint16_t half) {
+float mg_f32_of_f16(mg_f16 x) {
+    const uint16_t half = x.bits;
     uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
     if (exponent == 0x1f)
         return float_of_bits(sign | 0x7f800000 | fraction << 13);
@@ -28,6 +29,25 @@ static float float_of_f16(uint16_t half) {
     /* Zero or subnormal: a whole number of 2^-24, exact in float32. */
     float magnitude = (float)fraction * 0x1p-24f;
     return sign ? -magnitude : magnitude;
+}
+
+mg_f16 mg_f16_of_f32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    const uint32_t magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000)
+        return (mg_f16){(uint16_t)(sign | 0x7e00)};
+    if (magnitude >= 0x477ff000) /* 65520: half way from the largest to what would come next */
+        return (mg_f16){(uint16_t)(sign | 0x7c00)};
+    if (magnitude >= 0x38800000) { /* 2^-14: normal. The exponent's bias is 112 less, the fraction has 13 bits less. */
+        const uint32_t moved = magnitude - (112u << 23);
+        return (mg_f16){(uint16_t)(sign | (moved + 0xfff + (moved >> 13 & 1)) >> 13)};
+    }
+    /* A whole number of 2^-24: the sum rounds it to the last bit of a float32 between 2^-1 and 1. */
+    const float aligned = float_of_bits(magnitude) + 0.5f;
+    memcpy(&bits, &aligned, sizeof bits);
+    return (mg_f16){(uint16_t)(sign | (bits - 0x3f000000))};
 }
 
 void mg_convert_to_f32(float *dst, const void *src, mg_dtype dtype, size_t count) {
@@ -40,13 +60,19 @@ void mg_convert_to_f32(float *dst, const void *src, mg_dtype dtype, size_t count
     for (size_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, from + 2 * i, sizeof half);
-        dst[i] = dtype == MG_F16 ? float_of_f16(half) : float_of_bits((uint32_t)half << 16);
+        dst[i] = dtype == MG_F16 ? mg_f32_of_f16((mg_f16){half}) : float_of_bits((uint32_t)half << 16);
     }
 }
 
 void mg_convert_from_f32(void *dst, mg_dtype dtype, const float *src, size_t count) {
     if (dtype == MG_F32) {
         memcpy(dst, src, count * sizeof *src);
+        return;
+    }
+    if (dtype == MG_F16) {
+        mg_f16 *to = dst;
+        for (size_t i = 0; i < count; i++)
+            to[i] = mg_f16_of_f32(src[i]);
         return;
     }
     mg_bf16 *to = dst;

@@ -9,7 +9,9 @@ const void *mg_plan_address(const struct mg_plan *plan, mg_value value) {
         return NULL;
     const struct mg_node *node = &plan->graph.nodes[value];
     if (node->role == MG_ROLE_WEIGHT)
-        return plan->graph.weights->list[node->weight].ready;
+        return node->weights->list[node->weight].ready;
+    if (node->role == MG_ROLE_GRADIENT)
+        return node->weights->list[node->weight].gradient;
     if (node->constant)
         return plan->folded[value] ? plan->folded[value] : node->data;
     const struct mg_placement *placement = &plan->placement[value];
@@ -30,7 +32,7 @@ mg_status mg_graph_choose_layouts(const struct mg_graph *graph, const struct mg_
             if (in == MG_NONE || graph->nodes[in].role != MG_ROLE_WEIGHT)
                 continue;
             struct mg_weight_layout layout = context->backend->weight_layout(context, &graph->ops[i].shape, slot);
-            MG_TRY(mg_weights_choose(graph->weights, graph->nodes[in].weight, layout, err));
+            MG_TRY(mg_weights_choose(graph->nodes[in].weights, graph->nodes[in].weight, layout, err));
         }
     return MG_OK;
 }
@@ -38,9 +40,11 @@ mg_status mg_graph_choose_layouts(const struct mg_graph *graph, const struct mg_
 static mg_status bind_weights(struct mg_plan *plan, struct mg_err *err) {
     const struct mg_graph *graph = &plan->graph;
     MG_TRY(mg_graph_choose_layouts(graph, plan->context, err));
-    for (mg_value v = 0; v < graph->num_nodes; v++)
-        if (graph->nodes[v].role == MG_ROLE_WEIGHT && graph->weights->list[graph->nodes[v].weight].has_layout)
-            MG_TRY(mg_weights_bind(graph->weights, graph->nodes[v].weight, plan->context, err));
+    for (mg_value v = 0; v < graph->num_nodes; v++) {
+        const struct mg_node *node = &graph->nodes[v];
+        if (node->role == MG_ROLE_WEIGHT && node->weights->list[node->weight].has_layout)
+            MG_TRY(mg_weights_bind(node->weights, node->weight, plan->context, err));
+    }
     return MG_OK;
 }
 
@@ -69,20 +73,42 @@ static bool read_by_variable_op(const struct mg_graph *graph, mg_value value) {
     return false;
 }
 
+/* A device with memory of its own reads constants there. */
+static mg_status upload_constants(struct mg_plan *plan, struct mg_err *err) {
+    for (mg_value v = 0; plan->context->memory && v < plan->graph.num_nodes; v++) {
+        const struct mg_node *node = &plan->graph.nodes[v];
+        const size_t bytes = mg_tensor_bytes(&node->tensor);
+        if (node->role != MG_ROLE_CONSTANT)
+            continue;
+        MG_TRY(mg_context_alloc(&plan->folded[v], plan->context, bytes, "a constant", err));
+        MG_TRY(mg_context_upload(plan->context, plan->folded[v], node->data, bytes, err));
+    }
+    return MG_OK;
+}
+
+/* What failed of the operations so far, where the backend cannot tell at once. */
+static mg_status finish(const struct mg_plan *plan, struct mg_err *err) {
+    const struct mg_backend *backend = plan->context->backend;
+    return backend->finish ? backend->finish(plan->context, err) : MG_OK;
+}
+
 /* Runs the operations that depend on weights and constants only, and keeps what the others read of them. */
 static mg_status fold_constants(struct mg_plan *plan, struct mg_err *err) {
     const struct mg_graph *graph = &plan->graph;
+    MG_TRY(upload_constants(plan, err));
     for (int i = 0; i < graph->num_ops; i++) {
         mg_value out = graph->ops[i].out;
         if (!graph->nodes[out].constant)
             continue;
         MG_TRY(mg_context_poll(plan->context, err));
-        MG_TRY(mg_alloc(&plan->folded[out], mg_tensor_bytes(&graph->nodes[out].tensor), "a folded constant", err));
+        MG_TRY(mg_context_alloc(&plan->folded[out], plan->context, mg_tensor_bytes(&graph->nodes[out].tensor),
+                                "a folded constant", err));
         mg_plan_run_op(plan, &graph->ops[i], plan->folded[out]);
     }
+    MG_TRY(finish(plan, err));
     for (mg_value v = 0; v < graph->num_nodes; v++)
         if (plan->folded[v] && !read_by_variable_op(graph, v)) {
-            mg_free(plan->folded[v]);
+            mg_context_free(plan->context, plan->folded[v]);
             plan->folded[v] = NULL;
         }
     return MG_OK;
@@ -124,7 +150,7 @@ void mg_plan_destroy(struct mg_plan *plan) {
         return;
     if (plan->folded)
         for (int v = 0; v < plan->graph.num_nodes; v++)
-            mg_free(plan->folded[v]);
+            mg_context_free(plan->context, plan->folded[v]);
     mg_free(plan->folded);
     mg_free(plan->placement);
     mg_graph_free(&plan->graph);
@@ -143,36 +169,67 @@ static void *find_binding(const struct mg_binding *list, int count, const char *
     return NULL;
 }
 
-static mg_status copy_inputs(struct mg_plan *plan, const struct mg_binding *inputs, int count, struct mg_err *err) {
+/* A part of the list: operations begin .. end, with the inputs that are (late) given to it and the outputs made in it. */
+struct part {
+    int begin, end;
+    bool first, last; /* takes the ordinary inputs; the late ones */
+    const struct mg_binding *inputs, *outputs;
+    int num_inputs, num_outputs;
+};
+
+static mg_status copy_inputs(struct mg_plan *plan, const struct part *part, struct mg_err *err) {
     for (mg_value v = 0; v < plan->graph.num_nodes; v++) {
         const struct mg_node *node = &plan->graph.nodes[v];
-        if (node->role != MG_ROLE_INPUT)
+        if (node->role != MG_ROLE_INPUT || !(node->late ? part->last : part->first))
             continue;
-        const void *data = find_binding(inputs, count, node->name);
+        const void *data = find_binding(part->inputs, part->num_inputs, node->name);
         if (!data)
             return mg_fail(err, MG_ERR_ARGUMENT, "the graph input \"%s\" is not given", node->name);
-        memcpy((void *)mg_plan_address(plan, v), data, mg_tensor_bytes(&node->tensor));
+        MG_TRY(mg_context_upload(plan->context, (void *)mg_plan_address(plan, v), data, mg_tensor_bytes(&node->tensor),
+                                 err));
     }
     return MG_OK;
 }
 
-mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
-                      const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
-    /* Another plan of the same context may have needed less when this one was made: memory only grows. */
-    MG_TRY(mg_context_reserve(plan->context, plan->activation_bytes, plan->workspace_bytes, err));
-    MG_TRY(copy_inputs(plan, inputs, num_inputs, err));
-    for (int i = 0; i < plan->graph.num_ops; i++) {
+static mg_status run_part(struct mg_plan *plan, const struct part *part, struct mg_err *err) {
+    MG_TRY(copy_inputs(plan, part, err));
+    for (int i = part->begin; i < part->end; i++) {
         const struct mg_graph_op *op = &plan->graph.ops[i];
         if (plan->graph.nodes[op->out].constant)
             continue;
         MG_TRY(mg_context_poll(plan->context, err));
         mg_plan_run_op(plan, op, (void *)mg_plan_address(plan, op->out));
     }
+    MG_TRY(finish(plan, err));
     for (int i = 0; i < plan->graph.num_outputs; i++) {
-        const struct mg_node *node = &plan->graph.nodes[plan->graph.outputs[i]];
-        void *data = find_binding(outputs, num_outputs, node->name);
-        if (data)
-            memcpy(data, mg_plan_address(plan, plan->graph.outputs[i]), mg_tensor_bytes(&node->tensor));
+        const mg_value output = plan->graph.outputs[i];
+        const struct mg_node *node = &plan->graph.nodes[output];
+        void *data = find_binding(part->outputs, part->num_outputs, node->name);
+        if (data && node->producer >= part->begin && node->producer < part->end)
+            MG_TRY(mg_context_download(plan->context, data, mg_plan_address(plan, output),
+                                       mg_tensor_bytes(&node->tensor), err));
     }
     return MG_OK;
+}
+
+mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
+                      const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
+    const struct part all = {0, plan->graph.num_ops, true, true, inputs, outputs, num_inputs, num_outputs};
+    /* Another plan of the same context may have needed less when this one was made: memory only grows. */
+    MG_TRY(mg_context_reserve(plan->context, plan->activation_bytes, plan->workspace_bytes, err));
+    return run_part(plan, &all, err);
+}
+
+mg_status mg_plan_run_forward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
+                              const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
+    const struct part part = {0, plan->graph.forward_ops, true, false, inputs, outputs, num_inputs, num_outputs};
+    MG_TRY(mg_context_reserve(plan->context, plan->activation_bytes, plan->workspace_bytes, err));
+    return run_part(plan, &part, err);
+}
+
+mg_status mg_plan_run_backward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
+                               const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
+    const struct part part = {
+        plan->graph.forward_ops, plan->graph.num_ops, false, true, inputs, outputs, num_inputs, num_outputs};
+    return run_part(plan, &part, err);
 }

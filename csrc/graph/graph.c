@@ -8,7 +8,8 @@
 #include <string.h>
 
 static const struct mg_op_info op_table[MG_OP_COUNT] = {
-#define MG_OP(ID, name, inputs, required, alias, meaning) {#name, inputs, required, alias, meaning},
+#define MG_OP(ID, name, inputs, required, alias, meaning) {#name, inputs, required, alias, meaning, false},
+#define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning) {#name, inputs, required, alias, meaning, true},
 #include "ops.def"
 #undef MG_OP
 };
@@ -82,7 +83,7 @@ mg_value mg_graph_append(struct mg_graph *graph, const struct mg_op_shape *shape
     if (out == MG_NONE || !grow(graph, (void **)&graph->ops, graph->num_ops, &graph->op_capacity, sizeof *graph->ops))
         return MG_NONE;
     struct mg_graph_op *op = &graph->ops[graph->num_ops];
-    *op = (struct mg_graph_op){.shape = *shape, .out = out};
+    *op = (struct mg_graph_op){.shape = *shape, .out = out, .segment = graph->segment};
     bool constant = true;
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
         op->in[slot] = in[slot];
@@ -127,15 +128,41 @@ mg_value mg_graph_weight(struct mg_graph *graph, const char *key, int ndim, cons
     if (mg_weights_declare(&index, graph->weights, full, ndim, dim, graph->err) != MG_OK)
         return MG_NONE;
     for (mg_value v = 0; v < graph->num_nodes; v++)
-        if (graph->nodes[v].weight == index)
+        if (graph->nodes[v].role == MG_ROLE_WEIGHT && graph->nodes[v].weights == graph->weights &&
+            graph->nodes[v].weight == index)
             return v;
     mg_value value = add_node(graph, &graph->weights->list[index].shape, MG_ROLE_WEIGHT);
     if (value != MG_NONE) {
         graph->nodes[value].weight = index;
-        graph->nodes[value].constant = true;
+        graph->nodes[value].weights = graph->weights;
+        graph->nodes[value].constant = !graph->weights->trained;
     }
     return value;
 }
+
+mg_value mg_graph_parameter_gradient(struct mg_graph *graph, mg_value weight) {
+    if (mg_graph_failed(graph))
+        return MG_NONE;
+    const struct mg_node of = graph->nodes[weight];
+    mg_value value = add_node(graph, &of.tensor, MG_ROLE_GRADIENT);
+    if (value != MG_NONE) {
+        graph->nodes[value].weight = of.weight;
+        graph->nodes[value].weights = of.weights;
+    }
+    return value;
+}
+
+mg_value mg_graph_seed(struct mg_graph *graph, const char *name, mg_value of) {
+    const int64_t *dim = mg_graph_dim(graph, of);
+    mg_value value = mg_graph_input(graph, name, dim[0], dim[1], dim[2], dim[3]);
+    if (value != MG_NONE)
+        graph->nodes[value].late = true;
+    return value;
+}
+
+void mg_graph_begin_segment(struct mg_graph *graph) { graph->segment = ++graph->num_segments; }
+
+void mg_graph_end_segment(struct mg_graph *graph) { graph->segment = 0; }
 
 void mg_graph_output(struct mg_graph *graph, const char *name, mg_value value) {
     if (mg_graph_failed(graph) || value == MG_NONE)

@@ -12,14 +12,17 @@
 typedef int mg_value; /* index of a tensor in its graph */
 enum { MG_NONE = -1 };
 
-typedef enum mg_role { MG_ROLE_INPUT, MG_ROLE_CONSTANT, MG_ROLE_WEIGHT, MG_ROLE_ACTIVATION } mg_role;
+/* GRADIENT: of a weight, in memory of the weights' own, to which operations add. */
+typedef enum mg_role { MG_ROLE_INPUT, MG_ROLE_CONSTANT, MG_ROLE_WEIGHT, MG_ROLE_ACTIVATION, MG_ROLE_GRADIENT } mg_role;
 
 struct mg_node {
     struct mg_tensor tensor;
     mg_role role;
-    bool constant;    /* known at planning time */
-    int producer;     /* operation index, or -1 */
-    int weight;       /* index in weights, or -1 */
+    bool constant; /* known at planning time */
+    bool late;     /* an input that is given to the backward pass */
+    int producer;  /* operation index, or -1 */
+    int weight;    /* index in `weights`, or -1 */
+    struct mg_weights *weights;
     const char *name; /* inputs and outputs */
     const void *data; /* constants: owned by the graph's arena, or folded */
 };
@@ -28,6 +31,7 @@ struct mg_graph_op {
     struct mg_op_shape shape;
     mg_value in[MG_MAX_INPUTS];
     mg_value out;
+    int segment; /* 0, or the number of the segment that may be computed again */
 };
 
 enum { MG_MAX_OUTPUTS = 4 };
@@ -35,19 +39,21 @@ enum { MG_MAX_OUTPUTS = 4 };
 /* What a network computes with. */
 struct mg_precision {
     const char *name;     /* "float32", ... */
-    mg_dtype activations; /* MG_F32 or MG_BF16 */
+    mg_dtype activations; /* MG_F32, MG_BF16 or, on devices that have it, MG_F16 */
     mg_dtype weights;     /* of convolutions and linear layers on bfloat16 activations: MG_BF16 or MG_I8 */
     const char *const
         *exceptions; /* NULL, or parts of keys, NULL at the end: weights that stay in the activations' type */
 };
 
 struct mg_graph {
-    struct mg_weights *weights;
+    struct mg_weights *weights;    /* of the layers that follow: may change between networks */
     struct mg_precision precision; /* zeros: float32. To be set before the first layer. */
     struct mg_node *nodes;
     int num_nodes, node_capacity;
     struct mg_graph_op *ops;
     int num_ops, op_capacity;
+    int forward_ops;           /* operations before the backward pass; 0: there is none */
+    int segment, num_segments; /* that being recorded, or 0 */
     mg_value outputs[MG_MAX_OUTPUTS];
     int num_outputs;
     struct mg_arena arena;
@@ -102,6 +108,50 @@ mg_value mg_op_depth_head(struct mg_graph *graph, mg_value x);
 mg_value mg_op_normals_head(struct mg_graph *graph, mg_value x, bool full_z);
 mg_value mg_op_intrinsics_head(struct mg_graph *graph, mg_value x);
 
+/* ---- training: tape.c, gradient_builders.c ---- */
+/* The operations up to mg_graph_end_segment form a segment, of which a backward pass may keep the inputs only. */
+void mg_graph_begin_segment(struct mg_graph *graph);
+void mg_graph_end_segment(struct mg_graph *graph);
+/* An input for the gradient of `of`, given when the backward pass begins. */
+mg_value mg_graph_seed(struct mg_graph *graph, const char *name, mg_value of);
+/* Appends the gradients of all operations between `output`, whose gradient is `seed`, and the trained weights and `wanted`
+ * inputs: walks the list backwards. Gradients of weights are added to mg_weight.gradient; gradients[i] becomes the gradient
+ * of wanted[i], or MG_NONE if the output does not depend on it. What backward operations read of the forward pass lives until
+ * then; cheap operations (norms, concatenations, ...) are run again instead, and with `recompute` all of a segment but its
+ * inputs: the result is the same to the bit. No operation may be appended afterwards. */
+void mg_graph_backward(struct mg_graph *graph, mg_value output, mg_value seed, const mg_value *wanted, int count,
+                       mg_value *gradients, bool recompute);
+/* The memory to which gradients of a trained weight are added, as a tensor. */
+mg_value mg_graph_parameter_gradient(struct mg_graph *graph, mg_value weight);
+
+/* Builders. `sum` may be MG_NONE where it is no parameter gradient; parameter gradients are recorded in place. */
+mg_value mg_op_conv2d_input_gradient(struct mg_graph *graph, mg_value dy, mg_value weight, mg_value sum, int64_t h,
+                                     int64_t w, const struct mg_conv2d *params); /* h, w: of the upsampled input */
+mg_value mg_op_conv2d_weight_gradient(struct mg_graph *graph, mg_value x, mg_value dy, mg_value sum,
+                                      const struct mg_conv2d *params);
+mg_value mg_op_linear_input_gradient(struct mg_graph *graph, mg_value dy, mg_value weight, mg_value sum,
+                                     const struct mg_linear *params);
+mg_value mg_op_linear_weight_gradient(struct mg_graph *graph, mg_value x, mg_value dy, mg_value sum,
+                                      const struct mg_linear *params);
+mg_value mg_op_vector_gradient(struct mg_graph *graph, mg_value dy, mg_value sum, int64_t begin, int64_t count);
+mg_value mg_op_reduce(struct mg_graph *graph, mg_value x, int64_t n, int64_t h, int64_t w);
+mg_value mg_op_groupnorm_sums(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value beta, mg_value dy,
+                              const struct mg_groupnorm *params);
+mg_value mg_op_groupnorm_gradient(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value beta, mg_value dy,
+                                  mg_value sums, const struct mg_groupnorm *params);
+mg_value mg_op_layernorm_sums(struct mg_graph *graph, mg_value x, mg_value dy, float epsilon);
+mg_value mg_op_layernorm_gradient(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value dy, float epsilon);
+mg_value mg_op_attention_rows(struct mg_graph *graph, mg_value q, mg_value k, mg_value out, mg_value dy,
+                              const struct mg_attention *params);
+mg_value mg_op_attention_query_gradient(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, mg_value dy,
+                                        mg_value rows, const struct mg_attention *params);
+mg_value mg_op_attention_key_value_gradient(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, mg_value dy,
+                                            mg_value rows, const struct mg_attention *params);
+mg_value mg_op_geglu_gradient(struct mg_graph *graph, mg_value x, mg_value dy);
+mg_value mg_op_activation_gradient(struct mg_graph *graph, mg_value x, mg_value dy, mg_activation activation);
+mg_value mg_op_nearest_gradient(struct mg_graph *graph, mg_value dy, int64_t h, int64_t w);
+mg_value mg_op_channel_pad(struct mg_graph *graph, mg_value x, int64_t begin, int64_t channels);
+
 /* Chooses the layout of every weight that the graph reads (mg_weights_choose), as the context's backend wants it. */
 mg_status mg_graph_choose_layouts(const struct mg_graph *graph, const struct mg_context *context, struct mg_err *err);
 
@@ -125,4 +175,10 @@ struct mg_binding {
 };
 mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
                       const struct mg_binding *outputs, int num_outputs, struct mg_err *err);
+/* The same in two parts, for a graph with a backward pass: the second takes the late inputs. Between them the context must
+ * run no other plan. Each copies the outputs that it makes. */
+mg_status mg_plan_run_forward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
+                              const struct mg_binding *outputs, int num_outputs, struct mg_err *err);
+mg_status mg_plan_run_backward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
+                               const struct mg_binding *outputs, int num_outputs, struct mg_err *err);
 #endif

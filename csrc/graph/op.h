@@ -78,8 +78,13 @@ union mg_op_params {
     struct mg_normals_head normals_head;
 };
 
+/* Gradients take the parameters of the forward operation: conv2d and linear for those of their inputs and weights, and so on.
+ * vector_gradient and channel_pad take a slice.
+ *
+ * The gradient of a parameter is float32 and lies in the layout of the parameter: see mg_backend.weight_layout. */
+
 /* Everything a backend needs to plan an operation: kind, parameters, shapes and types (ndim 0: the slot is empty).
- * Activations are float32 or bfloat16, and an operation's output has the type of its first input, but for casts. The type of
+ * Activations are float32, bfloat16 or, on a GPU, float16, and an operation's output has the type of its first input, but for casts. The type of
  * a weight in slot 1 of conv2d and linear is what its elements may be rounded to: that of x, or int8. Vectors (biases, gamma,
  * beta), channel vectors and factors are float32; keys and values of attention may differ from the queries. */
 struct mg_op_shape {
@@ -102,6 +107,7 @@ struct mg_op_info {
     int inputs;
     unsigned required, alias;
     const char *meaning;
+    bool is_gradient; /* only training records it */
 };
 const struct mg_op_info *mg_op_info_of(mg_op_kind kind);
 #endif

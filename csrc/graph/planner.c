@@ -8,7 +8,10 @@
 
 #include "plan.h"
 
-static bool is_placed(const struct mg_node *node) { return node->role != MG_ROLE_WEIGHT && !node->constant; }
+/* Weights and their gradients have memory of their own. */
+static bool is_placed(const struct mg_node *node) {
+    return node->role != MG_ROLE_WEIGHT && node->role != MG_ROLE_GRADIENT && !node->constant;
+}
 
 static void find_lifetimes(struct mg_plan *plan) {
     const struct mg_graph *graph = &plan->graph;

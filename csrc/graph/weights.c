@@ -23,8 +23,11 @@ mg_status mg_weights_open_packed(struct mg_weights *out, const char *component, 
 }
 
 void mg_weights_close(struct mg_weights *weights) {
-    for (size_t i = 0; i < weights->count; i++)
-        mg_free(weights->list[i].packed);
+    for (size_t i = 0; i < weights->count; i++) {
+        if (weights->list[i].packed)
+            mg_context_free(weights->context, weights->list[i].packed);
+        mg_free(weights->list[i].gradient);
+    }
     mg_free(weights->list);
     mg_arena_free(&weights->arena);
     mg_checkpoint_close(&weights->checkpoint);
@@ -58,6 +61,18 @@ static bool same_but_for_ones(const struct mg_tensor *shape, const struct mg_sto
 
 static bool has_shape(const struct mg_stored_tensor *stored, const struct mg_tensor *shape) {
     return stored->ndim == shape->ndim && !memcmp(stored->dim, shape->dim, (size_t)shape->ndim * sizeof *shape->dim);
+}
+
+static bool can_be_repeated(const struct mg_weights *weights, const struct mg_weight *weight) {
+    const struct mg_stored_tensor *stored = weight->stored;
+    if (!weights->may_repeat || !weights->may_repeat(weight->key) || !stored || stored->layout ||
+        stored->stored_dtype < 0 || stored->ndim != weight->shape.ndim)
+        return false;
+    for (int d = 0; d < stored->ndim; d++)
+        if (stored->dim[d] < 1 ||
+            (d < 2 ? weight->shape.dim[d] % stored->dim[d] : weight->shape.dim[d] - stored->dim[d]))
+            return false;
+    return true;
 }
 
 static mg_status grow(struct mg_weights *weights, struct mg_err *err) {
@@ -96,6 +111,8 @@ mg_status mg_weights_declare(int *index, struct mg_weights *weights, const char 
     weight->misshapen = weight->stored && !(weight->stored->layout ? has_shape(weight->stored, &shape)
                                                                    : weight->stored->stored_dtype >= 0 &&
                                                                          same_but_for_ones(&shape, weight->stored));
+    weight->repeated = weight->misshapen && can_be_repeated(weights, weight);
+    weight->misshapen = weight->misshapen && !weight->repeated;
     weights->parameters += mg_tensor_count(&shape);
     *index = (int)weights->count++;
     return MG_OK;
@@ -202,15 +219,40 @@ size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index) {
 /* Whether the file has the weight as it is wanted. */
 static bool is_in_place(const struct mg_weight *weight) {
     struct mg_weight_layout stored;
+    if (weight->repeated)
+        return false;
     if (weight->stored->layout)
         return mg_layout_read(&stored, weight->stored->layout) && mg_same_layout(stored, weight->layout);
     const bool aligned = ((uintptr_t)weight->stored->data & (sizeof(float) - 1)) == 0;
     return !weight->layout.panel && weight->stored->stored_dtype == MG_F32 && aligned;
 }
 
+/* Of the stored weight (K0, C0, ...): element (k, c) is (k % K0, c % C0), divided by C / C0. */
+static mg_status pack_repeated(void *out, const struct mg_weight *weight, int num_threads, struct mg_err *err) {
+    const struct mg_stored_tensor *stored = weight->stored;
+    const int64_t window = weight->shape.ndim > 2 ? weight->shape.dim[2] * weight->shape.dim[3] : 1;
+    const int64_t k0 = stored->dim[0], c0 = stored->ndim > 1 ? stored->dim[1] : 1;
+    const int64_t k = weight->shape.dim[0], c = stored->ndim > 1 ? weight->shape.dim[1] : 1;
+    const float share = 1.0f / (float)(c / c0);
+    float *one = NULL, *all = NULL;
+    mg_status status;
+    MG_TRY_GOTO(mg_alloc((void **)&one, (size_t)(k0 * c0 * window) * sizeof *one, weight->key, err));
+    MG_TRY_GOTO(mg_alloc((void **)&all, mg_tensor_bytes(&weight->shape), weight->key, err));
+    mg_convert_to_f32(one, stored->data, (mg_dtype)stored->stored_dtype, (size_t)(k0 * c0 * window));
+    for (int64_t i = 0; i < k * c * window; i++)
+        all[i] = share * one[((i / (c * window) % k0) * c0 + i / window % c % c0) * window + i % window];
+    mg_pack_weight(out, weight->layout, &weight->shape, all, MG_F32, num_threads);
+done:
+    mg_free(one);
+    mg_free(all);
+    return status;
+}
+
 mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err) {
     const struct mg_weight *weight = &weights->list[index];
     struct mg_weight_layout stored = {0};
+    if (weight->repeated)
+        return pack_repeated(out, weight, num_threads, err);
     if (weight->stored->layout && !mg_layout_read(&stored, weight->stored->layout))
         return mg_fail(err, MG_ERR_CHECKPOINT, "weight \"%s\" is in the unknown layout \"%.60s\"", weight->key,
                        weight->stored->layout);
@@ -225,6 +267,27 @@ mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index
     return MG_OK;
 }
 
+/* From the file into the memory of a device: the mapping itself is read where it has the layout wanted. */
+static mg_status upload(struct mg_weights *weights, int index, const struct mg_context *context, size_t bytes,
+                        struct mg_err *err) {
+    struct mg_weight *weight = &weights->list[index];
+    void *block = NULL, *packed = NULL;
+    mg_status status;
+    MG_TRY_GOTO(mg_context_alloc(&block, context, bytes, weight->key, err));
+    if (!is_in_place(weight)) {
+        MG_TRY_GOTO(mg_alloc(&packed, bytes, weight->key, err));
+        MG_TRY_GOTO(mg_weights_pack(packed, weights, index, context->num_threads, err));
+    }
+    MG_TRY_GOTO(mg_context_upload(context, block, packed ? packed : weight->stored->data, bytes, err));
+    mg_checkpoint_release(&weights->checkpoint, weight->stored);
+    weight->packed = block;
+    block = NULL;
+done:
+    mg_context_free(context, block);
+    mg_free(packed);
+    return status;
+}
+
 mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_context *context, struct mg_err *err) {
     struct mg_weight *weight = &weights->list[index];
     if (weight->ready)
@@ -234,7 +297,16 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
     const size_t bytes = mg_weights_packed_bytes(weights, index);
     if (bytes == SIZE_MAX)
         return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
-    if (is_in_place(weight)) {
+    weights->context = context;
+    if (weights->trained) {
+        MG_TRY(mg_alloc_zeroed((void **)&weight->gradient, bytes, "gradients", err));
+        context->training += bytes;
+    }
+    if (context->memory) {
+        MG_TRY(upload(weights, index, context, bytes, err));
+        weight->ready = weight->packed;
+        context->weights_packed += bytes;
+    } else if (is_in_place(weight) && !weights->trained) {
         weight->ready = weight->stored->data;
         context->weights_mapped += bytes;
     } else {

@@ -13,6 +13,8 @@ struct mg_weight {
     bool misshapen;
     const void *ready; /* NULL until bound; in the mapping, or in `packed` */
     void *packed;
+    bool repeated;                  /* larger than what is stored: see mg_weights.may_repeat */
+    float *gradient;                /* trained weights, once bound: sums of gradients, in the layout of the weight */
     struct mg_weight_layout layout; /* once has_layout */
     bool has_layout;
 };
@@ -23,7 +25,14 @@ struct mg_weights {
     struct mg_weight *list;
     size_t count, capacity;
     struct mg_arena arena;
-    int64_t parameters; /* elements declared */
+    const struct mg_context *context; /* NULL, or that in whose memory weights were made ready */
+    int64_t parameters;               /* elements declared */
+    /* To be set before the first graph: weights are no constants (nothing made of them is folded), are never used in place,
+     * and have gradients. */
+    bool trained;
+    /* NULL, or tells that a weight may be declared a whole number of times larger than it is stored: it is repeated along both
+     * axes, and divided by the number of times along the second. */
+    bool (*may_repeat)(const char *key);
     /* NULL, or other names under which older files hold a key (deprecated attention names): returns false when `n` is
      * past the last alias. */
     bool (*alias)(char *out, size_t bytes, const char *key, int n);

@@ -253,10 +253,11 @@ struct mg_pipeline_params {
     const char *task;    /* NULL: the one model_index.json names; else "depth" | "normals" | "intrinsics" */
     const char *vae;     /* NULL: the checkpoint's; else a folder with another autoencoder (TAESD) */
     const char *dtype;   /* "float32", or "auto" (NULL): the file's own, float32 for a folder */
-    const char *device;  /* "cpu", or "ref": the slow oracle */
+    const char *device;  /* "cpu"; "cuda", "cuda:1": a GPU; "ref": the slow oracle */
     const char *isa;     /* NULL: the best this processor has; "scalar" | "avx2" | "avx512" */
     int num_threads;     /* 0: all processors allowed to this process */
-    mg_poll_fn poll;     /* NULL, or see above; used by every call on this pipeline */
+    int widen_to_targets; /* 0; else a text-to-image UNet is widened to so many maps for one image (-1: the task's number) */
+    mg_poll_fn poll;      /* NULL, or see above; used by every call on this pipeline */
     void *poll_user;
 };
 void mg_pipeline_params_init(struct mg_pipeline_params *params);
@@ -343,9 +344,68 @@ struct mg_memory_stats {
     size_t weights_packed; /* bytes of weights converted or re-ordered into memory of our own */
     size_t activations;    /* the activation arena */
     size_t workspace;      /* scratch of the operations */
+    size_t training;       /* gradients and the optimiser's state */
     size_t peak;           /* largest sum of the above so far */
 };
 void mg_pipeline_memory(const mg_pipeline *pipeline, struct mg_memory_stats *out);
+
+/* ---- training: the UNet of a checkpoint ---- */
+typedef struct mg_trainer mg_trainer;
+typedef enum mg_optimizer { MG_OPTIMIZER_ADAM, MG_OPTIMIZER_ADAMW } mg_optimizer;
+/* "adam", "adamw"; else MG_ERR_ARGUMENT. */
+mg_status mg_optimizer_from_name(mg_optimizer *out, const char *name, struct mg_err *err);
+
+struct mg_trainer_params {
+    /* A folder, float32. If its UNet takes and gives one latent only, it is widened to widen_to_targets (-1) of them: the first convolution repeated for the image and each target, and divided by their number; the last
+     * convolution and its bias repeated for each target. */
+    struct mg_pipeline_params pipeline;
+    const char *objective;        /* "latent": mean square error of the network's output */
+    const char *optimizer;        /* "adam"; "adamw" decays the weights themselves, not through the gradient */
+    double beta1, beta2, epsilon; /* 0.9, 0.999, 1e-8 */
+    double weight_decay;          /* 0 */
+    double max_gradient_norm;     /* 0: gradients are not clipped; else the most that the norm of all may be */
+    bool zero_terminal_snr;       /* true: the schedule is rescaled so that the last time step is pure noise */
+    bool recompute;               /* false; true keeps only the inputs of the UNet's layers and computes them twice */
+};
+void mg_trainer_params_init(struct mg_trainer_params *params);
+mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *params, struct mg_err *err);
+void mg_trainer_close(mg_trainer *trainer);
+/* Its pipeline, which predicts with the weights as they are; owned by the trainer. */
+const mg_pipeline *mg_trainer_pipeline(const mg_trainer *trainer);
+
+/* Latents (N, C, h, w), scaled as the UNet takes them. */
+struct mg_training_batch {
+    const float *image_latent;          /* C = latent_channels */
+    const float *target_latent, *noise; /* C = unet_out_channels */
+    const int64_t *timesteps;           /* N, from 0 to num_train_timesteps - 1 */
+    const uint8_t *mask;                /* NULL, or (N, mask_channels, h, w): cells that count */
+    int64_t mask_channels;              /* 1, or unet_out_channels */
+    int64_t n, h, w;
+    double weight; /* of this batch's gradients: 1 / batches where several make a step */
+};
+/* The noise is mixed into the target at its time step; the network, which sees the image's latent beside it, should give what
+ * the scheduler's prediction_type asks for. *loss: the mean over cells of the squared difference, without the weight; its
+ * gradients are added to those of earlier calls. The same result for any number of threads. After a cancelled or failed call
+ * the gradients are worthless: mg_trainer_clear_gradients. */
+mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,
+                                      struct mg_err *err);
+/* Moves the weights along the gradients, which become 0. *norm: of the gradients, before they were clipped.
+ * MG_ERR_ARGUMENT, and nothing moves, if the gradients are not finite. */
+mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err);
+void mg_trainer_clear_gradients(mg_trainer *trainer);
+
+/* Parameters in the order of the network. */
+int mg_trainer_num_parameters(const mg_trainer *trainer);
+/* The name that diffusers gives parameter `index`. */
+const char *mg_trainer_parameter(const mg_trainer *trainer, int index, int64_t shape[4], int *ndim);
+typedef enum mg_parameter_part { MG_PART_VALUE, MG_PART_GRADIENT, MG_PART_M, MG_PART_V } mg_parameter_part;
+/* In the order of a checkpoint; m and v are Adam's moments. */
+void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part);
+mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
+                           struct mg_err *err);
+/* Steps so far, by which Adam corrects its moments. */
+int64_t mg_trainer_steps(const mg_trainer *trainer);
+void mg_trainer_set_steps(mg_trainer *trainer, int64_t steps);
 
 /* ---- this machine ---- */
 int mg_available_threads(void); /* processors this process may use */

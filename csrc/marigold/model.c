@@ -86,6 +86,21 @@ done:
     return status;
 }
 
+static bool is_first_or_last(const char *key) {
+    return !strcmp(key, "conv_in.weight") || !strcmp(key, "conv_out.weight") || !strcmp(key, "conv_out.bias");
+}
+
+/* A text-to-image UNet, as wide as the task needs it. */
+static void widen(struct mg_pipeline *p, int targets) {
+    const int latent = p->vae.latent_channels;
+    targets = targets < 0 ? p->task->num_targets : targets;
+    if (!targets || p->unet.in_channels != latent || p->unet.out_channels != latent)
+        return;
+    p->unet.in_channels = latent * (1 + targets);
+    p->unet.out_channels = latent * targets;
+    p->unet_weights.may_repeat = is_first_or_last;
+}
+
 /* The marigold UNet sees the image latent and one latent for each target. */
 static mg_status check_channels(struct mg_pipeline *p, struct mg_err *err) {
     int latent = p->vae.latent_channels, targets = p->unet.out_channels / latent;
@@ -200,15 +215,16 @@ static mg_status choose_precision(struct mg_pipeline *p, const char *asked, stru
     char text[80] = "missing";
     if (!is_auto && !mg_precision_of_name(asked))
         return mg_fail(err, MG_ERR_UNSUPPORTED,
-                       "dtype \"%s\" is not supported; supported: float32, bfloat16, int8, auto", asked);
+                       "dtype \"%s\" is not supported; supported: float32, float16 (on a GPU), bfloat16, int8, auto",
+                       asked);
     if (!p->source.is_packed) {
         p->precision = mg_precision_of_name(is_auto ? "float32" : asked);
         return MG_OK;
     }
     p->precision = stored ? mg_precision_of_name(stored->string) : NULL;
     if (!p->precision)
-        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: its dtype is %s; known: float32, bfloat16, int8", p->source.path,
-                       stored ? mg_json_text(text, sizeof text, stored) : text);
+        return mg_fail(err, MG_ERR_CHECKPOINT, "%s: its dtype is %s; known: float32, float16, bfloat16, int8",
+                       p->source.path, stored ? mg_json_text(text, sizeof text, stored) : text);
     if (!is_auto && strcmp(asked, p->precision->name))
         return mg_fail(err, MG_ERR_ARGUMENT,
                        "dtype \"%s\": %s was packed as %s; pack another from the original checkpoint, or give \"auto\"",
@@ -229,8 +245,15 @@ static mg_status open_context(struct mg_pipeline *p, const struct mg_pipeline_pa
     p->context.num_threads = params->num_threads ? params->num_threads : mg_available_threads();
     p->context.poll = params->poll;
     p->context.poll_user = params->poll_user;
-    MG_TRY(mg_backend_find(&p->context.backend, params->device ? params->device : "cpu", err));
-    return p->context.backend->open(&p->context, params->isa, err);
+    MG_TRY(mg_backend_open(&p->context, params->device ? params->device : "cpu", params->isa, err));
+    const struct mg_backend *backend = p->context.backend;
+    if (backend->check_type)
+        return backend->check_type(&p->context, p->precision->activations, err);
+    if (p->precision->activations == MG_F16)
+        return mg_fail(err, MG_ERR_UNSUPPORTED,
+                       "dtype \"float16\" is not supported on device \"%s\"; there: float32, bfloat16, int8",
+                       backend->name);
+    return MG_OK;
 }
 
 mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *params, struct mg_err *err) {
@@ -245,6 +268,7 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     MG_TRY_GOTO(mg_source_check_variant(&p->source, err));
     MG_TRY_GOTO(open_unet(p, err));
     MG_TRY_GOTO(open_vae(p, params->vae, err));
+    widen(p, params->widen_to_targets);
     MG_TRY_GOTO(check_channels(p, err));
     MG_TRY_GOTO(mg_stages_check_weights(p, err));
     MG_TRY_GOTO(open_scheduler(p, err));
@@ -266,9 +290,9 @@ void mg_pipeline_close(mg_pipeline *pipeline) {
     mg_source_close(&pipeline->other_vae);
     mg_scheduler_destroy(pipeline->scheduler);
     mg_free(pipeline->text);
+    mg_context_release(&pipeline->context);
     if (pipeline->context.backend)
         pipeline->context.backend->close(&pipeline->context);
-    mg_context_release(&pipeline->context);
     mg_free(pipeline);
 }
 
@@ -303,6 +327,7 @@ void mg_pipeline_memory(const mg_pipeline *p, struct mg_memory_stats *out) {
                                     .weights_packed = p->context.weights_packed,
                                     .activations = p->context.activation_bytes,
                                     .workspace = p->context.workspace_bytes,
+                                    .training = p->context.training,
                                     .peak = p->context.peak};
 }
 

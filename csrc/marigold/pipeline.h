@@ -39,13 +39,15 @@ typedef enum mg_stage {
     MG_STAGE_DENOISE, /* image latent, sample, time step, factors, (noise) -> sample of the next step */
     MG_STAGE_PREDICT, /* latent -> decoded -> the task's head */
     MG_STAGE_DECODE,  /* latent -> decoded image, unscaled: the piece */
-    MG_STAGE_UNET     /* sample, time steps, text -> model output: the piece */
+    MG_STAGE_UNET,    /* sample, time steps, text -> model output: the piece */
+    MG_STAGE_TRAIN    /* sample, time steps -> output; then its gradient -> gradients of the UNet's weights */
 } mg_stage;
 
 struct mg_stage_key {
     mg_stage stage;
     int64_t n, h, w;             /* h, w: of the latent; ENCODE: of the image */
     bool noise;                  /* DENOISE */
+    bool recompute;              /* TRAIN */
     float factor;                /* ENCODE: scaling factor, or 1 */
     int64_t text_n, text_tokens; /* UNET */
 };

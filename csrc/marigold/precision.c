@@ -12,6 +12,7 @@ static const char *const int8_exceptions[] = {"encoder.", "decoder.", "quant_con
 
 static const struct mg_precision precisions[] = {
     {.name = "float32", .activations = MG_F32, .weights = MG_F32},
+    {.name = "float16", .activations = MG_F16, .weights = MG_F16},
     {.name = "bfloat16", .activations = MG_BF16, .weights = MG_BF16},
     {.name = "int8", .activations = MG_BF16, .weights = MG_I8, .exceptions = int8_exceptions},
 };

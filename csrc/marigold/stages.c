@@ -55,18 +55,29 @@ static void build_unet(struct mg_graph *g, struct mg_pipeline *p, const struct m
     mg_graph_output(g, "output", mg_op_nhwc_to_nchw(g, outside(g, output)));
 }
 
+static void build_train(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
+    mg_value timesteps = mg_graph_input(g, "timesteps", key->n, 1, 1, 1);
+    mg_value output =
+        mg_unet_build(g, &p->unet, inside(g, mg_op_nchw_to_nhwc(g, sample)), timesteps, text_constant(g, p));
+    output = mg_op_nhwc_to_nchw(g, outside(g, output));
+    mg_graph_output(g, "output", output);
+    mg_graph_backward(g, output, mg_graph_seed(g, "gradient", output), NULL, 0, NULL, key->recompute);
+}
+
 static const struct {
     void (*build)(struct mg_graph *, struct mg_pipeline *, const struct mg_stage_key *);
     bool is_unet;
 } stages[] = {
     [MG_STAGE_ENCODE] = {build_encode, false},   [MG_STAGE_DENOISE] = {build_denoise, true},
     [MG_STAGE_PREDICT] = {build_predict, false}, [MG_STAGE_DECODE] = {build_decode, false},
-    [MG_STAGE_UNET] = {build_unet, true},
+    [MG_STAGE_UNET] = {build_unet, true},        [MG_STAGE_TRAIN] = {build_train, true},
 };
 
 static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b) {
     return a->stage == b->stage && a->n == b->n && a->h == b->h && a->w == b->w && a->noise == b->noise &&
-           a->factor == b->factor && a->text_n == b->text_n && a->text_tokens == b->text_tokens;
+           a->recompute == b->recompute && a->factor == b->factor && a->text_n == b->text_n &&
+           a->text_tokens == b->text_tokens;
 }
 
 static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const struct mg_stage_key *key,

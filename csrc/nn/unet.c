@@ -30,7 +30,9 @@ static mg_value embed_time(struct mg_graph *graph, const struct mg_unet_config *
 static mg_value resnet(struct unet *unet, mg_value x, int index, int level) {
     const struct mg_unet_config *config = unet->config;
     size_t outer = mg_graph_push(unet->graph, "resnets.%d", index);
+    mg_graph_begin_segment(unet->graph);
     x = mg_layer_resnet(unet->graph, x, config->channels[level], config->norm_groups, config->norm_epsilon, unet->time);
+    mg_graph_end_segment(unet->graph);
     mg_graph_pop(unet->graph, outer);
     return x;
 }
@@ -42,7 +44,9 @@ static mg_value transformer(struct unet *unet, mg_value x, int index, int level)
                                           .groups = config->norm_groups,
                                           .linear_projection = config->linear_projection};
     size_t outer = mg_graph_push(unet->graph, "attentions.%d", index);
+    mg_graph_begin_segment(unet->graph);
     x = mg_layer_transformer(unet->graph, x, unet->text, &params);
+    mg_graph_end_segment(unet->graph);
     mg_graph_pop(unet->graph, outer);
     return x;
 }

@@ -10,7 +10,9 @@ static const float epsilon = 1e-6f; /* fixed in the architecture, in no configur
 
 static mg_value resnet(struct mg_graph *graph, const struct mg_vae_config *config, mg_value x, int index, int level) {
     size_t outer = mg_graph_push(graph, "resnets.%d", index);
+    mg_graph_begin_segment(graph);
     x = mg_layer_resnet(graph, x, config->channels[level], config->norm_groups, epsilon, MG_NONE);
+    mg_graph_end_segment(graph);
     mg_graph_pop(graph, outer);
     return x;
 }

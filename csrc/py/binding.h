@@ -19,13 +19,13 @@
 /* ---- module.c: one per interpreter ---- */
 struct mgpy_state {
     PyObject *checkpoint_error, *device_error;
-    PyTypeObject *generator_type, *scheduler_type, *pipeline_type;
+    PyTypeObject *generator_type, *scheduler_type, *pipeline_type, *trainer_type;
 };
 extern struct PyModuleDef mgpy_module;
 /* The state of the module that made the type of `self`; NULL with an exception set. */
 struct mgpy_state *mgpy_state_of(PyObject *self);
 
-extern PyType_Spec mgpy_generator_spec, mgpy_scheduler_spec, mgpy_pipeline_spec;
+extern PyType_Spec mgpy_generator_spec, mgpy_scheduler_spec, mgpy_pipeline_spec, mgpy_trainer_spec;
 extern PyMethodDef mgpy_image_functions[], mgpy_ensemble_functions[], mgpy_evaluation_functions[],
     mgpy_machine_functions[];
 
@@ -67,6 +67,11 @@ struct mgpy_pipeline {
     PyObject_HEAD mg_pipeline *handle;
     struct mgpy_call *call; /* NULL: idle */
 };
+/* Calls on a trainer are calls on its pipeline, whose handle is not used. */
+struct mgpy_trainer {
+    struct mgpy_pipeline pipeline;
+    mg_trainer *handle;
+};
 
 /* ---- calls.c: the GIL around a call on a pipeline ---- */
 /* Releases the GIL; false with RuntimeError if the pipeline is in use. */
@@ -76,6 +81,9 @@ bool mgpy_call_end(struct mgpy_pipeline *self, struct mgpy_call *call, mg_status
 int mgpy_poll(void *user);
 void mgpy_progress(void *user, int done, int total);
 bool mgpy_refuse_busy(const void *user, const char *what);
+
+/* ---- pipeline.c ---- */
+PyObject *mgpy_memory_dict(const struct mg_memory_stats *m);
 
 /* ---- pipeline_run.c, pipeline_pieces.c: methods of Pipeline ---- */
 PyObject *mgpy_pipeline_run(PyObject *self, PyObject *args, PyObject *kwargs);

@@ -66,6 +66,7 @@ static int module_exec(PyObject *module) {
     if (add_exceptions(state) || add_type(module, &state->generator_type, &mgpy_generator_spec) ||
         add_type(module, &state->scheduler_type, &mgpy_scheduler_spec) ||
         add_type(module, &state->pipeline_type, &mgpy_pipeline_spec) ||
+        add_type(module, &state->trainer_type, &mgpy_trainer_spec) ||
         PyModule_AddFunctions(module, mgpy_image_functions) || PyModule_AddFunctions(module, mgpy_ensemble_functions) ||
         PyModule_AddFunctions(module, mgpy_evaluation_functions) ||
         PyModule_AddFunctions(module, mgpy_machine_functions))
@@ -80,6 +81,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->generator_type);
     Py_VISIT(state->scheduler_type);
     Py_VISIT(state->pipeline_type);
+    Py_VISIT(state->trainer_type);
     return 0;
 }
 
@@ -90,6 +92,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->generator_type);
     Py_CLEAR(state->scheduler_type);
     Py_CLEAR(state->pipeline_type);
+    Py_CLEAR(state->trainer_type);
     return 0;
 }
 

@@ -55,15 +55,19 @@ static PyObject *pipeline_info(PyObject *object, PyObject *Py_UNUSED(unused)) {
         (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
 }
 
+PyObject *mgpy_memory_dict(const struct mg_memory_stats *m) {
+    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n,s:n}", "weights_mapped", (Py_ssize_t)m->weights_mapped, "weights_packed",
+                         (Py_ssize_t)m->weights_packed, "activations", (Py_ssize_t)m->activations, "workspace",
+                         (Py_ssize_t)m->workspace, "training", (Py_ssize_t)m->training, "peak", (Py_ssize_t)m->peak);
+}
+
 static PyObject *pipeline_memory(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
     struct mg_memory_stats m;
     if (mgpy_refuse_busy(self->call, "pipeline"))
         return NULL;
     mg_pipeline_memory(self->handle, &m);
-    return Py_BuildValue("{s:n,s:n,s:n,s:n,s:n}", "weights_mapped", (Py_ssize_t)m.weights_mapped, "weights_packed",
-                         (Py_ssize_t)m.weights_packed, "activations", (Py_ssize_t)m.activations, "workspace",
-                         (Py_ssize_t)m.workspace, "peak", (Py_ssize_t)m.peak);
+    return mgpy_memory_dict(&m);
 }
 
 static PyObject *pipeline_save(PyObject *object, PyObject *args, PyObject *kwargs) {

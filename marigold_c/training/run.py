@@ -13,7 +13,6 @@ engine's state is restored.
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import time
@@ -23,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config import read_config
 from ..errors import CheckpointError, DatasetError
 from ..extras import optional_module
 from ..files import write_atomically
@@ -40,6 +40,8 @@ from .checkpoints import (
     complete_checkpoint,
     model_index,
     read_state,
+    with_scheduler,
+    write_scheduler,
     write_state,
 )
 from .engine import OpenEngine, open_engine
@@ -165,7 +167,7 @@ class TrainingRun:
         complaint = goal_complaint(config.validation)
         if complaint:
             self.say(f"marigold: warning: {complaint}")
-        self.engine = self._open_with(config, latest or self.base, options.device, options.threads)
+        self.engine = self._open_with(config, latest or self._start(), options.device, options.threads)
         if latest is None:
             self._begin(saved)
         else:
@@ -243,23 +245,26 @@ class TrainingRun:
         config = self.config
         self.engine.save_pretrained(folder)
         scheduler = self._scheduler()
-        (folder / "scheduler").mkdir(exist_ok=True)
-        values = {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
-        text = json.dumps(values, indent=2) + "\n"
-        (folder / "scheduler" / "scheduler_config.json").write_text(text, encoding="utf-8")
-        index = model_index(config.task, config.class_name, config.pipeline_options, type(scheduler).__name__)
+        write_scheduler(folder, scheduler)
+        index = model_index(config.task, config.class_name, config.pipeline_options, scheduler["_class_name"])
         complete_checkpoint(folder, self.base, index, config.copy_base)
         self.engine.save_state(folder / TRAINER_FILE)
         write_state(folder, asdict(self.state))
 
-    def _scheduler(self) -> DDIMScheduler | LCMScheduler:
-        """What predictions are made with: the base's schedule at zero terminal signal, trailing."""
+    def _scheduler(self) -> dict[str, Any]:
+        """The configuration of what predictions are made with: the base's betas at zero terminal signal, trailing."""
         kind = LCMScheduler if self.config.objective == "lcm" else DDIMScheduler
-        return kind.from_config(
-            DDIMScheduler.from_pretrained(self.base, subfolder="scheduler").config,
-            rescale_betas_zero_snr=True,
-            timestep_spacing="trailing",
-        )
+        base = {"clip_sample": False, **read_config(self.base / "scheduler" / "scheduler_config.json")}
+        scheduler = kind.from_config(base, rescale_betas_zero_snr=True, timestep_spacing="trailing")
+        return {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
+
+    def _start(self) -> Path:
+        """The base; where it samples by a schedule that the engine does not have (Stable Diffusion 2: Euler's), with
+        the one that it is trained for, which has the same betas."""
+        known = (DDIMScheduler.__name__, LCMScheduler.__name__)
+        if read_config(self.base / "scheduler" / "scheduler_config.json").get("_class_name") in known:
+            return self.base
+        return with_scheduler(self.base, self.store.scratch, self._scheduler())
 
     def _save(self) -> None:
         try:

@@ -66,6 +66,8 @@ static PyObject *plan_and_run(struct program *p, const struct mg_binding *inputs
     Py_XDECREF(bytes);
     mg_plan_destroy(plan);
     mg_context_release(&context);
+    if (context.backend)
+        context.backend->close(&context);
     return result;
 }
 

@@ -50,9 +50,9 @@ static void job_free(struct job *job) {
     mg_plan_destroy(job->plan);
     mg_graph_free(&job->graph);
     mg_weights_close(&job->weights);
+    mg_context_release(&job->context);
     if (job->context.backend)
         job->context.backend->close(&job->context);
-    mg_context_release(&job->context);
     mg_arena_free(&job->arena);
     for (int i = 0; i < job->num_arrays; i++)
         PyBuffer_Release(&job->view[i]);

@@ -21,6 +21,7 @@ enum { FENCE = 4 * MG_ALIGNMENT, FENCE_BYTE = 0xff }; /* as floats: NaN, so that
 
 struct block {
     unsigned char *memory;
+    void *device; /* NULL, or the same, fences included, in the memory of the backend's device */
     size_t bytes;
 };
 
@@ -34,6 +35,30 @@ static mg_status block_create(struct block *block, size_t bytes, const char *wha
 }
 
 static void *block_data(const struct block *block) { return block->memory ? block->memory + FENCE : NULL; }
+
+/* Where operations find it. */
+static void *block_address(const struct block *block) {
+    return block->device ? (char *)block->device + FENCE : block_data(block);
+}
+
+static mg_status block_upload(struct block *block, const struct mg_context *context, struct mg_err *err) {
+    if (!context->memory || !block->memory)
+        return MG_OK;
+    MG_TRY(mg_context_alloc(&block->device, context, block->bytes + 2 * FENCE, "a block", err));
+    return mg_context_upload(context, block->device, block->memory, block->bytes + 2 * FENCE, err);
+}
+
+static mg_status block_download(const struct block *block, const struct mg_context *context, struct mg_err *err) {
+    return block->device ? mg_context_download(context, block->memory, block->device, block->bytes + 2 * FENCE, err)
+                         : MG_OK;
+}
+
+static void block_free(struct block *block, const struct mg_context *context) {
+    if (block->device)
+        mg_context_free(context, block->device);
+    mg_free(block->memory);
+    *block = (struct block){0};
+}
 
 static mg_status block_check(const struct block *block, const char *what, struct mg_err *err) {
     for (size_t i = 0; block->memory && i < FENCE; i++)
@@ -53,7 +78,8 @@ struct run {
     struct mg_weights weights;
     struct mg_context context;
     bool opened;
-    bool half, mixed; /* activations are bfloat16; but for the keys and values of attention */
+    bool half, mixed;   /* activations are of two bytes; but for the keys and values of attention */
+    mg_dtype half_type; /* which */
     mg_op_kind kind;
     Py_buffer view[MG_MAX_INPUTS]; /* obj NULL: the slot is empty */
     mg_value in[MG_MAX_INPUTS];
@@ -224,11 +250,33 @@ static mg_value build_intrinsics_head(struct run *run, PyObject *params) {
     return parse(params, "", (char *[]){NULL}) ? mg_op_intrinsics_head(&run->graph, run->in[0]) : MG_NONE;
 }
 
+/* Gradients are recorded by the tape and run by gradient_ext.c. */
 static build_fn *const builders[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = build_##name,
+#define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = NULL,
 #include "../../csrc/graph/ops.def"
 #undef MG_OP
 };
+
+mg_value mg_test_build_op(struct mg_graph *graph, const char *name, const mg_value *in, PyObject *params) {
+    struct run *run;
+    mg_value out = MG_NONE;
+    if (mg_alloc_zeroed((void **)&run, sizeof *run, "a run", graph->err))
+        return MG_NONE;
+    run->graph = *graph;
+    run->err = graph->err;
+    memcpy(run->in, in, sizeof run->in);
+    if (kind_of(&run->kind, name, graph->err) == MG_OK && builders[run->kind])
+        out = builders[run->kind](run, params);
+    *graph = run->graph;
+    mg_free(run);
+    return out;
+}
+
+bool mg_test_is_weight(const char *name, int slot, int ndim) {
+    mg_op_kind kind = MG_OP_COUNT;
+    return kind_of(&kind, name, NULL) == MG_OK && is_weight(kind, slot, ndim);
+}
 
 /* ---- the scratch graph ---- */
 
@@ -281,7 +329,7 @@ static void declare_inputs(struct run *run) {
         else if (view->ndim == 4) {
             run->in[slot] = mg_graph_input(&run->graph, names[slot], dim[0], dim[1], dim[2], dim[3]);
             if (run->in[slot] != MG_NONE && is_half(run, slot))
-                run->graph.nodes[run->in[slot]].tensor.dtype = MG_BF16;
+                run->graph.nodes[run->in[slot]].tensor.dtype = run->half_type;
         } else
             mg_graph_fail(&run->graph, MG_ERR_ARGUMENT, "input %d must have 4 dimensions", slot);
     }
@@ -308,24 +356,30 @@ static mg_status prepare_input(struct run *run, const struct mg_op_shape *op, in
 /* An input counts as changed by a write that any later reader would see. */
 static mg_status check_input(struct run *run, const struct mg_op_shape *op, int slot) {
     struct block before = run->input[slot];
-    run->input[slot].memory = NULL;
-    mg_status status = block_check(&before, "an input", run->err);
+    run->input[slot] = (struct block){0};
+    mg_status status = block_download(&before, &run->context, run->err);
+    if (status == MG_OK)
+        status = block_check(&before, "an input", run->err);
     if (status == MG_OK)
         status = prepare_input(run, op, slot);
     if (status == MG_OK && memcmp(block_data(&before), block_data(&run->input[slot]), before.bytes))
         status = mg_fail(run->err, MG_ERR_BUSY, "%s changed its input %d", mg_op_info_of(op->kind)->name, slot);
-    mg_free(before.memory);
+    block_free(&before, &run->context);
     return status;
 }
 
-static void run_repeatedly(struct run *run, const struct mg_op_call *call) {
+static mg_status run_repeatedly(struct run *run, const struct mg_op_call *call) {
+    const struct mg_backend *backend = run->context.backend;
     for (int i = 0; i < run->repeats; i++) {
         struct timespec begin, end;
         clock_gettime(CLOCK_MONOTONIC, &begin);
-        run->context.backend->run(&run->context, call);
+        backend->run(&run->context, call);
+        if (backend->finish)
+            MG_TRY(backend->finish(&run->context, run->err));
         clock_gettime(CLOCK_MONOTONIC, &end);
         run->seconds[i] = (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
     }
+    return MG_OK;
 }
 
 /* `alias` of run_op: the output begins in the memory of input 0, a gap before it. */
@@ -336,7 +390,8 @@ static mg_status call_backend(struct run *run, const struct mg_op_shape *op, int
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
         if (run->in[slot] != MG_NONE) {
             MG_TRY(prepare_input(run, op, slot));
-            call.in[slot] = block_data(&run->input[slot]);
+            MG_TRY(block_upload(&run->input[slot], &run->context, run->err));
+            call.in[slot] = block_address(&run->input[slot]);
         }
     size_t gap = 0;
     if (alias == FOLLOW) {
@@ -347,20 +402,24 @@ static mg_status call_backend(struct run *run, const struct mg_op_shape *op, int
     }
     MG_TRY(block_create(&run->out, gap ? gap + mg_tensor_bytes(&op->in[0]) : mg_tensor_bytes(&op->out), "the output",
                         run->err));
-    call.out = block_data(&run->out);
+    if (alias >= 0)
+        memcpy(block_data(&run->out), block_data(&run->input[alias]), run->out.bytes);
+    MG_TRY(block_upload(&run->out, &run->context, run->err));
+    call.out = block_address(&run->out);
     if (gap)
         call.in[0] = memcpy((char *)call.out + gap, call.in[0], mg_tensor_bytes(&op->in[0]));
-    if (alias >= 0) {
-        memcpy(call.out, call.in[alias], run->out.bytes);
+    if (alias >= 0)
         call.in[alias] = call.out;
-    }
     size_t workspace_bytes = run->context.backend->workspace_bytes(&run->context, op);
     if (workspace_bytes == SIZE_MAX)
         return mg_fail(run->err, MG_ERR_MEMORY, "the workspace is too large");
     if (workspace_bytes)
         MG_TRY(block_create(&run->workspace, workspace_bytes, "the workspace", run->err));
-    call.workspace = block_data(&run->workspace);
-    run_repeatedly(run, &call);
+    MG_TRY(block_upload(&run->workspace, &run->context, run->err));
+    call.workspace = block_address(&run->workspace);
+    MG_TRY(run_repeatedly(run, &call));
+    MG_TRY(block_download(&run->out, &run->context, run->err));
+    MG_TRY(block_download(&run->workspace, &run->context, run->err));
     MG_TRY(block_check(&run->out, "the output", run->err));
     MG_TRY(block_check(&run->workspace, "the workspace", run->err));
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
@@ -408,11 +467,11 @@ static PyObject *build_and_call(struct run *run, const char *backend, const char
 
 static void run_free(struct run *run) {
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
-        mg_free(run->input[slot].memory);
+        block_free(&run->input[slot], &run->context);
         PyBuffer_Release(&run->view[slot]);
     }
-    mg_free(run->out.memory);
-    mg_free(run->workspace.memory);
+    block_free(&run->out, &run->context);
+    block_free(&run->workspace, &run->context);
     if (run->opened)
         run->context.backend->close(&run->context);
     mg_graph_free(&run->graph);
@@ -457,9 +516,12 @@ static PyObject *operate(PyObject *args, const char *format, bool timed) {
     mg_graph_init(&run->graph, &run->weights, run->err);
     run->half = strcmp(precision, "float32") != 0;
     run->mixed = !strcmp(precision, "mixed");
+    run->half_type = !strcmp(precision, "float16") ? MG_F16 : MG_BF16;
     run->graph.precision.weights = !strcmp(precision, "int8") ? MG_I8 : MG_BF16;
     if (kind_of(&run->kind, name, run->err))
         mg_test_raise(run->err);
+    else if (!builders[run->kind])
+        PyErr_Format(PyExc_ValueError, "%s is recorded by the tape only", name);
     else if (take_inputs(run, inputs))
         result = build_and_call(run, backend, isa, params, timed ? -1 : last);
     if (result && timed)
@@ -484,8 +546,8 @@ static PyObject *op_table(PyObject *self, PyObject *args) {
     PyObject *table = PyDict_New();
     for (int i = 0; table && i < MG_OP_COUNT; i++) {
         const struct mg_op_info *info = mg_op_info_of((mg_op_kind)i);
-        PyObject *row =
-            Py_BuildValue("{s:i,s:I,s:I}", "inputs", info->inputs, "required", info->required, "alias", info->alias);
+        PyObject *row = Py_BuildValue("{s:i,s:I,s:I,s:O}", "inputs", info->inputs, "required", info->required, "alias",
+                                      info->alias, "is_gradient", info->is_gradient ? Py_True : Py_False);
         if (!row || PyDict_SetItemString(table, info->name, row))
             Py_CLEAR(table);
         Py_XDECREF(row);
@@ -539,11 +601,12 @@ PyMethodDef mg_test_ops_methods[] = {
     {"run_op", run_op, METH_VARARGS,
      "run_op(backend, isa, threads, name, params, inputs, alias=-1, precision=\"float32\") -> (shape, bytes of "
      "float32); "
-     "alias -2: the output follows upon input 0; precision: float32, bfloat16, int8 (weights), mixed (bfloat16 but for "
+     "alias -2: the output follows upon input 0; precision: float32, float16, bfloat16, int8 (weights), mixed "
+     "(bfloat16 but for "
      "keys and values)"},
     {"time_op", time_op, METH_VARARGS,
      "time_op(backend, isa, threads, name, params, inputs, repeats, precision) -> seconds of each"},
-    {"op_table", op_table, METH_NOARGS, "{name: {inputs, required, alias}} from ops.def"},
+    {"op_table", op_table, METH_NOARGS, "{name: {inputs, required, alias, is_gradient}} from ops.def"},
     {"isas", isas, METH_NOARGS, "instruction sets of this processor, simplest first"},
     {"pack_weight", pack_weight, METH_VARARGS,
      "pack_weight(source, offset, dtype, columns of a panel or 0, channels of a group, packed dtype, (K, C, R, S), "

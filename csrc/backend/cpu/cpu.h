@@ -53,6 +53,12 @@ struct mg_cpu_elements {
 
 enum { MG_CPU_F32, MG_CPU_BF16, MG_CPU_ELEMENT_TYPES };
 
+/* For the gradient of a normalisation, by channel: normal = (x - mean) inverse; y = gamma normal + beta; the gradient of x is
+ * gain g - average - projection normal, g being that of y. */
+struct mg_cpu_normal {
+    const float *mean, *inverse, *gamma, *beta, *gain, *average, *projection;
+};
+
 struct mg_cpu_kernels {
     const char *isa; /* "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16" */
     int panel;       /* columns of a packed B panel: a multiple of the vector length, at most MG_MAX_PANEL */
@@ -99,6 +105,31 @@ struct mg_cpu_kernels {
     void (*softmax_block_half)(mg_bf16 *out, const float *scores, int64_t ld, int64_t rows, int64_t columns,
                                float scale, float *running_max, float *running_sum, float *correction);
 
+    /* isa/gradient.inc, float32: out may be an input of its size ------------------------------------------------------- */
+    /* C[m x panel] += sum over k pixels of a[p][offset + i] b[p][panel]; b and c contiguous */
+    void (*product_pixels)(int64_t m, int64_t k, const float *const *a, int64_t offset, const float *b, float *c);
+    void (*activation_gradient)(float *out, const float *x, const float *dy, int64_t count, mg_activation activation);
+    void (*geglu_gradient)(float *out_value, float *out_gate, const float *value, const float *gate, const float *dy,
+                           int64_t count);
+    void (*column_sums)(double *sum, const float *x, int64_t rows, int64_t channels); /* added to sum[channels] */
+    /* Adds the sums over rows of g and of g times normal; silu: g is dy behind the SiLU of y. */
+    void (*normal_sums)(double *sum, double *products, const float *x, const float *dy, const struct mg_cpu_normal *p,
+                        int64_t rows, int64_t channels, bool silu);
+    void (*normal_gradient)(float *out, const float *x, const float *dy, const struct mg_cpu_normal *p, int64_t rows,
+                            int64_t channels, bool silu);
+    void (*layernorm_sums)(double *sum, double *products, const float *x, const float *dy, int64_t rows,
+                           int64_t channels, float epsilon);
+    void (*layernorm_gradient)(float *out, const float *x, const float *gamma, const float *dy, int64_t rows,
+                               int64_t channels, float epsilon);
+    /* scores become probabilities exp(scale*score - log_sum), products p * (product - dot) * scale; log_sums and dots belong
+     * to rows or to columns. */
+    void (*score_gradient)(float *scores, float *products, int64_t ld, int64_t rows, int64_t columns, float scale,
+                           const float *log_sums, const float *dots, bool by_column);
+
+    /* isa/optimizer.inc: see mg_backend */
+    void (*adam)(float *weight, float *gradient, float *m, float *v, int64_t count, const struct mg_adam *params);
+    double (*sum_of_squares)(const float *x, int64_t count);
+
     struct mg_cpu_elements of[MG_CPU_ELEMENT_TYPES];
 };
 
@@ -121,6 +152,11 @@ size_t mg_conv2d_trailing_gap(const struct mg_context *context, const struct mg_
 
 /* cpu_backend.c: how the drivers read a weight. */
 struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op, int slot);
+
+/* ops/optimizer.c: see mg_backend */
+void mg_cpu_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
+                 const struct mg_adam *params);
+double mg_cpu_sum_of_squares(const struct mg_context *context, const float *x, int64_t count);
 
 /* ops/measure.c: see measure in backend.h */
 mg_status mg_cpu_measure(const struct mg_context *context, double seconds, struct mg_machine_speed *out,

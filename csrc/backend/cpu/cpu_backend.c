@@ -50,8 +50,9 @@ static void cpu_close(struct mg_context *context) { context->backend_state = NUL
 /* What multiplies many rows is read in the panels of the kernel; the rest is read once, where it lies. Four bytes of a column
  * lie side by side, as the kernels multiply them in one step. */
 struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op, int slot) {
-    const bool panels = op->kind == MG_OP_CONV2D || (op->kind == MG_OP_LINEAR && !op->params.linear.few_rows);
-    if (!panels || slot != 1)
+    const bool is_conv2d = op->kind == MG_OP_CONV2D || op->kind == MG_OP_CONV2D_INPUT_GRADIENT;
+    const bool is_linear = op->kind == MG_OP_LINEAR || op->kind == MG_OP_LINEAR_INPUT_GRADIENT;
+    if (slot != 1 || !(is_conv2d || (is_linear && !op->params.linear.few_rows)))
         return (struct mg_weight_layout){0};
     const mg_dtype dtype = op->in[1].dtype;
     return (struct mg_weight_layout){mg_cpu_kernels_of(context)->panel, 4 / (int)mg_dtype_bytes(dtype), dtype};
@@ -72,11 +73,14 @@ static void cpu_run(const struct mg_context *context, const struct mg_op_call *c
 
 const struct mg_backend mg_backend_cpu = {
     .name = "cpu",
+    .trains = true,
     .open = cpu_open,
     .close = cpu_close,
     .weight_layout = mg_cpu_weight_layout,
     .workspace_bytes = cpu_workspace_bytes,
     .trailing_gap = cpu_trailing_gap,
     .run = cpu_run,
+    .adam = mg_cpu_adam,
+    .sum_of_squares = mg_cpu_sum_of_squares,
     .measure = mg_cpu_measure,
 };

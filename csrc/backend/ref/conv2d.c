@@ -1,8 +1,8 @@
 /* conv2d.c: reference of the convolution. Called by ref_backend.c. */
 #include "ref.h"
 
-/* Nearest upsampling as torch does it: the ratio and the product are float32. */
-static int64_t source_index(int64_t index, int64_t in_size, int64_t upsampled) {
+/* The ratio and the product are float32. */
+int64_t mg_ref_source_index(int64_t index, int64_t in_size, int64_t upsampled) {
     if (!upsampled)
         return index;
     float ratio = (float)in_size / (float)upsampled;
@@ -25,9 +25,9 @@ static double window_sum(const struct mg_op_shape *op, const float *image, const
             int64_t column = x * p->stride + s - p->pad_left;
             if (column < 0 || column >= w)
                 continue;
-            const float *pixel =
-                image + (source_index(row, in_h, p->upsampled_h) * in_w + source_index(column, in_w, p->upsampled_w)) *
-                            channels;
+            const float *pixel = image + (mg_ref_source_index(row, in_h, p->upsampled_h) * in_w +
+                                          mg_ref_source_index(column, in_w, p->upsampled_w)) *
+                                             channels;
             for (int64_t c = 0; c < channels; c++)
                 sum += (double)pixel[c] * filter[(c * size_r + r) * size_s + s];
         }

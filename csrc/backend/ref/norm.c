@@ -1,13 +1,9 @@
 /* norm.c: reference of group and layer normalisation. Called by ref_backend.c. */
 #include "ref.h"
 
-/* What both normalise: `rows` runs of `columns` adjacent floats, `stride` apart. gamma and beta belong to columns. */
-struct block {
-    int64_t rows, columns, stride;
-};
-
 /* Mean first, then the mean square deviation: no cancellation when the mean is large. */
-static void statistics(double *mean, double *inverse_deviation, const float *x, struct block block, double epsilon) {
+void mg_ref_statistics(double *mean, double *inverse_deviation, const float *x, struct mg_ref_block block,
+                       double epsilon) {
     double sum = 0, square = 0, count = (double)(block.rows * block.columns);
     for (int64_t row = 0; row < block.rows; row++)
         for (int64_t column = 0; column < block.columns; column++)
@@ -21,10 +17,10 @@ static void statistics(double *mean, double *inverse_deviation, const float *x, 
     *inverse_deviation = 1.0 / sqrt(square / count + epsilon);
 }
 
-static void normalise(float *out, const float *x, const float *gamma, const float *beta, struct block block,
+static void normalise(float *out, const float *x, const float *gamma, const float *beta, struct mg_ref_block block,
                       double epsilon, mg_activation activation) {
     double mean, inverse_deviation;
-    statistics(&mean, &inverse_deviation, x, block, epsilon);
+    mg_ref_statistics(&mean, &inverse_deviation, x, block, epsilon);
     for (int64_t row = 0; row < block.rows; row++)
         for (int64_t column = 0; column < block.columns; column++) {
             int64_t at = row * block.stride + column;
@@ -36,7 +32,7 @@ static void normalise(float *out, const float *x, const float *gamma, const floa
 void mg_ref_groupnorm(const struct mg_op_call *call) {
     const struct mg_groupnorm *p = &call->op->params.groupnorm;
     const int64_t *dim = call->op->in[0].dim, pixels = dim[1] * dim[2], channels = dim[3];
-    const struct block block = {.rows = pixels, .columns = channels / p->groups, .stride = channels};
+    const struct mg_ref_block block = {.rows = pixels, .columns = channels / p->groups, .stride = channels};
     const float *x = call->in[0], *gamma = call->in[1], *beta = call->in[2];
     float *out = call->out;
     for (int64_t n = 0; n < dim[0]; n++)
@@ -49,7 +45,7 @@ void mg_ref_groupnorm(const struct mg_op_call *call) {
 
 void mg_ref_layernorm(const struct mg_op_call *call) {
     const int64_t channels = call->op->in[0].dim[3], count = mg_tensor_count(&call->op->in[0]);
-    const struct block block = {.rows = 1, .columns = channels, .stride = channels};
+    const struct mg_ref_block block = {.rows = 1, .columns = channels, .stride = channels};
     const float *x = call->in[0];
     float *out = call->out;
     for (int64_t at = 0; at < count; at += channels)

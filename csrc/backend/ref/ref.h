@@ -2,7 +2,7 @@
  *
  * The reference backend is the specification of every operation: one function per line of ops.def, plain loops over
  * N H W C, sums in double, one rounding to float32 when an element of the output is written. It uses no scratch memory
- * and no threads, and is the oracle that the other backends are tested against. */
+ * (but for sums of an operation's gradient) and no threads, and is the oracle that the other backends are tested against. */
 #ifndef MG_REF_H
 #define MG_REF_H
 #include <math.h>
@@ -35,4 +35,44 @@ static inline double mg_ref_activate(double x, mg_activation activation) {
     }
     return x;
 }
+
+/* The derivative of an activation at x. */
+static inline double mg_ref_activation_slope(double x, mg_activation activation) {
+    const double gate = 1.0 / (1.0 + exp(activation == MG_ACT_QUICK_GELU ? -1.702 * x : -x));
+    switch (activation) {
+    case MG_ACT_SILU:
+        return gate * (1.0 + x * (1.0 - gate));
+    case MG_ACT_GELU:
+        return 0.5 * erfc(-x * 0.70710678118654752440) + x * exp(-0.5 * x * x) * 0.39894228040143267794;
+    case MG_ACT_QUICK_GELU:
+        return gate * (1.0 + 1.702 * x * (1.0 - gate));
+    case MG_ACT_RELU:
+        return x > 0 ? 1 : 0;
+    case MG_ACT_TANH:
+        return 1.0 - tanh(x) * tanh(x);
+    case MG_ACT_NONE:
+        break;
+    }
+    return 1;
+}
+
+/* ---- conv2d.c ---- */
+/* Nearest upsampling as torch does it: the source of row or column `index` of `upsampled` (0: there is no upsampling). */
+int64_t mg_ref_source_index(int64_t index, int64_t in_size, int64_t upsampled);
+
+/* ---- conv2d_gradient.c ---- */
+size_t mg_ref_conv2d_input_gradient_bytes(const struct mg_op_shape *op);
+
+/* ---- optimizer.c: see backend.h ---- */
+void mg_ref_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
+                 const struct mg_adam *params);
+double mg_ref_sum_of_squares(const struct mg_context *context, const float *x, int64_t count);
+
+/* ---- norm.c ---- */
+/* What is normalised together: `rows` runs of `columns` adjacent floats, `stride` apart. gamma and beta belong to columns. */
+struct mg_ref_block {
+    int64_t rows, columns, stride;
+};
+void mg_ref_statistics(double *mean, double *inverse_deviation, const float *x, struct mg_ref_block block,
+                       double epsilon);
 #endif

@@ -1,0 +1,242 @@
+"""Times the engine on an NVIDIA GPU: stages, the whole pipeline, an ensemble of ten, single operations; and diffusers
+beside it where torch has that GPU.
+
+    make bench-cuda        or        python benchmarks/cuda.py [--device cuda] [--size 768 768] [--tiny]
+
+No network. The checkpoint is one of Stable Diffusion 2's size with random weights (make_sd2_checkpoint.py), written
+once into --folder (5.2 GB). Figures go to benchmarks/results/cuda.json and, as tables, cuda.md. Times are medians of
+runs after the first, from host memory to host memory; memory is what the engine holds on the GPU, and torch's largest
+allocation. diffusers runs in float16, bfloat16 and bfloat16 with torch.compile. The roof of an operation is the longer
+of two times: its arithmetic at the speed of a large matrix product of its type, and its bytes at that of a large copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from make_sd2_checkpoint import write_checkpoint
+from ops import Operation, inputs_of, linear, operations, pointwise
+from peer_tables import markdown
+
+RESULTS = Path(__file__).resolve().parent / "results"
+DTYPES = ("float32", "float16", "bfloat16")
+PEERS = ("float16", "bfloat16", "bfloat16, compiled")
+Figures = dict[str, float]
+
+
+def median_seconds(call: Callable[[], object], repeats: int) -> float:
+    call()  # plans, chooses kernels, fills caches
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+# ---- the engine ----
+
+
+def engine_figures(checkpoint: Path, dtype: str, args: argparse.Namespace) -> Figures:
+    import marigold_c as mc
+
+    height, width = args.size
+    begin = time.perf_counter()
+    pipe: Any = mc.MarigoldDepthPipeline.from_pretrained(checkpoint, dtype=dtype, device=args.device)
+    pipe.set_progress_bar_config(disable=True)
+    image = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
+
+    def run(members: int, batch: int) -> object:
+        return pipe(
+            image,
+            num_inference_steps=1,
+            ensemble_size=members,
+            batch_size=batch,
+            processing_resolution=0,
+            generator=0,
+        )
+
+    run(1, 1)
+    figures = {"load and first run": time.perf_counter() - begin}
+    x = np.zeros((1, 3, height, width), np.float32)
+    z = np.zeros((1, 4, height // 8, width // 8), np.float32)
+    sample = np.zeros((1, 8, height // 8, width // 8), np.float32)
+    stages: dict[str, Callable[[], object]] = {
+        "encode": lambda: pipe.vae.encode(x),
+        "UNet": lambda: pipe.unet(sample, np.array([500.0]), pipe.empty_text_embedding),
+        "decode": lambda: pipe.vae.decode(z),
+        "pipeline, 1 step": lambda: run(1, 1),
+        "pipeline, 10 members": lambda: run(10, args.batch),
+    }
+    figures |= {name: median_seconds(call, args.repeats) for name, call in stages.items()}
+    figures["memory, GB"] = pipe.memory_stats()["peak"] / 1e9
+    return figures
+
+
+# ---- diffusers ----
+
+
+def has_torch(device: str) -> bool:
+    if not device.startswith("cuda") or find_spec("torch") is None or find_spec("diffusers") is None:
+        return False
+    return bool(importlib.import_module("torch").cuda.is_available())
+
+
+def peer_figures(checkpoint: Path, kind: str, args: argparse.Namespace) -> Figures:
+    torch: Any = importlib.import_module("torch")
+    diffusers: Any = importlib.import_module("diffusers")
+    height, width = args.size
+    dtype = torch.float16 if kind == "float16" else torch.bfloat16
+    torch.cuda.reset_peak_memory_stats()
+    begin = time.perf_counter()
+    pipe = diffusers.MarigoldDepthPipeline.from_pretrained(checkpoint, torch_dtype=dtype).to(args.device)
+    pipe.set_progress_bar_config(disable=True)
+    if kind.endswith("compiled"):
+        pipe.unet, pipe.vae.decoder = torch.compile(pipe.unet), torch.compile(pipe.vae.decoder)
+    image = torch.rand(1, 3, height, width)
+
+    def run(members: int, batch: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        options = {"num_inference_steps": 1, "ensemble_size": members, "batch_size": batch}
+        pipe(image, processing_resolution=0, generator=generator, output_type="np", **options)
+        torch.cuda.synchronize()
+
+    def stage(call: Callable[[], object]) -> Callable[[], None]:
+        def synchronised() -> None:
+            with torch.no_grad():
+                call()
+            torch.cuda.synchronize()
+
+        return synchronised
+
+    run(1, 1)
+    figures = {"load and first run": time.perf_counter() - begin}
+    x = torch.zeros(1, 3, height, width, dtype=dtype, device=args.device)
+    z = torch.zeros(1, 4, height // 8, width // 8, dtype=dtype, device=args.device)
+    sample = torch.zeros(1, 8, height // 8, width // 8, dtype=dtype, device=args.device)
+    text = pipe.empty_text_embedding.to(dtype=dtype, device=args.device)
+    stages: dict[str, Callable[[], object]] = {
+        "encode": stage(lambda: pipe.vae.encode(x)),
+        "UNet": stage(lambda: pipe.unet(sample, 500, encoder_hidden_states=text)),
+        "decode": stage(lambda: pipe.vae.decode(z)),
+        "pipeline, 1 step": lambda: run(1, 1),
+        "pipeline, 10 members": lambda: run(10, args.batch),
+    }
+    figures |= {name: median_seconds(call, args.repeats) for name, call in stages.items()}
+    figures["memory, GB"] = torch.cuda.max_memory_allocated() / 1e9
+    return figures
+
+
+# ---- operations ----
+
+
+def seconds_of(operation: Operation, dtype: str, args: argparse.Namespace) -> float:
+    engine: Any = importlib.import_module("marigold_c._testing")
+    times = engine.time_op(
+        *(args.device, None, 1, operation.name, operation.params, inputs_of(operation)), args.repeats + 1, dtype
+    )
+    return statistics.median(times[1:])
+
+
+def roofs(dtype: str, args: argparse.Namespace) -> Figures:
+    side = 64 if args.tiny else 8192
+    product, copy = linear(1, side, side, side), pointwise("add", side, side // 64, 64)
+    width = "bfloat16" if dtype == "float16" else dtype  # float16 has as many bytes
+    return {
+        "product": product.direct / seconds_of(product, dtype, args),
+        "copy": copy.bytes_moved(width) / seconds_of(copy, dtype, args),
+    }
+
+
+def operation_figures(dtype: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    peak = roofs(dtype, args)
+    for operation in operations(32 if args.tiny else 1):
+        seconds = seconds_of(operation, dtype, args)
+        moved = operation.bytes_moved("bfloat16" if dtype == "float16" else dtype)
+        roof = max(operation.direct / peak["product"], moved / peak["copy"])
+        yield {"operation": operation.label, "seconds": seconds, "work": operation.direct, "share": roof / seconds}
+
+
+# ---- report ----
+
+
+def stage_table(report: dict[str, Any]) -> str:
+    sides = report["sides"]
+    rows = [
+        [
+            name,
+            *(
+                f"{side[name]:.2f}" if name.startswith("memory") else f"{1e3 * side[name]:.1f} ms"
+                for side in sides.values()
+            ),
+        ]
+        for name in next(iter(sides.values()))
+    ]
+    return markdown(["", *sides], rows)
+
+
+def operation_table(found: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            one["operation"],
+            f"{1e3 * one['seconds']:.3f} ms",
+            f"{one['work'] / one['seconds'] / 1e12:.1f}" if one["work"] else "",
+            f"{100 * one['share']:.0f} %",
+        ]
+        for one in found
+    ]
+    return markdown(["operation", "time", "TFLOP/s", "share of the roof"], rows)
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--size", type=int, nargs=2, default=[768, 768], metavar=("H", "W"))
+    parser.add_argument("--batch", type=int, default=10, help="members of an ensemble at a time")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument(
+        "--folder", type=Path, default=RESULTS / "sd2", help="the checkpoint; written if it is not there"
+    )
+    parser.add_argument("--tiny", action="store_true", help="a small network and small maps, to try the script")
+    parser.add_argument("--output", type=Path, default=RESULTS / "cuda.json", help="JSON; tables go beside it (.md)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    if args.device.startswith("cuda"):
+        importlib.import_module("marigold_c._cuda").load_libraries()
+    if not (args.folder / "model_index.json").is_file():
+        write_checkpoint(args.folder, "tiny" if args.tiny else "sd2")
+    report: dict[str, Any] = {"device": args.device, "size": args.size, "sides": {}, "operations": {}}
+    dtypes = [dtype for dtype in DTYPES if dtype != "float16" or args.device.startswith("cuda")]
+    for dtype in dtypes:
+        report["sides"][dtype] = engine_figures(args.folder, dtype, args)
+        print(f"{dtype}: {report['sides'][dtype]}", file=sys.stderr, flush=True)
+    for kind in PEERS if has_torch(args.device) else ():
+        report["sides"][f"diffusers, {kind}"] = peer_figures(args.folder, kind, args)
+    for dtype in dtypes:
+        report["operations"][dtype] = list(operation_figures(dtype, args))
+    tables = [f"{args.size[0]} x {args.size[1]}, {args.device}", stage_table(report)]
+    for dtype, found in report["operations"].items():
+        tables += [dtype, operation_table(found)]
+    text = "\n\n".join(tables)
+    print(text)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    args.output.write_text(json.dumps(report, indent=2), encoding="utf-8")
+    args.output.with_suffix(".md").write_text(f"{text}\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

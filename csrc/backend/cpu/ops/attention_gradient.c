@@ -1,0 +1,271 @@
+/* attention_gradient.c: gradients of attention without the matrix of scores (arXiv 2205.14135): the logarithm of each row's sum
+ * of exponentials is found once (attention_rows), from it a block of probabilities is computed again whenever it is needed.
+ *
+ * Both gradients have the same form. `rows` (a block of queries, or of keys) meet `columns` (all keys, or all queries) in
+ * blocks: scores and dy v^T by products with the columns' transposed panels; then products of what became of them with the
+ * columns as they lie, in panels of channels. Per image and head the columns are packed once, for all threads.
+ * Called by cpu_backend.c. */
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "../cpu.h"
+
+enum { BLOCK_ROWS = 96, BLOCK_COLUMNS = 256, SCORE_ROW = BLOCK_COLUMNS + 16 };
+
+struct job {
+    const struct mg_cpu_kernels *kernels;
+    struct mg_attention params;
+    bool of_keys; /* rows are keys and values, columns queries and dy */
+    int64_t channels, size, panel;
+    int64_t rows, columns, row_blocks, column_panels, channel_panels;
+    size_t transposed, packed;   /* bytes of the columns of a head, each of them twice */
+    size_t scores, sums, thread; /* bytes of a thread */
+};
+
+static struct job job_of(const struct mg_context *context, const struct mg_op_shape *op) {
+    const int64_t *q = op->in[0].dim, *k = op->in[1].dim, queries = q[1] * q[2], keys = k[1] * k[2];
+    struct job a = {.kernels = mg_cpu_kernels_of(context),
+                    .params = op->params.attention,
+                    .of_keys = op->kind == MG_OP_ATTENTION_KEY_VALUE_GRADIENT,
+                    .channels = q[3],
+                    .size = q[3] / op->params.attention.heads};
+    a.panel = a.kernels->panel;
+    a.rows = a.of_keys ? keys : queries;
+    a.columns = a.of_keys ? queries : keys;
+    a.row_blocks = mg_ceil_div(a.rows, BLOCK_ROWS);
+    a.column_panels = mg_ceil_div(a.columns, a.panel);
+    a.channel_panels = mg_ceil_div(a.size, a.panel);
+    a.transposed = mg_aligned_bytes(a.column_panels * a.size * a.panel, sizeof(float));
+    a.packed = mg_aligned_bytes(a.channel_panels * a.columns * a.panel, sizeof(float));
+    a.scores = mg_aligned_bytes(BLOCK_ROWS * SCORE_ROW, sizeof(float));
+    a.sums = mg_aligned_bytes(BLOCK_ROWS * a.channel_panels * a.panel, sizeof(float));
+    /* Two blocks of scores, turned around for keys; two sums; log sums and dots of rows, of columns. */
+    a.thread = 2 * a.scores + 2 * a.sums + mg_aligned_bytes(2 * BLOCK_ROWS + 2 * BLOCK_COLUMNS, sizeof(float));
+    return a;
+}
+
+static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
+    const struct job a = job_of(context, op);
+    size_t bytes;
+    if (!mg_size_mul(&bytes, a.thread, (size_t)context->num_threads) ||
+        !mg_size_add(&bytes, bytes, 2 * (a.transposed + a.packed)))
+        return SIZE_MAX;
+    return bytes;
+}
+
+/* ---- packing: x points at the head's channels of the first column ---- */
+
+/* transposed[panel][size][panel columns]; zeros past the last column. */
+static void transpose_panel(const struct job *a, const float *x, int64_t p, float *out) {
+    const int64_t first = p * a->panel, count = a->columns - first < a->panel ? a->columns - first : a->panel;
+    out += p * a->size * a->panel;
+    for (int64_t c = 0; c < a->size; c++)
+        for (int64_t j = 0; j < a->panel; j++)
+            out[c * a->panel + j] = j < count ? x[(first + j) * a->channels + c] : 0.0f;
+}
+
+/* packed[channel panel][columns][panel channels]; zeros past the last channel of the head. */
+static void pack_columns(const struct job *a, const float *x, int64_t p, float *out) {
+    for (int64_t j = p * a->panel; j < a->columns && j < (p + 1) * a->panel; j++)
+        for (int64_t c = 0; c < a->channel_panels * a->panel; c += a->panel) {
+            const int64_t count = a->size - c < a->panel ? a->size - c : a->panel;
+            float *to = out + (c / a->panel * a->columns + j) * a->panel;
+            memcpy(to, x + j * a->channels + c, (size_t)count * sizeof *to);
+            memset(to + count, 0, (size_t)(a->panel - count) * sizeof *to);
+        }
+}
+
+/* ---- one block of rows ---- */
+struct scratch {
+    float *scores, *products, *first, *second, *row_values, *column_values;
+};
+
+static struct scratch scratch_of(const struct job *a, char *at) {
+    struct scratch s = {.scores = (float *)at, .products = (float *)(at + a->scores)};
+    s.first = (float *)(at + 2 * a->scores);
+    s.second = (float *)(at + 2 * a->scores + a->sums);
+    s.row_values = (float *)(at + 2 * a->scores + 2 * a->sums);
+    s.column_values = s.row_values + 2 * BLOCK_ROWS;
+    return s;
+}
+
+/* The columns of one image and head, packed. */
+struct columns {
+    const float *left, *right;               /* transposed: meet the rows' left (q or k), right (dy or v) */
+    const float *packed_left, *packed_right; /* k for queries; q and dy for keys */
+};
+
+/* scores or products of `rows` rows with columns begin .. begin+count. */
+static void multiply(const struct job *a, const float *x, int64_t rows, const float *transposed, int64_t begin,
+                     int64_t count, float *out) {
+    for (int64_t j = 0; j < count; j += a->panel)
+        a->kernels->product_f32(rows, a->size, x, a->channels, transposed + (begin + j) * a->size, out + j, SCORE_ROW,
+                                false);
+}
+
+/* sums += weights of `count` columns from `begin` on times these columns. */
+static void gather(const struct job *a, const float *weights, int64_t rows, const float *packed, int64_t begin,
+                   int64_t count, float *sums) {
+    for (int64_t p = 0; p < a->channel_panels; p++)
+        a->kernels->product_f32(rows, count, weights, SCORE_ROW, packed + (p * a->columns + begin) * a->panel,
+                                sums + p * a->panel, a->channel_panels * a->panel, true);
+}
+
+/* Log sums and dots of queries first .. first+count of one head, side by side. */
+static void load_rows(const struct job *a, const float *rows, int64_t first, int64_t count, int64_t head, float *out,
+                      int64_t stride) {
+    const int64_t heads = a->params.heads;
+    for (int64_t i = 0; i < count; i++) {
+        out[i] = rows[(first + i) * 2 * heads + head];
+        out[stride + i] = rows[(first + i) * 2 * heads + heads + head];
+    }
+}
+
+/* Probabilities and gradients of key j for query i < j are 0. */
+static void hide_later_keys(const struct job *a, const struct scratch *s, int64_t row, int64_t rows, int64_t column,
+                            int64_t columns) {
+    for (int64_t i = 0; a->params.causal && i < rows; i++)
+        for (int64_t j = 0; j < columns; j++)
+            if (a->of_keys ? row + i > column + j : column + j > row + i)
+                s->scores[i * SCORE_ROW + j] = s->products[i * SCORE_ROW + j] = 0.0f;
+}
+
+/* left, right: the rows' q and dy, or k and v; rows: attention_rows of the image. */
+static void run_block(const struct job *a, const float *left, const float *right, const float *rows, int64_t head,
+                      const struct columns *columns, int64_t block, bool accumulate, float *out, int64_t ldo,
+                      const struct scratch *s) {
+    const int64_t first = block * BLOCK_ROWS, count = a->rows - first < BLOCK_ROWS ? a->rows - first : BLOCK_ROWS;
+    const int64_t ld = a->channel_panels * a->panel;
+    memset(s->first, 0, 2 * a->sums);
+    if (!a->of_keys)
+        load_rows(a, rows, first, count, head, s->row_values, BLOCK_ROWS);
+    for (int64_t begin = 0; begin < a->columns; begin += BLOCK_COLUMNS) {
+        const int64_t some = a->columns - begin < BLOCK_COLUMNS ? a->columns - begin : BLOCK_COLUMNS;
+        if (a->of_keys)
+            load_rows(a, rows, begin, some, head, s->column_values, BLOCK_COLUMNS);
+        multiply(a, left + first * a->channels, count, columns->left, begin, some, s->scores);
+        multiply(a, right + first * a->channels, count, columns->right, begin, some, s->products);
+        const float *values = a->of_keys ? s->column_values : s->row_values;
+        a->kernels->score_gradient(s->scores, s->products, SCORE_ROW, count, some, a->params.scale, values,
+                                   values + (a->of_keys ? BLOCK_COLUMNS : BLOCK_ROWS), a->of_keys);
+        hide_later_keys(a, s, first, count, begin, some);
+        gather(a, s->products, count, columns->packed_left, begin, some, s->first);
+        if (a->of_keys)
+            gather(a, s->scores, count, columns->packed_right, begin, some, s->second);
+    }
+    for (int64_t i = 0; i < count; i++)
+        for (int which = 0; which < 1 + a->of_keys; which++) {
+            const float *sums = (which ? s->second : s->first) + i * ld;
+            float *to = out + (first + i) * ldo + which * a->channels;
+            if (accumulate)
+                a->kernels->of[MG_CPU_F32].add(to, to, sums, a->size);
+            else
+                memcpy(to, sums, (size_t)a->size * sizeof *to);
+        }
+}
+
+/* ---- all images and heads, one after the other; threads share the blocks ---- */
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct job a = job_of(context, call->op);
+    const int64_t *q = call->op->in[0].dim, *k = call->op->in[1].dim, heads = a.params.heads;
+    const int64_t query_image = q[1] * q[2] * q[3], key_image = k[0] == 1 ? 0 : k[1] * k[2] * k[3];
+    char *left = call->workspace, *right = left + a.transposed, *packed_left = right + a.transposed,
+         *packed_right = packed_left + a.packed;
+    const struct columns columns = {(float *)left, (float *)right, (float *)packed_left, (float *)packed_right};
+#pragma omp parallel num_threads(context->num_threads)
+    {
+        const struct scratch mine = scratch_of(&a, packed_right + a.packed + (size_t)omp_get_thread_num() * a.thread);
+        for (int64_t i = 0; i < q[0] * heads; i++) {
+            const int64_t n = i / heads, head = i % heads;
+            const float *query = (const float *)call->in[0] + n * query_image + head * a.size;
+            const float *dy = (const float *)call->in[3] + n * query_image + head * a.size;
+            const float *key = (const float *)call->in[1] + n * key_image + head * a.size;
+            const float *value = (const float *)call->in[2] + n * key_image + head * a.size;
+            const float *rows = (const float *)call->in[4] + n * q[1] * q[2] * 2 * heads;
+            float *out = (float *)call->out + head * a.size + n * (a.of_keys ? 2 * key_image : query_image);
+            /* The implicit barriers keep what is packed whole while any thread reads it. */
+#pragma omp for schedule(static)
+            for (int64_t p = 0; p < a.column_panels; p++) {
+                transpose_panel(&a, a.of_keys ? query : key, p, (float *)left);
+                transpose_panel(&a, a.of_keys ? dy : value, p, (float *)right);
+                pack_columns(&a, a.of_keys ? query : key, p, (float *)packed_left);
+                if (a.of_keys)
+                    pack_columns(&a, dy, p, (float *)packed_right);
+            }
+#pragma omp for schedule(dynamic)
+            for (int64_t block = 0; block < a.row_blocks; block++)
+                run_block(&a, a.of_keys ? key : query, a.of_keys ? value : dy, rows, head, &columns, block,
+                          a.of_keys && k[0] == 1 && n > 0, out, a.of_keys ? 2 * a.channels : a.channels, &mine);
+        }
+    }
+}
+
+const struct mg_cpu_driver mg_cpu_attention_query_gradient = {.run = run, .workspace_bytes = workspace_bytes};
+const struct mg_cpu_driver mg_cpu_attention_key_value_gradient = {.run = run, .workspace_bytes = workspace_bytes};
+
+/* ---- rows: running maximum and sum, as in attention.c ---- */
+static size_t rows_workspace(const struct mg_context *context, const struct mg_op_shape *op) {
+    const struct job a = job_of(context, op);
+    size_t bytes;
+    if (!mg_size_mul(&bytes, a.thread + mg_aligned_bytes(3 * BLOCK_ROWS, sizeof(float)),
+                     (size_t)context->num_threads) ||
+        !mg_size_add(&bytes, bytes, a.transposed))
+        return SIZE_MAX;
+    return bytes;
+}
+
+static void rows_of_block(const struct job *a, const struct mg_op_call *call, const float *q, int64_t at, int64_t head,
+                          const float *keys, int64_t block, float *scores, float *running) {
+    const int64_t first = block * BLOCK_ROWS, count = a->rows - first < BLOCK_ROWS ? a->rows - first : BLOCK_ROWS;
+    float *largest = running, *total = running + BLOCK_ROWS, *correction = running + 2 * BLOCK_ROWS;
+    for (int64_t i = 0; i < count; i++) {
+        largest[i] = -INFINITY;
+        total[i] = 0.0f;
+    }
+    const int64_t end = a->params.causal && first + count < a->columns ? first + count : a->columns;
+    for (int64_t begin = 0; begin < end; begin += BLOCK_COLUMNS) {
+        const int64_t some = end - begin < BLOCK_COLUMNS ? end - begin : BLOCK_COLUMNS;
+        multiply(a, q + first * a->channels, count, keys, begin, some, scores);
+        for (int64_t i = 0; a->params.causal && i < count; i++)
+            for (int64_t j = first + i + 1 > begin ? first + i + 1 - begin : 0; j < some; j++)
+                scores[i * SCORE_ROW + j] = -INFINITY;
+        a->kernels->softmax_block(scores, SCORE_ROW, count, some, a->params.scale, largest, total, correction);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t pixel = at + first + i;
+        const float *y = (const float *)call->in[2] + pixel * a->channels + head * a->size;
+        const float *dy = (const float *)call->in[3] + pixel * a->channels + head * a->size;
+        float *out = (float *)call->out + pixel * 2 * a->params.heads + head, dot = 0.0f;
+        for (int64_t c = 0; c < a->size; c++)
+            dot += y[c] * dy[c];
+        out[0] = largest[i] + logf(total[i]);
+        out[a->params.heads] = dot;
+    }
+}
+
+static void rows_run(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct job a = job_of(context, call->op);
+    const int64_t *k = call->op->in[1].dim, heads = a.params.heads;
+    const int64_t key_image = k[0] == 1 ? 0 : k[1] * k[2] * k[3];
+    float *keys = call->workspace;
+    char *threads = (char *)call->workspace + a.transposed;
+#pragma omp parallel num_threads(context->num_threads)
+    {
+        char *mine =
+            threads + (size_t)omp_get_thread_num() * (a.thread + mg_aligned_bytes(3 * BLOCK_ROWS, sizeof(float)));
+        for (int64_t i = 0; i < call->op->in[0].dim[0] * heads; i++) {
+            const int64_t n = i / heads, head = i % heads;
+            const float *q = (const float *)call->in[0] + n * a.rows * a.channels + head * a.size;
+            const float *key = (const float *)call->in[1] + n * key_image + head * a.size;
+#pragma omp for schedule(static)
+            for (int64_t p = 0; p < a.column_panels; p++)
+                transpose_panel(&a, key, p, keys);
+#pragma omp for schedule(dynamic)
+            for (int64_t block = 0; block < a.row_blocks; block++)
+                rows_of_block(&a, call, q, n * a.rows, head, keys, block, (float *)mine, (float *)(mine + a.thread));
+        }
+    }
+}
+
+const struct mg_cpu_driver mg_cpu_attention_rows = {.run = rows_run, .workspace_bytes = rows_workspace};

@@ -1,0 +1,65 @@
+/* conv2d_input_gradient.c: the gradient of a convolution's input: a convolution of dy, spread out by the stride with zeros
+ * between, with the transposed and turned filter. Called by cpu_backend.c; calls the driver of conv2d.
+ * Workspace: the filter, dy spread out, what that convolution needs. */
+#include <string.h>
+
+#include "tiles.h"
+#include "transposed_weight.h"
+
+struct backward {
+    struct mg_op_shape forward; /* the convolution of dy */
+    size_t weight, spread;      /* bytes */
+};
+
+static struct backward backward_of(const struct mg_context *context, const struct mg_op_shape *op) {
+    const struct mg_conv2d *p = &op->params.conv2d;
+    const int64_t *dy = op->in[0].dim, *weight = op->in[1].dim;
+    struct backward b = {.forward = {.kind = MG_OP_CONV2D, .in = {op->in[0]}, .out = op->out}};
+    b.forward.in[1] = mg_transposed_shape(&op->in[1]);
+    b.forward.in[3] = op->in[2];
+    b.forward.in[0].dim[1] = (dy[1] - 1) * p->stride + 1;
+    b.forward.in[0].dim[2] = (dy[2] - 1) * p->stride + 1;
+    /* What the forward padding cut off is negative here. */
+    b.forward.params.conv2d = (struct mg_conv2d){
+        .stride = 1, .pad_top = (int)weight[2] - 1 - p->pad_top, .pad_left = (int)weight[3] - 1 - p->pad_left};
+    b.weight = mg_transposed_weight_bytes(context, &op->in[1]);
+    b.spread = p->stride == 1 ? 0 : mg_aligned(mg_tensor_bytes(&b.forward.in[0]));
+    return b;
+}
+
+static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
+    const struct backward b = backward_of(context, op);
+    size_t bytes = mg_cpu_conv2d.workspace_bytes(context, &b.forward);
+    if (b.weight == SIZE_MAX || bytes == SIZE_MAX || !mg_size_add(&bytes, bytes, b.weight) ||
+        !mg_size_add(&bytes, bytes, b.spread))
+        return SIZE_MAX;
+    return bytes;
+}
+
+static void spread_out(const struct mg_context *context, float *out, const struct backward *b,
+                       const struct mg_op_call *call) {
+    const int64_t *dy = call->op->in[0].dim, *size = b->forward.in[0].dim;
+    const int64_t stride = call->op->params.conv2d.stride, c = dy[3];
+    const float *from = call->in[0];
+    (void)context;
+    memset(out, 0, b->spread);
+    for (int64_t row = 0; row < dy[0] * dy[1]; row++)
+        for (int64_t x = 0; x < dy[2]; x++)
+            memcpy(out + ((row / dy[1] * size[1] + row % dy[1] * stride) * size[2] + x * stride) * c,
+                   from + (row * dy[2] + x) * c, (size_t)c * sizeof *out);
+}
+
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct backward b = backward_of(context, call->op);
+    char *workspace = call->workspace;
+    float *weight = (float *)workspace, *spread = (float *)(workspace + b.weight);
+    mg_transpose_weight(context, weight, call->in[1], &call->op->in[1]);
+    if (b.spread)
+        spread_out(context, spread, &b, call);
+    mg_cpu_conv2d.run(context, &(struct mg_op_call){.op = &b.forward,
+                                                    .in = {b.spread ? spread : call->in[0], weight, NULL, call->in[2]},
+                                                    .out = call->out,
+                                                    .workspace = workspace + b.weight + b.spread});
+}
+
+const struct mg_cpu_driver mg_cpu_conv2d_input_gradient = {.run = run, .workspace_bytes = workspace_bytes};

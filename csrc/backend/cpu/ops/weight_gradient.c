@@ -1,0 +1,164 @@
+/* weight_gradient.c: gradients of the weights of convolutions and linear layers: for each position of the window, input pixels
+ * (transposed) times output pixels, added to the gradient in the panels in which the weight lies. Called by cpu_backend.c.
+ *
+ * A task has some channels at one position of the window and some panels of filters, and runs over all images in chunks of
+ * pixels. Pixels are added one after the other to what is there, so neither threads nor the cutting into chunks and batches
+ * change a bit. Workspace: zeros for pixels outside the image; pointers and a packed panel of dy for each thread. */
+#include <omp.h>
+#include <string.h>
+
+#include "conv2d.h"
+
+enum {
+    PIXEL_CHUNK = 128, /* a packed panel of dy of so many pixels stays in the first-level cache */
+    CHANNEL_TILE = 96, /* of a task; a multiple of the rows of the kernel's largest tile */
+    CHANNEL_STEP = 12,
+    PANEL_GROUP = 8, /* channels times filters of a task stay in the second-level cache */
+    LEAST_TASKS = 8  /* where there are channels and filters enough */
+};
+
+struct weight_gradient {
+    const struct mg_cpu_kernels *kernels;
+    struct mg_conv_sizes sizes; /* a linear layer is a convolution with a window of one pixel */
+    int64_t panel, panels, window, pixels;
+    int64_t tile, tiles, group, groups;
+    size_t zeros, pointers, packed; /* bytes */
+};
+
+/* The convolution whose weight it is; a linear layer's pixels in one row. */
+static struct mg_op_shape forward_of(const struct mg_op_shape *op) {
+    struct mg_op_shape forward = {.kind = MG_OP_CONV2D, .in = {op->in[0], op->out}, .out = op->in[1]};
+    if (op->kind == MG_OP_CONV2D_WEIGHT_GRADIENT) {
+        forward.params.conv2d = op->params.conv2d;
+        return forward;
+    }
+    forward.params.conv2d.stride = 1;
+    forward.in[1].ndim = 4;
+    forward.in[1].dim[2] = forward.in[1].dim[3] = 1;
+    return forward;
+}
+
+static void cut(struct weight_gradient *g) {
+    g->tile = CHANNEL_TILE;
+    g->group = PANEL_GROUP;
+    for (;;) {
+        g->tiles = mg_ceil_div(g->sizes.c, g->tile);
+        g->groups = mg_ceil_div(g->panels, g->group);
+        if (g->window * g->tiles * g->groups >= LEAST_TASKS || (g->tile == CHANNEL_STEP && g->group == 1))
+            return;
+        if (g->group > 1 && (g->group * g->panel > g->tile || g->tile == CHANNEL_STEP))
+            g->group /= 2;
+        else
+            g->tile /= 2;
+    }
+}
+
+static struct weight_gradient weight_gradient_of(const struct mg_context *context, const struct mg_op_shape *forward) {
+    struct weight_gradient g = {.kernels = mg_cpu_kernels_of(context), .sizes = mg_conv_sizes_of(context, forward)};
+    g.panel = g.kernels->panel;
+    g.panels = mg_ceil_div(g.sizes.k, g.panel);
+    g.window = g.sizes.r * g.sizes.s;
+    g.pixels = g.sizes.out_h * g.sizes.out_w;
+    cut(&g);
+    g.zeros = mg_aligned((size_t)g.sizes.c * sizeof(float));
+    g.pointers = mg_aligned(PIXEL_CHUNK * sizeof(float *));
+    g.packed = mg_aligned((size_t)(PIXEL_CHUNK * g.panel) * sizeof(float));
+    return g;
+}
+
+static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
+    if (op->kind == MG_OP_LINEAR_WEIGHT_GRADIENT && op->params.linear.few_rows)
+        return 0;
+    const struct mg_op_shape forward = forward_of(op);
+    const struct weight_gradient g = weight_gradient_of(context, &forward);
+    size_t bytes;
+    if (!mg_size_mul(&bytes, g.pointers + g.packed, (size_t)context->num_threads) ||
+        !mg_size_add(&bytes, bytes, g.zeros))
+        return SIZE_MAX;
+    return bytes;
+}
+
+/* The input pixel that meets position `position` of the window at each of the output pixels. */
+static void find_pixels(const struct weight_gradient *g, const char *image, int64_t position, int64_t first,
+                        int64_t count, const float **out, const float *zeros) {
+    const struct mg_conv_sizes *z = &g->sizes;
+    const int64_t r = position / z->s - z->pad_top, s = position % z->s - z->pad_left;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t y = (first + i) / z->out_w, x = (first + i) % z->out_w;
+        out[i] = (const float *)mg_conv_pixel(z, image, y * z->stride + r, x * z->stride + s, zeros);
+    }
+}
+
+/* Filters k .. k+panel of `count` pixels of dy, zeros past the last. */
+static void pack_panel(const struct weight_gradient *g, const float *dy, int64_t k, int64_t count, float *out) {
+    const int64_t real = g->sizes.k - k < g->panel ? g->sizes.k - k : g->panel;
+    for (int64_t i = 0; i < count; i++, out += g->panel, dy += g->sizes.k) {
+        memcpy(out, dy + k, (size_t)real * sizeof *out);
+        memset(out + real, 0, (size_t)(g->panel - real) * sizeof *out);
+    }
+}
+
+static void run_task(const struct weight_gradient *g, const struct mg_op_call *call, int64_t index, char *scratch) {
+    const struct mg_conv_sizes *z = &g->sizes;
+    const int64_t position = index / (g->tiles * g->groups), channel = index / g->groups % g->tiles * g->tile;
+    const int64_t panel = index % g->groups * g->group;
+    const int64_t channels = z->c - channel < g->tile ? z->c - channel : g->tile;
+    const int64_t panels = g->panels - panel < g->group ? g->panels - panel : g->group;
+    const float **pointers = (const float **)scratch;
+    float *packed = (float *)(scratch + g->pointers);
+    for (int64_t n = 0; n < z->n; n++)
+        for (int64_t pixel = 0; pixel < g->pixels; pixel += PIXEL_CHUNK) {
+            const int64_t count = g->pixels - pixel < PIXEL_CHUNK ? g->pixels - pixel : PIXEL_CHUNK;
+            const float *dy = (const float *)call->in[1] + (n * g->pixels + pixel) * z->k;
+            find_pixels(g, mg_conv_image(z, call, n), position, pixel, count, pointers, call->workspace);
+            for (int64_t p = panel; p < panel + panels; p++) {
+                float *to = (float *)call->out + ((p * g->window + position) * z->c + channel) * g->panel;
+                pack_panel(g, dy, p * g->panel, count, packed);
+                g->kernels->product_pixels(channels, count, pointers, channel, packed, to);
+            }
+        }
+}
+
+static void run_many_rows(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct mg_op_shape forward = forward_of(call->op);
+    const struct weight_gradient g = weight_gradient_of(context, &forward);
+    const int64_t tasks = g.window * g.tiles * g.groups;
+    char *workspace = call->workspace;
+    if (call->out != call->in[2])
+        memcpy(call->out, call->in[2], g.sizes.panels.bytes);
+    memset(workspace, 0, g.zeros);
+#pragma omp parallel num_threads(context->num_threads) if (tasks > 1)
+    {
+        char *mine = workspace + g.zeros + (size_t)omp_get_thread_num() * (g.pointers + g.packed);
+#pragma omp for schedule(dynamic)
+        for (int64_t i = 0; i < tasks; i++)
+            run_task(&g, call, i, mine);
+    }
+}
+
+/* The weight lies as it is stored: a row for each filter. */
+static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct mg_cpu_kernels *kernels = mg_cpu_kernels_of(context);
+    const int64_t filters = call->op->out.dim[0], channels = call->op->out.dim[1];
+    const int64_t rows = mg_tensor_count(&call->op->in[0]) / channels;
+    const float *x = call->in[0], *dy = call->in[1], *sum = call->in[2];
+#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (filters * channels > 65536)
+    for (int64_t k = 0; k < filters; k++) {
+        float *out = (float *)call->out + k * channels;
+        if (sum != call->out)
+            memcpy(out, sum + k * channels, (size_t)channels * sizeof *out);
+        for (int64_t row = 0; row < rows; row++)
+            kernels->combine(out, out, x + row * channels, NULL, (float[3]){1.0f, dy[row * filters + k], 0.0f},
+                             channels);
+    }
+}
+
+static void run_linear(const struct mg_context *context, const struct mg_op_call *call) {
+    if (call->op->params.linear.few_rows)
+        run_few_rows(context, call);
+    else
+        run_many_rows(context, call);
+}
+
+const struct mg_cpu_driver mg_cpu_conv2d_weight_gradient = {.run = run_many_rows, .workspace_bytes = workspace_bytes};
+const struct mg_cpu_driver mg_cpu_linear_weight_gradient = {.run = run_linear, .workspace_bytes = workspace_bytes};

@@ -1,0 +1,216 @@
+/* cuda_backend.cu: a GPU as a backend: opens a device, hands each operation to its driver in ops/, tells what failed.
+ * Loaded by backend/library.c; called through the table by graph and marigold. */
+#include <stdio.h>
+
+#include "cuda.cuh"
+#include "memory.cuh"
+
+extern "C" {
+#include "../library.h"
+}
+
+enum { LEAST_CAPABILITY = 75, LEAST_FOR_BFLOAT16 = 80 };
+
+static const struct mg_cuda_driver *const drivers[MG_OP_COUNT] = {
+#define MG_OP(ID, name, inputs, required, alias, meaning) &mg_cuda_##name,
+#define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning) NULL,
+#include "../../graph/ops.def"
+#undef MG_OP
+};
+
+static const char *const operation_names[MG_OP_COUNT] = {
+#define MG_OP(ID, name, inputs, required, alias, meaning) #name,
+#include "../../graph/ops.def"
+#undef MG_OP
+};
+
+static struct mg_cuda_state *state_of(const struct mg_context *context) {
+    return (struct mg_cuda_state *)context->backend_state;
+}
+
+/* ---- faults ---- */
+static void note(struct mg_cuda_state *state, mg_status fault, const char *what, const char *text) {
+    if (state->fault != MG_OK)
+        return;
+    state->fault = fault;
+    snprintf(state->fault_text, sizeof state->fault_text, "the GPU failed in %s (%s): %s",
+             operation_names[state->running], what, text);
+}
+
+void mg_cuda_note(struct mg_cuda_state *state, cudaError_t status, const char *what) {
+    if (status != cudaSuccess)
+        note(state, status == cudaErrorMemoryAllocation ? MG_ERR_MEMORY : MG_ERR_DEVICE, what,
+             cudaGetErrorString(status));
+}
+
+void mg_cuda_note_blas(struct mg_cuda_state *state, cublasStatus_t status, const char *what) {
+    if (status != CUBLAS_STATUS_SUCCESS)
+        note(state, status == CUBLAS_STATUS_ALLOC_FAILED ? MG_ERR_MEMORY : MG_ERR_DEVICE, what,
+             cublasLtGetStatusString(status));
+}
+
+static mg_status cuda_finish(const struct mg_context *context, struct mg_err *err) {
+    struct mg_cuda_state *state = state_of(context);
+    mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
+    mg_cuda_note(state, cudaStreamSynchronize(state->stream), "or before it");
+    const mg_status fault = state->fault;
+    state->fault = MG_OK;
+    return fault == MG_OK ? MG_OK : mg_fail(err, fault, "%s", state->fault_text);
+}
+
+/* ---- opening ---- */
+static mg_status find_device(int device, struct mg_err *err) {
+    int count = 0;
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    if (status == cudaErrorInsufficientDriver)
+        return mg_fail(err, MG_ERR_DEVICE,
+                       "device \"cuda\": no NVIDIA driver, or one too old for CUDA %d (libcuda.so.1): %s",
+                       CUDART_VERSION / 1000, cudaGetErrorString(status));
+    if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
+        return mg_fail(err, MG_ERR_DEVICE, "device \"cuda\": the driver finds no NVIDIA GPU");
+    MG_TRY(mg_cuda_check(status, "cudaGetDeviceCount", err));
+    if (device >= count)
+        return mg_fail(err, MG_ERR_DEVICE, "device \"cuda:%d\": there are %d GPUs, the last is \"cuda:%d\"", device,
+                       count, count - 1);
+    return MG_OK;
+}
+
+static mg_status check_capability(struct mg_cuda_state *state, struct mg_err *err) {
+    int major = 0, minor = 0;
+    MG_TRY(mg_cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, state->device),
+                         "cudaDeviceGetAttribute", err));
+    MG_TRY(mg_cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, state->device),
+                         "cudaDeviceGetAttribute", err));
+    state->capability = 10 * major + minor;
+    snprintf(state->isa, sizeof state->isa, "sm_%d%s", state->capability, state->tf32 ? "+tf32" : "");
+    if (state->capability < LEAST_CAPABILITY)
+        return mg_fail(err, MG_ERR_DEVICE,
+                       "device \"cuda:%d\" has compute capability %d.%d; the backend is built for 7.5 and later",
+                       state->device, major, minor);
+    return MG_OK;
+}
+
+static mg_status create_handles(struct mg_cuda_state *state, struct mg_err *err) {
+    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
+    MG_TRY(mg_cuda_check(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate", err));
+    const cublasStatus_t status = cublasLtCreate(&state->blas);
+    if (status != CUBLAS_STATUS_SUCCESS)
+        return mg_fail(err, MG_ERR_DEVICE, "cuBLASLt cannot be started: %s", cublasLtGetStatusString(status));
+    MG_TRY(mg_cuda_check(cudaMalloc(&state->blas_workspace, MG_CUDA_BLAS_WORKSPACE), "cudaMalloc", err));
+    for (int i = 0; i < MG_CUDA_STAGING; i++) {
+        MG_TRY(mg_cuda_check(cudaMallocHost(&state->staging[i], MG_CUDA_STAGING_BYTES), "cudaMallocHost", err));
+        MG_TRY(
+            mg_cuda_check(cudaEventCreateWithFlags(&state->staged[i], cudaEventDisableTiming), "cudaEventCreate", err));
+    }
+    return MG_OK;
+}
+
+/* Whatever of it there is; what cannot be given back belongs to a device that is lost. */
+static void destroy(struct mg_cuda_state *state) {
+    bool failed = cudaSetDevice(state->device) != cudaSuccess;
+    if (state->stream)
+        failed |= cudaStreamSynchronize(state->stream) != cudaSuccess;
+    for (int i = 0; i < MG_CUDA_STAGING; i++) {
+        if (state->staged[i])
+            failed |= cudaEventDestroy(state->staged[i]) != cudaSuccess;
+        if (state->staging[i])
+            failed |= cudaFreeHost(state->staging[i]) != cudaSuccess;
+    }
+    if (state->blas_workspace)
+        failed |= cudaFree(state->blas_workspace) != cudaSuccess;
+    if (state->blas)
+        failed |= cublasLtDestroy(state->blas) != CUBLAS_STATUS_SUCCESS;
+    if (state->stream)
+        failed |= cudaStreamDestroy(state->stream) != cudaSuccess;
+    if (failed)
+        (void)cudaGetLastError();
+    mg_free(state);
+}
+
+/* `isa` "tf32" lets float32 products be rounded to TF32; a processor's instruction sets mean nothing here. */
+static mg_status cuda_open(struct mg_context *context, const char *isa, struct mg_err *err) {
+    struct mg_cuda_state *state;
+    void *block;
+    mg_status status;
+    MG_TRY(find_device(context->device, err));
+    MG_TRY(mg_alloc_zeroed(&block, sizeof *state, "the state of a GPU", err));
+    state = (struct mg_cuda_state *)block;
+    state->device = context->device;
+    state->tf32 = isa && !strcmp(isa, "tf32");
+    MG_TRY_GOTO(check_capability(state, err));
+    MG_TRY_GOTO(create_handles(state, err));
+    context->backend_state = state;
+    context->memory = &mg_cuda_memory;
+    context->isa = state->isa;
+done:
+    if (status != MG_OK)
+        destroy(state);
+    return status;
+}
+
+static void cuda_close(struct mg_context *context) {
+    if (context->backend_state)
+        destroy(state_of(context));
+    context->backend_state = NULL;
+    context->memory = NULL;
+}
+
+static mg_status cuda_check_type(const struct mg_context *context, mg_dtype activations, struct mg_err *err) {
+    const int capability = state_of(context)->capability;
+    if (activations == MG_BF16 && capability < LEAST_FOR_BFLOAT16)
+        return mg_fail(err, MG_ERR_DEVICE,
+                       "dtype \"bfloat16\" needs a GPU of compute capability 8.0; \"cuda:%d\" has %d.%d: use "
+                       "\"float16\" or \"float32\"",
+                       context->device, capability / 10, capability % 10);
+    return MG_OK;
+}
+
+/* ---- operations ---- */
+/* Filters in whole chunks (see cuda.cuh). What is stored so is used as it is. */
+static struct mg_weight_layout cuda_weight_layout(const struct mg_context *context, const struct mg_op_shape *op,
+                                                  int slot) {
+    (void)context;
+    if (slot != 1 || (op->kind != MG_OP_CONV2D && op->kind != MG_OP_LINEAR))
+        return {};
+    const struct mg_tensor *weight = &op->in[1];
+    const mg_dtype dtype = op->in[0].dtype;
+    const bool window = weight->ndim == 4 && weight->dim[2] * weight->dim[3] > 1;
+    if (dtype == MG_F32 && !window && mg_cuda_padded(weight->dim[1], dtype) == weight->dim[1])
+        return {};
+    return {1, mg_cuda_chunk_elements(dtype), dtype};
+}
+
+static size_t cuda_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
+    (void)context;
+    const struct mg_cuda_driver *driver = drivers[op->kind];
+    return driver->workspace_bytes ? driver->workspace_bytes(op) : 0;
+}
+
+/* After a fault the rest of a run is not worth launching. */
+static void cuda_run(const struct mg_context *context, const struct mg_op_call *call) {
+    struct mg_cuda_state *state = state_of(context);
+    if (state->fault != MG_OK)
+        return;
+    state->running = call->op->kind;
+    mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
+    drivers[call->op->kind]->run(state, call);
+}
+
+static const struct mg_backend backend = {
+    "cuda",
+    false, /* trains */
+    cuda_open,
+    cuda_close,
+    cuda_check_type,
+    cuda_weight_layout,
+    cuda_workspace_bytes,
+    NULL, /* trailing_gap: blocks run in no order */
+    cuda_run,
+    cuda_finish,
+    NULL, /* measure */
+    NULL, /* adam */
+    NULL, /* sum_of_squares */
+};
+
+extern "C" __attribute__((visibility("default")))
+const struct mg_backend_library mg_backend_library = {mg_operations, MG_BACKEND_LAYOUT, &backend};

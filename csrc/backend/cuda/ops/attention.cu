@@ -1,0 +1,169 @@
+/* attention.cu: attention by online softmax: blocks of queries pass over blocks of keys with a running maximum and
+ * sum; the score matrix is never written. Called by cuda_backend.cu.
+ *
+ * A block of threads makes up to VALUES channels of 64 queries of one head; a head with more channels takes several
+ * blocks, which compute the same scores. Scores are a tile product over blocks of channels. The probabilities then go
+ * through shared memory, as a tile whose rows are summed over 64 keys, against the values, transposed. */
+#include "../tile_product.cuh"
+
+enum { QUERIES = 64, KEYS = 64, MOST_VALUES = 128 };
+
+struct heads {
+    int64_t queries, keys, channels, size; /* of a head */
+    int64_t key_stride;                    /* from image to image of keys and values: 0 if they are shared */
+    int64_t values;                        /* channels of the output that one block makes */
+    float scale;
+    bool causal, whole; /* whole: heads begin at whole chunks and are made of them */
+};
+
+/* The tiles of scores and of the second product need never lie in shared memory at the same time. */
+template <class T, int VALUES> struct attention_tiles {
+    enum { PARTS = KEYS / mg_tile_depth<T>() }; /* tiles along the keys */
+    union {
+        struct {
+            uint4 q[QUERIES * MG_TILE_STRIDE], k[KEYS * MG_TILE_STRIDE];
+        } scores;
+        struct {
+            uint4 p[QUERIES * MG_TILE_STRIDE], v[VALUES * MG_TILE_STRIDE];
+        } sums;
+    } u;
+    float score[QUERIES][KEYS + 1];
+    float rescale[QUERIES], total[QUERIES], largest[QUERIES];
+};
+
+/* Rows first .. first+64 of tokens (count, stride) as a tile of elements channel .. of each. */
+template <class T, class U>
+__device__ void load_tokens(uint4 *tile, const U *tokens, int64_t first, int64_t count, int64_t stride, int64_t channel,
+                            int64_t size, bool whole) {
+    const int row = threadIdx.x / MG_TILE_CHUNKS, chunk = threadIdx.x % MG_TILE_CHUNKS;
+    const U *token = first + row < count ? tokens + (first + row) * stride : NULL;
+    tile[row * MG_TILE_STRIDE + chunk] = mg_read_chunk<T>(token, channel + chunk * mg_chunk_elements<T>(), size, whole);
+}
+
+/* Values of keys first .. as a tile with a row for each channel: what is summed over lies side by side. */
+template <class T, class U, int VALUES>
+__device__ void load_values(uint4 *tile, const U *values, int64_t first, int64_t keys, int64_t stride, int64_t count) {
+    enum { DEPTH = mg_tile_depth<T>() };
+    T *rows = (T *)tile;
+    for (int i = threadIdx.x; i < DEPTH * VALUES; i += MG_CUDA_THREADS) {
+        const int channel = i % VALUES, key = i / VALUES;
+        const bool there = first + key < keys && channel < count;
+        rows[channel * (MG_TILE_STRIDE * mg_chunk_elements<T>()) + key] =
+            mg_element<T>(there ? mg_float(values[(first + key) * stride + channel]) : 0.0f);
+    }
+}
+
+/* Turns a row of scores into weights, relative to the largest score so far: four neighbouring lanes share it. */
+__device__ static inline void weigh_row(float *score, float *largest, float *total, float *rescale) {
+    const int part = threadIdx.x % 4;
+    float most = *largest, sum = 0.0f;
+    const float before = most;
+    for (int i = part; i < KEYS; i += 4)
+        most = fmaxf(most, score[i]);
+    for (int distance = 1; distance < 4; distance *= 2)
+        most = fmaxf(most, __shfl_xor_sync(MG_CUDA_ALL_LANES, most, distance));
+    for (int i = part; i < KEYS; i += 4) {
+        score[i] = expf(score[i] - most);
+        sum += score[i];
+    }
+    for (int distance = 1; distance < 4; distance *= 2)
+        sum += __shfl_xor_sync(MG_CUDA_ALL_LANES, sum, distance);
+    if (part == 0) {
+        *rescale = expf(before - most);
+        *total = *total * *rescale + sum;
+        *largest = most;
+    }
+}
+
+template <class T, class U, int VALUES>
+__global__ void __launch_bounds__(MG_CUDA_THREADS)
+    attention_kernel(T *out, const T *q, const U *k, const U *v, struct heads p, int64_t head_count) {
+    typedef struct attention_tiles<T, VALUES> shared_tiles;
+    MG_SHARED(shared_tiles, shared);
+    const int64_t first = blockIdx.x * (int64_t)QUERIES, image = blockIdx.z / head_count,
+                  head = blockIdx.z % head_count;
+    const int64_t begin = blockIdx.y * p.values; /* the first channel of this block, in the head */
+    const int64_t count = p.size - begin < p.values ? p.size - begin : p.values;
+    const int64_t last = p.causal && first + QUERIES < p.keys ? first + QUERIES : p.keys;
+    q += image * p.queries * p.channels + head * p.size;
+    k += image * p.key_stride + head * p.size;
+    v += image * p.key_stride + head * p.size + begin;
+    out += image * p.queries * p.channels + head * p.size + begin;
+    struct mg_tile_product<T, QUERIES, VALUES> result;
+    result.clear();
+    if (threadIdx.x < QUERIES) {
+        shared.largest[threadIdx.x] = -INFINITY;
+        shared.total[threadIdx.x] = 0.0f;
+    }
+    for (int64_t key = 0; key < last; key += KEYS) {
+        struct mg_tile_product<T, QUERIES, KEYS> scores;
+        scores.clear();
+        for (int64_t channel = 0; channel < p.size; channel += mg_tile_depth<T>()) {
+            __syncthreads(); /* nobody reads the tiles any more */
+            load_tokens<T>(shared.u.scores.q, q, first, p.queries, p.channels, channel, p.size, p.whole);
+            load_tokens<T>(shared.u.scores.k, k, key, p.keys, p.channels, channel, p.size, p.whole);
+            __syncthreads();
+            scores.multiply(shared.u.scores.q, shared.u.scores.k);
+        }
+        scores.each([&](int row, int column, float sum) {
+            const bool seen = key + column < p.keys && !(p.causal && key + column > first + row);
+            shared.score[row][column] = seen ? sum * p.scale : -INFINITY;
+        });
+        __syncthreads();
+        const int own = threadIdx.x / 4;
+        weigh_row(shared.score[own], &shared.largest[own], &shared.total[own], &shared.rescale[own]);
+        __syncthreads();
+        result.each([&](int row, int, float &sum) { sum *= shared.rescale[row]; });
+        for (int part = 0; part < KEYS; part += mg_tile_depth<T>()) {
+            T *weights = (T *)shared.u.sums.p + own * MG_TILE_STRIDE * mg_chunk_elements<T>();
+            for (int i = threadIdx.x % 4; i < mg_tile_depth<T>(); i += 4)
+                weights[i] = mg_element<T>(shared.score[own][part + i]);
+            load_values<T, U, VALUES>(shared.u.sums.v, v, key + part, p.keys, p.channels, count);
+            __syncthreads();
+            result.multiply(shared.u.sums.p, shared.u.sums.v);
+            __syncthreads();
+        }
+    }
+    result.each([&](int row, int column, float sum) {
+        if (first + row < p.queries && column < count)
+            out[(first + row) * p.channels + column] = mg_element<T>(sum / shared.total[row]);
+    });
+}
+
+static struct heads heads_of(const struct mg_op_shape *op) {
+    const struct mg_attention *a = &op->params.attention;
+    struct heads p = {};
+    p.queries = op->in[0].dim[1] * op->in[0].dim[2];
+    p.keys = op->in[1].dim[1] * op->in[1].dim[2];
+    p.channels = op->in[0].dim[3];
+    p.size = p.channels / a->heads;
+    p.key_stride = op->in[1].dim[0] > 1 ? p.keys * p.channels : 0;
+    p.values = mg_cuda_divide_up(p.size, mg_cuda_divide_up(p.size, MOST_VALUES));
+    p.scale = a->scale;
+    p.causal = a->causal;
+    p.whole = p.size % mg_cuda_chunk_elements(op->in[0].dtype) == 0;
+    return p;
+}
+
+static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const struct heads p = heads_of(call->op);
+    const int64_t heads = call->op->params.attention.heads;
+    const dim3 grid((unsigned)mg_cuda_divide_up(p.queries, QUERIES), (unsigned)mg_cuda_divide_up(p.size, p.values),
+                    (unsigned)(call->op->in[0].dim[0] * heads));
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const bool same = call->op->in[1].dtype == call->op->out.dtype;
+        const T *q = (const T *)call->in[0];
+        T *out = (T *)call->out;
+        if (same && p.values <= 64)
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, 64>, out, q, (const T *)call->in[1],
+                           (const T *)call->in[2], p, heads);
+        else if (same)
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, MOST_VALUES>, out, q,
+                           (const T *)call->in[1], (const T *)call->in[2], p, heads);
+        else /* from a text that is folded in float32 */
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, float, MOST_VALUES>, out, q,
+                           (const float *)call->in[1], (const float *)call->in[2], p, heads);
+    });
+}
+const struct mg_cuda_driver mg_cuda_attention = {attention_run, NULL};

@@ -1,0 +1,219 @@
+/* conv2d.cu: the convolution, as a matrix product whose left factor is never written: tiles of it are gathered from
+ * the image, position by position of the window (implicit GEMM). A 1x1 convolution is a plain product. Called by
+ * cuda_backend.cu; calls product.cu. */
+#include "../tile_product.cuh"
+
+enum { ROWS = 128, NARROW = 64, WIDE = 128, MANY = 512 }; /* pixels and filters of a tile; tiles of an operation */
+
+struct convolution {
+    int64_t pixels;         /* of all images' outputs */
+    int64_t h, w, c;        /* of the input as stored */
+    int64_t full_h, full_w; /* after upsampling */
+    float ratio_h, ratio_w; /* of the nearest source pixel, in float32 as in torch */
+    int64_t out_h, out_w, k;
+    int64_t padded, positions; /* channels of the weight; window_h * window_w */
+    int window_w, stride, pad_top, pad_left;
+    bool upsampled, whole, relu;
+    int64_t vector_stride; /* 0: one vector for all images */
+};
+
+template <class T> struct operands {
+    T *y;
+    const T *x, *weight, *residual;
+    const float *bias, *vector;
+};
+
+template <int COLUMNS> struct tiles { uint4 a[2][ROWS * MG_TILE_STRIDE], b[2][COLUMNS * MG_TILE_STRIDE]; };
+
+/* An output pixel as the windows' upper left corner in the input. */
+struct corner {
+    int64_t image, y, x; /* image -1: past the end */
+};
+
+__device__ static inline struct corner corner_of(const struct convolution &p, int64_t pixel) {
+    struct corner at = {-1, 0, 0};
+    if (pixel < p.pixels) {
+        at.image = pixel / (p.out_h * p.out_w);
+        at.y = pixel / p.out_w % p.out_h * p.stride - p.pad_top;
+        at.x = pixel % p.out_w * p.stride - p.pad_left;
+    }
+    return at;
+}
+
+__device__ static inline int64_t nearest(int64_t index, float ratio, int64_t size) {
+    const int64_t source = (int64_t)floorf((float)index * ratio);
+    return source < size - 1 ? source : size - 1;
+}
+
+/* The input pixel under a position of the window; NULL in the padding. */
+template <class T>
+__device__ const T *pixel_at(const struct convolution &p, const T *x, const struct corner &at, int64_t position) {
+    int64_t row = at.y + position / p.window_w, column = at.x + position % p.window_w;
+    if (at.image < 0 || row < 0 || row >= p.full_h || column < 0 || column >= p.full_w)
+        return NULL;
+    if (p.upsampled) {
+        row = nearest(row, p.ratio_h, p.h);
+        column = nearest(column, p.ratio_w, p.w);
+    }
+    return x + ((at.image * p.h + row) * p.w + column) * p.c;
+}
+
+/* What one thread carries from memory to the tiles: the same chunk of every 64th row. */
+template <class T, int COLUMNS> struct carrier {
+    enum { STEP = MG_CUDA_THREADS / MG_TILE_CHUNKS, A = ROWS / STEP, B = COLUMNS / STEP };
+    struct corner corners[A];
+    const T *pixels[A], *filters[B]; /* NULL: zeros */
+    uint4 a[A], b[B];
+    int64_t position, channel;
+
+    __device__ void find_pixels(const struct convolution &p, const T *x) {
+#pragma unroll
+        for (int i = 0; i < A; i++)
+            pixels[i] = pixel_at(p, x, corners[i], position);
+    }
+
+    __device__ void begin(const struct convolution &p, const struct operands<T> &o, int64_t row, int64_t column) {
+        const int own = threadIdx.x / MG_TILE_CHUNKS;
+        position = 0;
+        channel = 0;
+#pragma unroll
+        for (int i = 0; i < A; i++)
+            corners[i] = corner_of(p, row + own + i * STEP);
+#pragma unroll
+        for (int i = 0; i < B; i++) {
+            const int64_t filter = column + own + i * STEP;
+            filters[i] = filter < p.k ? o.weight + filter * p.positions * p.padded : NULL;
+        }
+        find_pixels(p, o.x);
+    }
+
+    /* Reads the next block of channels, and moves on. */
+    __device__ void read(const struct convolution &p, const T *x) {
+        const int64_t own = channel + threadIdx.x % MG_TILE_CHUNKS * mg_chunk_elements<T>();
+#pragma unroll
+        for (int i = 0; i < A; i++)
+            a[i] = mg_read_chunk<T>(pixels[i], own, p.c, p.whole);
+#pragma unroll
+        for (int i = 0; i < B; i++)
+            b[i] = mg_read_chunk<T>(filters[i], position * p.padded + own, (position + 1) * p.padded, true);
+        channel += mg_tile_depth<T>();
+        if (channel >= p.padded) {
+            channel = 0;
+            position++;
+            find_pixels(p, x);
+        }
+    }
+
+    __device__ void write(uint4 *tile_a, uint4 *tile_b) const {
+        const int own = threadIdx.x / MG_TILE_CHUNKS * MG_TILE_STRIDE + threadIdx.x % MG_TILE_CHUNKS;
+#pragma unroll
+        for (int i = 0; i < A; i++)
+            tile_a[own + i * STEP * MG_TILE_STRIDE] = a[i];
+#pragma unroll
+        for (int i = 0; i < B; i++)
+            tile_b[own + i * STEP * MG_TILE_STRIDE] = b[i];
+    }
+};
+
+template <class T, int COLUMNS>
+__global__ void __launch_bounds__(MG_CUDA_THREADS, 2) conv2d_kernel(struct convolution p, struct operands<T> o) {
+    typedef struct tiles<COLUMNS> shared_tiles;
+    MG_SHARED(shared_tiles, shared);
+    const int64_t row = blockIdx.x * (int64_t)ROWS, column = blockIdx.y * (int64_t)COLUMNS;
+    const int64_t steps = p.positions * ((p.padded + mg_tile_depth<T>() - 1) / mg_tile_depth<T>());
+    struct carrier<T, COLUMNS> carrier;
+    struct mg_tile_product<T, ROWS, COLUMNS> product;
+    product.clear();
+    carrier.begin(p, o, row, column);
+    carrier.read(p, o.x);
+    carrier.write(shared.a[0], shared.b[0]);
+    __syncthreads();
+    for (int64_t step = 0; step < steps; step++) {
+        const int now = (int)(step % 2), next = 1 - now;
+        if (step + 1 < steps)
+            carrier.read(p, o.x); /* on its way while the tiles are multiplied */
+        product.multiply(shared.a[now], shared.b[now]);
+        if (step + 1 < steps)
+            carrier.write(shared.a[next], shared.b[next]);
+        __syncthreads();
+    }
+    product.each([&](int r, int c, float sum) {
+        const int64_t pixel = row + r, k = column + c, at = pixel * p.k + k;
+        if (pixel >= p.pixels || k >= p.k)
+            return;
+        sum += o.bias ? o.bias[k] : 0.0f;
+        sum += o.vector ? o.vector[pixel / (p.out_h * p.out_w) * p.vector_stride + k] : 0.0f;
+        sum += o.residual ? mg_float(o.residual[at]) : 0.0f;
+        o.y[at] = mg_element<T>(p.relu && sum < 0.0f ? 0.0f : sum);
+    });
+}
+
+static struct convolution convolution_of(const struct mg_op_shape *op) {
+    const struct mg_conv2d *q = &op->params.conv2d;
+    const int64_t *in = op->in[0].dim, *out = op->out.dim;
+    struct convolution p = {};
+    p.pixels = out[0] * out[1] * out[2];
+    p.h = in[1];
+    p.w = in[2];
+    p.c = in[3];
+    p.full_h = q->upsampled_h ? q->upsampled_h : p.h;
+    p.full_w = q->upsampled_w ? q->upsampled_w : p.w;
+    p.upsampled = q->upsampled_h || q->upsampled_w;
+    p.ratio_h = (float)p.h / (float)p.full_h;
+    p.ratio_w = (float)p.w / (float)p.full_w;
+    p.out_h = out[1];
+    p.out_w = out[2];
+    p.k = out[3];
+    p.padded = mg_cuda_padded(p.c, op->in[0].dtype);
+    p.positions = op->in[1].dim[2] * op->in[1].dim[3];
+    p.window_w = (int)op->in[1].dim[3];
+    p.stride = q->stride;
+    p.pad_top = q->pad_top;
+    p.pad_left = q->pad_left;
+    p.whole = p.c == p.padded;
+    p.relu = q->relu;
+    p.vector_stride = op->in[4].ndim && op->in[4].dim[0] > 1 ? p.k : 0;
+    return p;
+}
+
+static bool is_product(const struct mg_op_shape *op) {
+    const struct mg_conv2d *q = &op->params.conv2d;
+    const bool moved =
+        q->stride > 1 || q->pad_top || q->pad_left || q->pad_bottom || q->pad_right || q->upsampled_h || q->upsampled_w;
+    return op->in[1].dim[2] * op->in[1].dim[3] == 1 && !moved && !q->relu && !op->in[4].ndim;
+}
+
+static void multiply(struct mg_cuda_state *state, const struct mg_op_call *call, const struct convolution *p) {
+    const struct mg_cuda_matrices m = {
+        call->out,       call->in[0], call->in[1], call->in[3], (const float *)call->in[2],
+        call->workspace, p->pixels,   p->k,        p->c,        call->op->out.dtype,
+        MG_ACT_NONE};
+    mg_cuda_multiply(state, &m);
+}
+
+static void conv2d_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const struct convolution p = convolution_of(call->op);
+    if (is_product(call->op)) {
+        multiply(state, call, &p);
+        return;
+    }
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const struct operands<T> o = {
+            (T *)call->out, (const T *)call->in[0], (const T *)call->in[1], (const T *)call->in[3],
+                (const float *)call->in[2], (const float *)call->in[4]
+        };
+        dim3 grid((unsigned)mg_cuda_divide_up(p.pixels, ROWS), (unsigned)mg_cuda_divide_up(p.k, NARROW));
+        /* Wide tiles read the image half as often, where there are enough of them for all processors of a GPU. In
+         * float32 their sums would not fit into the registers. */
+        if (sizeof(T) == 2 && p.k > NARROW && grid.x * (size_t)grid.y >= MANY) {
+            grid.y = (unsigned)mg_cuda_divide_up(p.k, WIDE);
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel < T, sizeof(T) == 2 ? WIDE : NARROW >, p, o);
+        } else
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, NARROW>, p, o);
+    });
+}
+
+static size_t conv2d_bytes(const struct mg_op_shape *op) { return is_product(op) ? mg_cuda_multiply_bytes(op) : 0; }
+
+const struct mg_cuda_driver mg_cuda_conv2d = {conv2d_run, conv2d_bytes};

@@ -1,0 +1,162 @@
+/* norm.cu: group and layer normalisation. Called by cuda_backend.cu.
+ *
+ * Group normalisation takes three kernels: mean and squared deviations of each channel over runs of pixels; from them
+ * mean and deviation of each group, in double, as a factor and an offset for each channel; and their application. Runs
+ * depend on the shape of one image only. */
+#include "../cuda.cuh"
+
+constexpr int64_t RUN = 64; /* pixels that one thread sums up in float32 */
+
+struct group_norm {
+    int64_t pixels, channels, runs;
+    int groups;
+    float epsilon;
+    bool silu;
+};
+
+/* runs: (N, runs, channels) pairs of the mean and the sum of squared deviations from it. Thread: one channel of one
+ * run, which it reads twice, so that neither a large mean nor a few large values cost digits; the second time from the
+ * cache. */
+template <class T> __global__ void channel_runs_kernel(float2 *runs, const T *x, struct group_norm p) {
+    const int64_t blocks = (p.channels + blockDim.x - 1) / blockDim.x, image = blockIdx.y;
+    const int64_t channel = blockIdx.x % blocks * blockDim.x + threadIdx.x, run = blockIdx.x / blocks;
+    if (channel >= p.channels)
+        return;
+    const int64_t first = run * RUN, count = p.pixels - first < RUN ? p.pixels - first : RUN;
+    const T *values = x + (image * p.pixels + first) * p.channels + channel;
+    float sum = 0.0f, rest = 0.0f, squares = 0.0f;
+    for (int64_t i = 0; i < count; i++)
+        sum += mg_float(values[i * p.channels]);
+    const float mean = sum / (float)count;
+    for (int64_t i = 0; i < count; i++) {
+        const float deviation = mg_float(values[i * p.channels]) - mean;
+        rest += deviation;
+        squares += deviation * deviation;
+    }
+    rest /= (float)count; /* what rounding left in the mean */
+    runs[(image * p.runs + run) * p.channels + channel] =
+        make_float2(mean + rest, squares - rest * rest * (float)count);
+}
+
+struct warp_sums {
+    double sum[MG_CUDA_THREADS / MG_CUDA_WARP], squares[MG_CUDA_THREADS / MG_CUDA_WARP];
+    float factor, offset;
+};
+
+/* affine: (N, channels) pairs of factor and offset. Block: one group of one image. */
+__global__ void group_statistics_kernel(float2 *affine, const float2 *runs, const float *gamma, const float *beta,
+                                        struct group_norm p) {
+    MG_SHARED(struct warp_sums, shared);
+    const int64_t width = p.channels / p.groups, image = blockIdx.y, begin = blockIdx.x * width;
+    const int warp = threadIdx.x / MG_CUDA_WARP, lane = threadIdx.x % MG_CUDA_WARP;
+    double sum = 0.0, squares = 0.0;
+    for (int64_t i = threadIdx.x; i < p.runs * width; i += blockDim.x) {
+        const int64_t run = i / width, left = p.pixels - run * RUN;
+        const float2 part = runs[(image * p.runs + run) * p.channels + begin + i % width];
+        const double mean = part.x, weighted = mean * (double)(left < RUN ? left : RUN);
+        sum += weighted;
+        squares += (double)part.y + weighted * mean;
+    }
+    sum = mg_warp_sum(sum);
+    squares = mg_warp_sum(squares);
+    if (lane == 0) {
+        shared.sum[warp] = sum;
+        shared.squares[warp] = squares;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int w = 1; w < MG_CUDA_THREADS / MG_CUDA_WARP; w++) {
+            sum += shared.sum[w];
+            squares += shared.squares[w];
+        }
+        const double count = (double)(p.pixels * width), mean = sum / count;
+        const double variance = squares / count - mean * mean;
+        const double factor = 1.0 / sqrt((variance > 0.0 ? variance : 0.0) + (double)p.epsilon);
+        shared.factor = (float)factor;
+        shared.offset = (float)(mean * factor);
+    }
+    __syncthreads();
+    for (int64_t c = begin + threadIdx.x; c < begin + width; c += blockDim.x)
+        affine[image * p.channels + c] = make_float2(shared.factor * gamma[c], beta[c] - shared.offset * gamma[c]);
+}
+
+template <class T> __global__ void affine_kernel(T *out, const T *x, const float2 *affine, struct group_norm p) {
+    const int64_t image = blockIdx.y, count = p.pixels * p.channels;
+    for (MG_CUDA_EACH(i, count)) {
+        const float2 a = affine[image * p.channels + i % p.channels];
+        const float y = mg_float(x[image * count + i]) * a.x + a.y;
+        out[image * count + i] = mg_element<T>(p.silu ? mg_silu(y) : y);
+    }
+}
+
+static struct group_norm group_norm_of(const struct mg_op_shape *op) {
+    const struct mg_groupnorm *p = &op->params.groupnorm;
+    const int64_t pixels = op->in[0].dim[1] * op->in[0].dim[2];
+    return {pixels, op->in[0].dim[3], mg_cuda_divide_up(pixels, RUN), p->groups, p->epsilon, p->silu};
+}
+
+static size_t runs_bytes(const struct mg_op_shape *op, const struct group_norm *p) {
+    return mg_aligned((size_t)(op->in[0].dim[0] * p->runs * p->channels) * sizeof(float2));
+}
+
+/* Cannot overflow: at most two floats for each element and each channel of x. */
+static size_t groupnorm_bytes(const struct mg_op_shape *op) {
+    const struct group_norm p = group_norm_of(op);
+    return runs_bytes(op, &p) + (size_t)(op->in[0].dim[0] * p.channels) * sizeof(float2);
+}
+
+static void groupnorm_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const struct group_norm p = group_norm_of(call->op);
+    const unsigned images = (unsigned)call->op->in[0].dim[0];
+    float2 *runs = (float2 *)call->workspace, *affine = (float2 *)((char *)call->workspace + runs_bytes(call->op, &p));
+    const int threads = p.channels < 128 ? 64 : 128;
+    const dim3 grid((unsigned)(mg_cuda_divide_up(p.channels, threads) * p.runs), images);
+    dim3 elements = mg_cuda_grid(p.pixels * p.channels);
+    elements.y = images;
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const T *x = (const T *)call->in[0];
+        mg_cuda_launch(state, grid, threads, channel_runs_kernel<T>, runs, x, p);
+        mg_cuda_launch(state, dim3((unsigned)p.groups, images), MG_CUDA_THREADS, group_statistics_kernel, affine, runs,
+                       (const float *)call->in[1], (const float *)call->in[2], p);
+        mg_cuda_launch(state, elements, MG_CUDA_THREADS, affine_kernel<T>, (T *)call->out, x, affine, p);
+    });
+}
+const struct mg_cuda_driver mg_cuda_groupnorm = {groupnorm_run, groupnorm_bytes};
+
+/* ---- layer normalisation: a warp for each row ---- */
+enum { ROWS = MG_CUDA_THREADS / MG_CUDA_WARP };
+
+template <class T>
+__global__ void layernorm_kernel(T *out, const T *x, const float *gamma, const float *beta, int64_t rows,
+                                 int64_t channels, float epsilon) {
+    const int lane = threadIdx.x % MG_CUDA_WARP;
+    const int64_t row = blockIdx.x * (int64_t)ROWS + threadIdx.x / MG_CUDA_WARP;
+    if (row >= rows)
+        return;
+    x += row * channels;
+    out += row * channels;
+    const float shift = mg_float(x[0]);
+    float sum = 0.0f, squares = 0.0f;
+    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP)
+        sum += mg_float(x[c]) - shift;
+    const float mean = shift + mg_warp_sum(sum) / (float)channels;
+    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP) {
+        const float deviation = mg_float(x[c]) - mean;
+        squares += deviation * deviation;
+    }
+    const float factor = 1.0f / sqrtf(mg_warp_sum(squares) / (float)channels + epsilon);
+    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP)
+        out[c] = mg_element<T>((mg_float(x[c]) - mean) * factor * gamma[c] + beta[c]);
+}
+
+static void layernorm_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const int64_t channels = call->op->in[0].dim[3], rows = mg_tensor_count(&call->op->in[0]) / channels;
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, ROWS)), MG_CUDA_THREADS, layernorm_kernel<T>,
+                       (T *)call->out, (const T *)call->in[0], (const float *)call->in[1], (const float *)call->in[2],
+                       rows, channels, call->op->params.layernorm.epsilon);
+    });
+}
+const struct mg_cuda_driver mg_cuda_layernorm = {layernorm_run, NULL};

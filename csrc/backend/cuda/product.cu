@@ -1,0 +1,162 @@
+/* product.cu: matrix products by cuBLASLt, with bias and residual in its epilogue. Called by ops/linear.cu and
+ * ops/conv2d.cu.
+ *
+ * cuBLASLt thinks in columns: our row-major y = x weight^T is its (columns, rows) matrix weight^T' x' with the depth
+ * side by side in both factors. Its GELU is the approximation by tanh, so activations are applied by a kernel of our
+ * own; layers that have one see few rows. */
+#include "cuda.cuh"
+
+template <class T> __global__ void bias_kernel(T *out, const float *bias, int64_t count) {
+    for (MG_CUDA_EACH(i, count))
+        out[i] = mg_element<T>(bias[i]);
+}
+
+template <class T>
+__global__ void activate_kernel(T *y, const T *x, const T *residual, int64_t count, mg_activation activation) {
+    for (MG_CUDA_EACH(i, count)) {
+        const float value = mg_activate(mg_float(x[i]), activation);
+        y[i] = mg_element<T>(residual ? value + mg_float(residual[i]) : value);
+    }
+}
+
+/* An activation comes between product and residual: then y may not be the residual, whose memory the product would
+ * take. */
+static bool is_staged(mg_activation activation, bool residual) { return activation != MG_ACT_NONE && residual; }
+
+static size_t bias_bytes(int64_t columns, mg_dtype dtype) {
+    return dtype == MG_F32 ? 0 : mg_aligned((size_t)columns * mg_dtype_bytes(dtype));
+}
+
+size_t mg_cuda_multiply_bytes(const struct mg_op_shape *op) {
+    const mg_activation activation = op->kind == MG_OP_LINEAR ? op->params.linear.activation : MG_ACT_NONE;
+    const size_t bytes = bias_bytes(op->out.dim[3], op->out.dtype);
+    return is_staged(activation, op->in[3].ndim) ? bytes + mg_tensor_bytes(&op->out) : bytes;
+}
+
+static cudaDataType_t type_of(mg_dtype dtype) {
+    return dtype == MG_BF16 ? CUDA_R_16BF : dtype == MG_F16 ? CUDA_R_16F : CUDA_R_32F;
+}
+
+/* What one call of cublasLtMatmul needs. */
+struct request {
+    cublasLtMatmulDescOpaque_t operation;
+    cublasLtMatrixLayoutOpaque_t weight, x, y;
+    const void *bias, *residual;
+    void *out;
+};
+
+#define BLAS_TRY(call)                                                                                                 \
+    do {                                                                                                               \
+        const cublasStatus_t blas_try_status_ = (call);                                                                \
+        if (blas_try_status_ != CUBLAS_STATUS_SUCCESS)                                                                 \
+            return blas_try_status_;                                                                                   \
+    } while (0)
+
+static cublasStatus_t describe(struct request *r, const struct mg_cuda_state *state, const struct mg_cuda_matrices *m,
+                               int64_t stride) {
+    const cublasComputeType_t compute =
+        state->tf32 && m->dtype == MG_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cudaDataType_t type = type_of(m->dtype);
+    BLAS_TRY(cublasLtMatmulDescInit(&r->operation, compute, CUDA_R_32F));
+    BLAS_TRY(
+        cublasLtMatmulDescSetAttribute(&r->operation, CUBLASLT_MATMUL_DESC_TRANSA, &transposed, sizeof transposed));
+    if (r->bias) {
+        BLAS_TRY(
+            cublasLtMatmulDescSetAttribute(&r->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+        BLAS_TRY(
+            cublasLtMatmulDescSetAttribute(&r->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &r->bias, sizeof r->bias));
+    }
+    BLAS_TRY(cublasLtMatrixLayoutInit(&r->weight, type, (uint64_t)m->depth, (uint64_t)m->columns, stride));
+    BLAS_TRY(cublasLtMatrixLayoutInit(&r->x, type, (uint64_t)m->depth, (uint64_t)m->rows, m->depth));
+    return cublasLtMatrixLayoutInit(&r->y, type, (uint64_t)m->columns, (uint64_t)m->rows, m->columns);
+}
+
+static cublasStatus_t choose(struct mg_cuda_product *product, const struct mg_cuda_state *state,
+                             const struct request *r) {
+    const size_t workspace = MG_CUDA_BLAS_WORKSPACE;
+    const uint32_t alignment = MG_ALIGNMENT;
+    const cublasLtMatmulPreferenceAttributes_t aligned[] = {
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
+    cublasLtMatmulPreferenceOpaque_t preference;
+    cublasLtMatmulHeuristicResult_t result;
+    int found = 0;
+    BLAS_TRY(cublasLtMatmulPreferenceInit(&preference));
+    BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
+                                                  sizeof workspace));
+    for (const auto attribute : aligned)
+        BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &alignment, sizeof alignment));
+    BLAS_TRY(cublasLtMatmulAlgoGetHeuristic(state->blas, (cublasLtMatmulDesc_t)&r->operation,
+                                            (cublasLtMatrixLayout_t)&r->weight, (cublasLtMatrixLayout_t)&r->x,
+                                            (cublasLtMatrixLayout_t)&r->y, (cublasLtMatrixLayout_t)&r->y, &preference,
+                                            1, &result, &found));
+    if (!found)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    product->algorithm = result.algo;
+    product->known = true;
+    return CUBLAS_STATUS_SUCCESS;
+}
+
+/* The place of this product in the table: its own, an empty one, or, where all are taken, the first that it may have.
+ */
+static struct mg_cuda_product *find_product(struct mg_cuda_state *state, const struct mg_cuda_matrices *m,
+                                            int64_t stride, bool residual) {
+    enum { TRIES = 16 };
+    const uint64_t hash = ((uint64_t)m->rows * 31 + (uint64_t)m->columns) * 31 + (uint64_t)m->depth;
+    struct mg_cuda_product *place = NULL;
+    for (int i = 0; i < TRIES; i++) {
+        struct mg_cuda_product *p = &state->products[(hash + (uint64_t)i) % MG_CUDA_PRODUCTS];
+        if (p->known && p->rows == m->rows && p->columns == m->columns && p->depth == m->depth && p->stride == stride &&
+            p->dtype == m->dtype && p->bias == (m->bias != NULL) && p->residual == residual)
+            return p;
+        if (!p->known) {
+            place = p;
+            break;
+        }
+    }
+    place = place ? place : &state->products[hash % MG_CUDA_PRODUCTS];
+    memset(place, 0, sizeof *place);
+    place->rows = m->rows;
+    place->columns = m->columns;
+    place->depth = m->depth;
+    place->stride = stride;
+    place->dtype = m->dtype;
+    place->bias = m->bias != NULL;
+    place->residual = residual;
+    return place;
+}
+
+static cublasStatus_t multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices *m, struct request *r) {
+    const int64_t stride = mg_cuda_padded(m->depth, m->dtype);
+    const float one = 1.0f, beta = r->residual ? 1.0f : 0.0f;
+    struct mg_cuda_product *product = find_product(state, m, stride, r->residual != NULL);
+    BLAS_TRY(describe(r, state, m, stride));
+    if (!product->known)
+        BLAS_TRY(choose(product, state, r));
+    return cublasLtMatmul(state->blas, &r->operation, &one, m->weight, &r->weight, m->x, &r->x, &beta,
+                          r->residual ? r->residual : r->out, &r->y, r->out, &r->y, &product->algorithm,
+                          state->blas_workspace, MG_CUDA_BLAS_WORKSPACE, state->stream);
+}
+
+void mg_cuda_multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices *m) {
+    const int64_t count = m->rows * m->columns;
+    const bool staged = is_staged(m->activation, m->residual != NULL);
+    struct request r = {};
+    r.bias = m->bias;
+    r.residual = m->activation == MG_ACT_NONE ? m->residual : NULL;
+    r.out = staged ? (char *)m->scratch + bias_bytes(m->columns, m->dtype) : m->y;
+    mg_cuda_for_type(m->dtype, [&](auto zero) {
+        using T = decltype(zero);
+        if (m->bias && m->dtype != MG_F32) { /* cuBLASLt takes it in the type of y */
+            r.bias = m->scratch;
+            mg_cuda_launch(state, mg_cuda_grid(m->columns), MG_CUDA_THREADS, bias_kernel<T>, (T *)m->scratch, m->bias,
+                           m->columns);
+        }
+        mg_cuda_note_blas(state, multiply(state, m, &r), "matrix product");
+        if (m->activation != MG_ACT_NONE)
+            mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, activate_kernel<T>, (T *)m->y, (const T *)r.out,
+                           staged ? (const T *)m->residual : (const T *)NULL, count, m->activation);
+    });
+}

@@ -1,0 +1,36 @@
+/* tensor_core.cuh: the products of tensor cores, in PTX. Included by tile_product.cuh and ops/attention.cu, as
+ * <tensor_core.cuh>, so that tests/cuda_emu can put its own, plain definition in its place. */
+#ifndef MG_TENSOR_CORE_CUH
+#define MG_TENSOR_CORE_CUH
+#include <stdint.h>
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+/* sum (16 x 8) += a (16 x 16) b (16 x 8) by one warp. Lane l holds, in pairs of neighbours along the 16 that are
+ * summed over: a[0] row l/4, a[1] row l/4+8, elements l%4*2 of it; a[2], a[3] the same eight elements on; b[0] column
+ * l/4, elements l%4*2, b[1] eight on; sum[0], sum[1] row l/4, columns l%4*2 and the next; sum[2], sum[3] row l/4+8. */
+__device__ inline void mg_multiply_add(float sum[4], const uint32_t a[4], const uint32_t b[2], __half) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    for (int half = 0; half < 2; half++)
+        asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, %3};"
+            : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+            : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+#endif
+}
+
+/* Compute capability 8.0 and later; cuda_backend.cu refuses bfloat16 on earlier ones. */
+__device__ inline void mg_multiply_add(float sum[4], const uint32_t a[4], const uint32_t b[2], __nv_bfloat16) {
+#if __CUDA_ARCH__ >= 800
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+#endif

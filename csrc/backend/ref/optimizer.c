@@ -1,0 +1,27 @@
+/* optimizer.c: reference of a step of Adam, and of the gradient's norm. Called through backend.h by marigold/optimizer.c. */
+#include "ref.h"
+
+void mg_ref_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
+                 const struct mg_adam *p) {
+    (void)context;
+    for (int64_t i = 0; i < count; i++) {
+        double w = weight[i], g = (double)gradient[i] * p->gradient_factor;
+        if (!p->decoupled)
+            g += p->decay * w;
+        else
+            w -= (double)p->learning_rate * p->decay * w;
+        m[i] = (float)(m[i] + (1.0 - p->beta1) * (g - m[i]));
+        v[i] = (float)((double)p->beta2 * v[i] + (1.0 - p->beta2) * g * g);
+        w -= p->learning_rate / p->correction1 * m[i] / (sqrt(v[i]) / sqrt(p->correction2) + p->epsilon);
+        weight[i] = (float)w;
+        gradient[i] = 0.0f;
+    }
+}
+
+double mg_ref_sum_of_squares(const struct mg_context *context, const float *x, int64_t count) {
+    (void)context;
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++)
+        sum += (double)x[i] * x[i];
+    return sum;
+}

@@ -1,0 +1,92 @@
+/* optimizer.c: Adam and AdamW over all weights of the UNet, with the gradients clipped by their common norm. Called through
+ * marigold.h; calls the backend, which works on a weight and its moments as they lie. */
+#include <math.h>
+
+#include "trainer.h"
+
+mg_status mg_optimizer_from_name(mg_optimizer *out, const char *name, struct mg_err *err) {
+    if (!strcmp(name, "adam"))
+        *out = MG_OPTIMIZER_ADAM;
+    else if (!strcmp(name, "adamw"))
+        *out = MG_OPTIMIZER_ADAMW;
+    else
+        return mg_fail(err, MG_ERR_ARGUMENT, "`optimizer` is \"%s\"; known: \"adam\", \"adamw\"", name);
+    return MG_OK;
+}
+
+/* Numbers of weight i as it lies, padding included: that stays 0. */
+static int64_t count_of(const struct mg_trainer *trainer, size_t i) {
+    return (int64_t)(mg_weights_packed_bytes(&trainer->pipeline->unet_weights, (int)i) / sizeof(float));
+}
+
+mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err) {
+    const size_t weights = trainer->pipeline->unet_weights.count;
+    if (trainer->moments)
+        return MG_OK;
+    MG_TRY(mg_alloc_zeroed((void **)&trainer->moments, weights * sizeof *trainer->moments, "the optimiser", err));
+    for (size_t i = 0; i < weights; i++) {
+        const size_t bytes = (size_t)count_of(trainer, i) * sizeof(float);
+        MG_TRY(mg_alloc_zeroed((void **)&trainer->moments[i].m, bytes, "the optimiser", err));
+        MG_TRY(mg_alloc_zeroed((void **)&trainer->moments[i].v, bytes, "the optimiser", err));
+        trainer->pipeline->context.training += 2 * bytes;
+    }
+    mg_context_note_peak(&trainer->pipeline->context);
+    return MG_OK;
+}
+
+void mg_optimizer_free(struct mg_trainer *trainer) {
+    for (size_t i = 0; trainer->moments && i < trainer->pipeline->unet_weights.count; i++) {
+        mg_free(trainer->moments[i].m);
+        mg_free(trainer->moments[i].v);
+    }
+    mg_free(trainer->moments);
+}
+
+static double norm_of(const struct mg_trainer *trainer) {
+    const struct mg_pipeline *p = trainer->pipeline;
+    double sum = 0.0;
+    for (size_t i = 0; i < p->unet_weights.count; i++)
+        sum += p->context.backend->sum_of_squares(&p->context, p->unet_weights.list[i].gradient, count_of(trainer, i));
+    return sqrt(sum);
+}
+
+static mg_status step(struct mg_trainer *trainer, double learning_rate, double norm, struct mg_err *err) {
+    struct mg_pipeline *p = trainer->pipeline;
+    const struct mg_trainer_params *params = &trainer->params;
+    const double limit = params->max_gradient_norm, factor = limit > 0.0 ? limit / (norm + 1e-6) : 1.0;
+    MG_TRY(mg_optimizer_reserve(trainer, err));
+    trainer->steps++;
+    const struct mg_adam adam = {.learning_rate = (float)learning_rate,
+                                 .beta1 = (float)params->beta1,
+                                 .beta2 = (float)params->beta2,
+                                 .epsilon = (float)params->epsilon,
+                                 .decay = (float)params->weight_decay,
+                                 .decoupled = trainer->optimizer == MG_OPTIMIZER_ADAMW,
+                                 .gradient_factor = factor < 1.0 ? (float)factor : 1.0f,
+                                 .correction1 = (float)(1.0 - pow(params->beta1, (double)trainer->steps)),
+                                 .correction2 = (float)(1.0 - pow(params->beta2, (double)trainer->steps))};
+    for (size_t i = 0; i < p->unet_weights.count; i++)
+        p->context.backend->adam(&p->context, p->unet_weights.list[i].packed, p->unet_weights.list[i].gradient,
+                                 trainer->moments[i].m, trainer->moments[i].v, count_of(trainer, i), &adam);
+    return MG_OK;
+}
+
+mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err) {
+    if (!(learning_rate >= 0.0 && learning_rate < INFINITY))
+        return mg_fail(err, MG_ERR_ARGUMENT, "`learning_rate` is %g; it must be 0 or more", learning_rate);
+    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
+    *norm = norm_of(trainer);
+    mg_status status = MG_OK;
+    if (isfinite(*norm))
+        status = step(trainer, learning_rate, *norm, err);
+    else
+        status = mg_fail(err, MG_ERR_ARGUMENT, "the gradient is %s: no step was taken",
+                         isnan(*norm) ? "no number" : "infinite");
+    mg_pipeline_leave(trainer->pipeline);
+    return status;
+}
+
+void mg_trainer_clear_gradients(mg_trainer *trainer) {
+    for (size_t i = 0; i < trainer->pipeline->unet_weights.count; i++)
+        memset(trainer->pipeline->unet_weights.list[i].gradient, 0, (size_t)count_of(trainer, i) * sizeof(float));
+}

@@ -1,0 +1,199 @@
+/* trainer.c: opens a checkpoint to train its UNet, and adds up gradients over batches. Called through marigold.h; calls
+ * model.c, stages.c (the planned graph of UNet and gradients), objective.c. */
+#include "trainer.h"
+
+#include <math.h>
+
+#include "run.h"
+
+void mg_trainer_params_init(struct mg_trainer_params *params) {
+    *params = (struct mg_trainer_params){.objective = "latent",
+                                         .optimizer = "adam",
+                                         .beta1 = 0.9,
+                                         .beta2 = 0.999,
+                                         .epsilon = 1e-8,
+                                         .zero_terminal_snr = true};
+    mg_pipeline_params_init(&params->pipeline);
+    params->pipeline.widen_to_targets = -1;
+}
+
+static mg_status check_params(const struct mg_trainer_params *p, struct mg_err *err) {
+    if (strcmp(p->objective, "latent"))
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "objective \"%s\" is not supported; supported: \"latent\"",
+                       p->objective);
+    if (!(p->beta1 >= 0.0 && p->beta1 < 1.0) || !(p->beta2 >= 0.0 && p->beta2 < 1.0))
+        return mg_fail(err, MG_ERR_ARGUMENT, "`betas` are %g and %g; they must lie in [0, 1)", p->beta1, p->beta2);
+    if (!(p->epsilon >= 0.0) || !(p->weight_decay >= 0.0) || !(p->max_gradient_norm >= 0.0))
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "`epsilon`, `weight_decay` and `max_gradient_norm` are %g, %g and %g; they must be 0 or more",
+                       p->epsilon, p->weight_decay, p->max_gradient_norm);
+    return MG_OK;
+}
+
+/* Cumulative products of alphas; moved and scaled so that the last is 0 and the first stays (arXiv 2305.08891). */
+static mg_status find_noise_levels(struct mg_trainer *t, struct mg_err *err) {
+    const struct mg_scheduler *s = t->pipeline->scheduler;
+    const size_t count = (size_t)s->train_timesteps;
+    MG_TRY(mg_alloc((void **)&t->alphas_cumprod, count * sizeof(float), "the noise levels", err));
+    memcpy(t->alphas_cumprod, s->alphas_cumprod, count * sizeof(float));
+    const double first = sqrt(s->alphas_cumprod[0]), last = sqrt(s->alphas_cumprod[count - 1]);
+    for (size_t i = 0; t->params.zero_terminal_snr && i < count; i++) {
+        const double signal = (sqrt(s->alphas_cumprod[i]) - last) * first / (first - last);
+        t->alphas_cumprod[i] = (float)(signal * signal);
+    }
+    return MG_OK;
+}
+
+/* Weights in memory of their own, and their gradients. */
+static mg_status bind_weights(struct mg_trainer *t, struct mg_err *err) {
+    struct mg_weights *weights = &t->pipeline->unet_weights;
+    weights->trained = true;
+    MG_TRY(mg_stages_choose_layouts(t->pipeline, err));
+    for (size_t i = 0; i < weights->count; i++)
+        MG_TRY(mg_weights_bind(weights, (int)i, &t->pipeline->context, err));
+    return MG_OK;
+}
+
+static mg_status open_pipeline(struct mg_trainer *t, const struct mg_trainer_params *params, struct mg_err *err) {
+    MG_TRY(mg_pipeline_open(&t->pipeline, &params->pipeline, err));
+    const struct mg_pipeline *p = t->pipeline;
+    if (!p->context.backend->trains)
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" does not train", p->context.backend->name);
+    if (p->precision->activations != MG_F32 || p->source.is_packed)
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: only a folder opened with dtype \"float32\" can be trained",
+                       p->source.path);
+    return MG_OK;
+}
+
+mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *params, struct mg_err *err) {
+    struct mg_trainer *t;
+    mg_status status;
+    *out = NULL;
+    MG_TRY(check_params(params, err));
+    MG_TRY(mg_alloc_zeroed((void **)&t, sizeof *t, "a trainer", err));
+    t->params = *params;
+    MG_TRY_GOTO(mg_optimizer_from_name(&t->optimizer, params->optimizer, err));
+    MG_TRY_GOTO(open_pipeline(t, params, err));
+    MG_TRY_GOTO(find_noise_levels(t, err));
+    MG_TRY_GOTO(bind_weights(t, err));
+    *out = t;
+done:
+    if (status != MG_OK)
+        mg_trainer_close(t);
+    return status;
+}
+
+void mg_trainer_close(mg_trainer *trainer) {
+    if (!trainer)
+        return;
+    mg_optimizer_free(trainer);
+    mg_pipeline_close(trainer->pipeline);
+    mg_free(trainer->alphas_cumprod);
+    mg_free(trainer);
+}
+
+const mg_pipeline *mg_trainer_pipeline(const mg_trainer *trainer) { return trainer->pipeline; }
+
+/* ---- gradients ---- */
+static mg_status check_batch(const struct mg_trainer *t, const struct mg_training_batch *batch, struct mg_err *err) {
+    const int levels = t->pipeline->scheduler->train_timesteps;
+    if (batch->mask && batch->mask_channels != 1 && batch->mask_channels != t->pipeline->unet.out_channels)
+        return mg_fail(err, MG_ERR_ARGUMENT, "`mask` has %lld channels; expected 1 or %d",
+                       (long long)batch->mask_channels, t->pipeline->unet.out_channels);
+    for (int64_t n = 0; n < batch->n; n++)
+        if (batch->timesteps[n] < 0 || batch->timesteps[n] >= levels)
+            return mg_fail(err, MG_ERR_ARGUMENT, "`timesteps[%lld]` is %lld; expected 0 to %d", (long long)n,
+                           (long long)batch->timesteps[n], levels - 1);
+    return MG_OK;
+}
+
+/* What one batch needs beside the plan. */
+struct buffers {
+    float *sample, *target, *output, *timesteps;
+};
+
+static mg_status forward_backward(double *loss, struct mg_trainer *t, const struct mg_training_batch *batch,
+                                  const struct buffers *b, struct mg_err *err) {
+    const struct mg_stage_key key = {
+        .stage = MG_STAGE_TRAIN, .n = batch->n, .h = batch->h, .w = batch->w, .recompute = t->params.recompute};
+    struct mg_plan *plan;
+    MG_TRY(mg_stage_plan(&plan, t->pipeline, &key, err));
+    mg_objective_noise(b->sample, b->target, t, batch);
+    for (int64_t n = 0; n < batch->n; n++)
+        b->timesteps[n] = (float)batch->timesteps[n];
+    const struct mg_binding inputs[] = {{"sample", b->sample}, {"timesteps", b->timesteps}};
+    MG_TRY(mg_plan_run_forward(plan, inputs, 2, &(struct mg_binding){"output", b->output}, 1, err));
+    MG_TRY(mg_objective_loss(loss, b->target, b->output, batch, t->pipeline->unet.out_channels, err));
+    return mg_plan_run_backward(plan, &(struct mg_binding){"gradient", b->target}, 1, NULL, 0, err);
+}
+
+mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,
+                                      struct mg_err *err) {
+    const struct mg_pipeline *p = trainer->pipeline;
+    const int64_t cells = batch->n * batch->h * batch->w;
+    struct buffers b = {0};
+    mg_status status;
+    MG_TRY(check_batch(trainer, batch, err));
+    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
+    MG_TRY_GOTO(mg_alloc_floats(&b.sample, cells, (size_t)p->unet.in_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&b.target, cells, (size_t)p->unet.out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&b.output, cells, (size_t)p->unet.out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&b.timesteps, batch->n, 1, "a batch", err));
+    MG_TRY_GOTO(forward_backward(loss, trainer, batch, &b, err));
+done:
+    mg_free(b.sample);
+    mg_free(b.target);
+    mg_free(b.output);
+    mg_free(b.timesteps);
+    mg_pipeline_leave(trainer->pipeline);
+    return status;
+}
+
+/* ---- parameters ---- */
+int mg_trainer_num_parameters(const mg_trainer *trainer) { return (int)trainer->pipeline->unet_weights.count; }
+
+const char *mg_trainer_parameter(const mg_trainer *trainer, int index, int64_t shape[4], int *ndim) {
+    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    *ndim = weight->shape.ndim;
+    memcpy(shape, weight->shape.dim, sizeof weight->shape.dim);
+    return weight->key;
+}
+
+/* Where a part lies; NULL: the moments before the first step. */
+static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part part) {
+    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    switch (part) {
+    case MG_PART_VALUE:
+        return weight->packed;
+    case MG_PART_GRADIENT:
+        return weight->gradient;
+    case MG_PART_M:
+        return trainer->moments ? trainer->moments[index].m : NULL;
+    case MG_PART_V:
+        break;
+    }
+    return trainer->moments ? trainer->moments[index].v : NULL;
+}
+
+void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part) {
+    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    const float *data = part_of(trainer, index, part);
+    if (data)
+        mg_unpack_weight(out, &weight->shape, data, weight->layout, trainer->pipeline->context.num_threads);
+    else
+        memset(out, 0, mg_tensor_bytes(&weight->shape));
+}
+
+mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
+                           struct mg_err *err) {
+    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    if (part == MG_PART_M || part == MG_PART_V)
+        MG_TRY(mg_optimizer_reserve(trainer, err));
+    mg_pack_weight(part_of(trainer, index, part), weight->layout, &weight->shape, data, MG_F32,
+                   trainer->pipeline->context.num_threads);
+    return MG_OK;
+}
+
+int64_t mg_trainer_steps(const mg_trainer *trainer) { return trainer->steps; }
+
+void mg_trainer_set_steps(mg_trainer *trainer, int64_t steps) { trainer->steps = steps; }

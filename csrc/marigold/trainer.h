@@ -1,0 +1,35 @@
+/* trainer.h: the insides of a trainer, shared by trainer.c (opening, gradients), objective.c (losses), optimizer.c (steps) and
+ * trainer_files.c (saving). Private to csrc/marigold. */
+#ifndef MG_TRAINER_H
+#define MG_TRAINER_H
+#include "pipeline.h"
+#include "scheduler.h"
+
+/* m and v of Adam for one weight, in the weight's layout. */
+struct mg_moments {
+    float *m, *v;
+};
+
+struct mg_trainer {
+    mg_pipeline *pipeline;           /* of which the UNet is trained */
+    struct mg_trainer_params params; /* texts are not kept */
+    mg_optimizer optimizer;
+    float *alphas_cumprod;      /* of the noise; ending in 0 if the schedule was rescaled */
+    struct mg_moments *moments; /* by weight of the UNet; NULL before the first step */
+    int64_t steps;              /* of the optimiser */
+};
+
+/* ---- objective.c ---- */
+/* What the network sees and should give for one batch, NCHW; `sample` begins with the image's latent. */
+void mg_objective_noise(float *sample, float *target, const struct mg_trainer *trainer,
+                        const struct mg_training_batch *batch);
+/* The mean over the cells of the mask of (output - target)^2, and its gradient times `weight` into `target`.
+ * MG_ERR_ARGUMENT: the mask has no cell. */
+mg_status mg_objective_loss(double *loss, float *target, const float *output, const struct mg_training_batch *batch,
+                            int64_t channels, struct mg_err *err);
+
+/* ---- optimizer.c ---- */
+/* Memory for the moments, zeros; nothing if there is some. */
+mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err);
+void mg_optimizer_free(struct mg_trainer *trainer);
+#endif

@@ -1,0 +1,306 @@
+/* trainer.c: the type Trainer: opening, gradients of a batch, steps, parameters. Made by module.c; marigold_c/trainer.py wraps
+ * it. */
+#include <string.h>
+
+#include "binding.h"
+
+static bool open_trainer(struct mgpy_trainer *self, struct mg_trainer_params *params) {
+    struct mg_err err;
+    struct mgpy_call call;
+    params->pipeline.poll = mgpy_poll;
+    params->pipeline.poll_user = &self->pipeline;
+    if (!mgpy_call_begin(&self->pipeline, &call, NULL))
+        return false;
+    mg_status status = mg_trainer_open(&self->handle, params, &err);
+    return mgpy_call_end(&self->pipeline, &call, status, &err);
+}
+
+static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {
+        "folder",    "variant",     "dtype", "device",  "isa",          "num_threads",       "task",
+        "objective", "optimizer",   "betas", "epsilon", "weight_decay", "max_gradient_norm", "zero_terminal_snr",
+        "recompute", "num_targets", NULL};
+    struct mg_trainer_params params;
+    PyObject *folder = NULL;
+    int zero_terminal_snr = 1, recompute = 0;
+    mg_trainer_params_init(&params);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizss(dd)dddppi:Trainer", names, PyUnicode_FSConverter,
+                                     &folder, &params.pipeline.variant, &params.pipeline.dtype, &params.pipeline.device,
+                                     &params.pipeline.isa, &params.pipeline.num_threads, &params.pipeline.task,
+                                     &params.objective, &params.optimizer, &params.beta1, &params.beta2,
+                                     &params.epsilon, &params.weight_decay, &params.max_gradient_norm,
+                                     &zero_terminal_snr, &recompute, &params.pipeline.widen_to_targets)) {
+        Py_XDECREF(folder);
+        return NULL;
+    }
+    params.pipeline.folder = PyBytes_AS_STRING(folder);
+    params.zero_terminal_snr = zero_terminal_snr;
+    params.recompute = recompute;
+    struct mgpy_trainer *self = (struct mgpy_trainer *)type->tp_alloc(type, 0);
+    if (self && !open_trainer(self, &params))
+        Py_CLEAR(self);
+    Py_DECREF(folder);
+    return (PyObject *)self;
+}
+
+static void trainer_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    mg_trainer_close(((struct mgpy_trainer *)object)->handle);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+/* ---- a batch ---- */
+struct arrays {
+    PyArrayObject *image, *target, *noise, *timesteps, *mask;
+};
+
+static PyArrayObject *whole_numbers(PyObject *object, int64_t samples) {
+    PyArrayObject *array = (PyArrayObject *)PyArray_FROM_OTF(object, NPY_INT64, NPY_ARRAY_CARRAY_RO);
+    if (!array)
+        return NULL;
+    if (PyArray_NDIM(array) == 1 && PyArray_DIM(array, 0) == samples)
+        return array;
+    PyErr_Format(PyExc_ValueError, "`timesteps` must hold one whole number for each of the %lld samples",
+                 (long long)samples);
+    Py_DECREF(array);
+    return NULL;
+}
+
+static PyArrayObject *mask_of(PyObject *object, const struct mg_training_batch *batch) {
+    PyArrayObject *mask = (PyArrayObject *)PyArray_FROM_OTF(object, NPY_BOOL, NPY_ARRAY_CARRAY_RO);
+    if (!mask)
+        return NULL;
+    if (PyArray_NDIM(mask) == 4 && PyArray_DIM(mask, 0) == batch->n && PyArray_DIM(mask, 2) == batch->h &&
+        PyArray_DIM(mask, 3) == batch->w)
+        return mask;
+    PyErr_Format(PyExc_ValueError, "`mask` must be (%lld, 1 or C, %lld, %lld), as the latents are", (long long)batch->n,
+                 (long long)batch->h, (long long)batch->w);
+    Py_DECREF(mask);
+    return NULL;
+}
+
+static bool take_batch(struct mg_training_batch *batch, struct arrays *a, const struct mg_pipeline_info *info,
+                       PyObject *const objects[5]) {
+    if (!(a->image = mgpy_float_array(objects[0], 4, "image_latent", "N, C, h, w")))
+        return false;
+    const npy_intp *d = PyArray_DIMS(a->image);
+    const int64_t image[] = {d[0], info->latent_channels, d[2], d[3]};
+    const int64_t latent[] = {d[0], info->unet_out_channels, d[2], d[3]};
+    batch->n = d[0];
+    batch->h = d[2];
+    batch->w = d[3];
+    if (!mgpy_check_shape(a->image, image, "image_latent") ||
+        !(a->target = mgpy_float_array(objects[1], 4, "target_latent", "N, C, h, w")) ||
+        !mgpy_check_shape(a->target, latent, "target_latent") ||
+        !(a->noise = mgpy_float_array(objects[2], 4, "noise", "N, C, h, w")) ||
+        !mgpy_check_shape(a->noise, latent, "noise") || !(a->timesteps = whole_numbers(objects[3], d[0])))
+        return false;
+    if (objects[4] != Py_None && !(a->mask = mask_of(objects[4], batch)))
+        return false;
+    batch->image_latent = mgpy_floats(a->image);
+    batch->target_latent = mgpy_floats(a->target);
+    batch->noise = mgpy_floats(a->noise);
+    batch->timesteps = PyArray_DATA(a->timesteps);
+    batch->mask = a->mask ? PyArray_DATA(a->mask) : NULL;
+    batch->mask_channels = a->mask ? PyArray_DIM(a->mask, 1) : 0;
+    return true;
+}
+
+static PyObject *trainer_forward_backward(PyObject *object, PyObject *args) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    PyObject *objects[5], *result = NULL;
+    struct arrays arrays = {0};
+    struct mg_training_batch batch = {0};
+    struct mg_pipeline_info info;
+    struct mgpy_call call;
+    struct mg_err err;
+    double loss;
+    mg_pipeline_get_info(mg_trainer_pipeline(self->handle), &info);
+    if (PyArg_ParseTuple(args, "OOOOOd:forward_backward", &objects[0], &objects[1], &objects[2], &objects[3],
+                         &objects[4], &batch.weight) &&
+        take_batch(&batch, &arrays, &info, objects) && mgpy_call_begin(&self->pipeline, &call, NULL)) {
+        mg_status status = mg_trainer_forward_backward(&loss, self->handle, &batch, &err);
+        if (mgpy_call_end(&self->pipeline, &call, status, &err))
+            result = PyFloat_FromDouble(loss);
+    }
+    Py_XDECREF(arrays.image);
+    Py_XDECREF(arrays.target);
+    Py_XDECREF(arrays.noise);
+    Py_XDECREF(arrays.timesteps);
+    Py_XDECREF(arrays.mask);
+    return result;
+}
+
+static PyObject *trainer_step(PyObject *object, PyObject *args) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mgpy_call call;
+    struct mg_err err;
+    double learning_rate, norm;
+    if (!PyArg_ParseTuple(args, "d:step", &learning_rate) || !mgpy_call_begin(&self->pipeline, &call, NULL))
+        return NULL;
+    mg_status status = mg_trainer_step(&norm, self->handle, learning_rate, &err);
+    return mgpy_call_end(&self->pipeline, &call, status, &err) ? PyFloat_FromDouble(norm) : NULL;
+}
+
+static PyObject *trainer_clear_gradients(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+        return NULL;
+    mg_trainer_clear_gradients(self->handle);
+    Py_RETURN_NONE;
+}
+
+/* ---- parameters ---- */
+static bool part_of(mg_parameter_part *part, const char *name) {
+    static const char *const names[] = {"value", "gradient", "m", "v"};
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(names[i], name)) {
+            *part = (mg_parameter_part)i;
+            return true;
+        }
+    PyErr_Format(PyExc_ValueError, "a parameter has no \"%s\"", name);
+    return false;
+}
+
+static int shape_of(const struct mgpy_trainer *self, int index, npy_intp dims[4]) {
+    int64_t shape[4];
+    int ndim;
+    mg_trainer_parameter(self->handle, index, shape, &ndim);
+    for (int d = 0; d < ndim; d++)
+        dims[d] = (npy_intp)shape[d];
+    return ndim;
+}
+
+static bool check_index(const struct mgpy_trainer *self, int index) {
+    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+        return false;
+    if (index >= 0 && index < mg_trainer_num_parameters(self->handle))
+        return true;
+    PyErr_Format(PyExc_IndexError, "there is no parameter %d", index);
+    return false;
+}
+
+static PyObject *trainer_names(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    const int count = mg_trainer_num_parameters(self->handle);
+    PyObject *list = PyList_New(count);
+    for (int i = 0; list && i < count; i++) {
+        int64_t shape[4];
+        int ndim;
+        PyObject *name = PyUnicode_FromString(mg_trainer_parameter(self->handle, i, shape, &ndim));
+        if (name)
+            PyList_SET_ITEM(list, i, name);
+        else
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *trainer_shape(PyObject *object, PyObject *args) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    npy_intp dims[4];
+    int index;
+    if (!PyArg_ParseTuple(args, "i:shape", &index) || !check_index(self, index))
+        return NULL;
+    const int ndim = shape_of(self, index, dims);
+    PyObject *shape = PyTuple_New(ndim);
+    for (int d = 0; shape && d < ndim; d++)
+        PyTuple_SET_ITEM(shape, d, PyLong_FromLongLong(dims[d]));
+    if (PyErr_Occurred())
+        Py_CLEAR(shape);
+    return shape;
+}
+
+static PyObject *trainer_read(PyObject *object, PyObject *args) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    const char *name;
+    mg_parameter_part part;
+    npy_intp dims[4];
+    int index;
+    if (!PyArg_ParseTuple(args, "is:read", &index, &name) || !part_of(&part, name) || !check_index(self, index))
+        return NULL;
+    PyArrayObject *out = mgpy_new_floats(shape_of(self, index, dims), dims);
+    if (out)
+        mg_trainer_read(mgpy_floats(out), self->handle, index, part);
+    return (PyObject *)out;
+}
+
+static PyObject *trainer_write(PyObject *object, PyObject *args) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    const char *name;
+    mg_parameter_part part;
+    npy_intp dims[4];
+    int index;
+    PyObject *source;
+    struct mg_err err;
+    if (!PyArg_ParseTuple(args, "isO:write", &index, &name, &source) || !part_of(&part, name) ||
+        !check_index(self, index))
+        return NULL;
+    const int ndim = shape_of(self, index, dims);
+    PyArrayObject *array =
+        (PyArrayObject *)PyArray_FROM_OTF(source, NPY_FLOAT32, NPY_ARRAY_CARRAY_RO | NPY_ARRAY_NOTSWAPPED);
+    if (!array)
+        return NULL;
+    if (PyArray_NDIM(array) != ndim || !PyArray_CompareLists(PyArray_DIMS(array), dims, ndim)) {
+        Py_DECREF(array);
+        return PyErr_Format(PyExc_ValueError, "parameter %d has another shape", index);
+    }
+    mg_status status = mg_trainer_write(self->handle, index, part, mgpy_floats(array), &err);
+    Py_DECREF(array);
+    if (status == MG_OK)
+        Py_RETURN_NONE;
+    struct mgpy_state *state = mgpy_state_of(object);
+    return state ? mgpy_raise(state, &err) : NULL;
+}
+
+static PyObject *trainer_get_steps(PyObject *object, void *Py_UNUSED(closure)) {
+    return PyLong_FromLongLong(mg_trainer_steps(((struct mgpy_trainer *)object)->handle));
+}
+
+static int trainer_set_steps(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
+    const long long steps = value ? PyLong_AsLongLong(value) : -1;
+    if (!PyErr_Occurred() && steps < 0)
+        PyErr_SetString(PyExc_ValueError, "`steps` must be 0 or more");
+    if (PyErr_Occurred())
+        return -1;
+    mg_trainer_set_steps(((struct mgpy_trainer *)object)->handle, steps);
+    return 0;
+}
+
+static PyObject *trainer_memory(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mg_memory_stats m;
+    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+        return NULL;
+    mg_pipeline_memory(mg_trainer_pipeline(self->handle), &m);
+    return mgpy_memory_dict(&m);
+}
+
+static PyMethodDef trainer_methods[] = {
+    {"forward_backward", trainer_forward_backward, METH_VARARGS,
+     "forward_backward(image_latent, target_latent, noise, timesteps, mask, weight): the loss."},
+    {"step", trainer_step, METH_VARARGS, "step(learning_rate): the norm of the gradients, which become 0."},
+    {"clear_gradients", trainer_clear_gradients, METH_NOARGS, "Gradients become 0."},
+    {"names", trainer_names, METH_NOARGS, "Names of the parameters, in their order."},
+    {"shape", trainer_shape, METH_VARARGS, "shape(index)"},
+    {"read", trainer_read, METH_VARARGS, "read(index, \"value\" | \"gradient\" | \"m\" | \"v\")"},
+    {"write", trainer_write, METH_VARARGS, "write(index, part, array)"},
+    {"memory", trainer_memory, METH_NOARGS, "Bytes in use."},
+    {NULL, NULL, 0, NULL}};
+
+static PyGetSetDef trainer_properties[] = {
+    {"steps", trainer_get_steps, trainer_set_steps, "Steps of the optimiser so far.", NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot trainer_slots[] = {{Py_tp_doc, "Trainer(folder, *, ...): a checkpoint whose UNet is trained."},
+                                      {Py_tp_new, trainer_new},
+                                      {Py_tp_dealloc, trainer_dealloc},
+                                      {Py_tp_methods, trainer_methods},
+                                      {Py_tp_getset, trainer_properties},
+                                      {0, NULL}};
+
+PyType_Spec mgpy_trainer_spec = {.name = "marigold_c._C.Trainer",
+                                 .basicsize = sizeof(struct mgpy_trainer),
+                                 .flags = Py_TPFLAGS_DEFAULT,
+                                 .slots = trainer_slots};

@@ -1,0 +1,204 @@
+"""Trainer: gradients and steps for the UNet of a checkpoint, in C. `marigold train` is built on it."""
+
+from __future__ import annotations
+
+import json
+import os
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import _C
+from .arguments import checked_threads, dtype_name
+from .config import read_json_object
+from .errors import CheckpointError
+from .files import write_atomically
+from .loading import explaining_damage, resolve_folder
+from .parameter_files import read_arrays, write_arrays
+
+Array = NDArray[np.float32]
+
+_TASKS = {"depth": "depth", "normals": "normals", "iid": "intrinsics", "intrinsics": "intrinsics"}
+_WEIGHT_DECAY = {"adam": 0.0, "adamw": 1e-2}  # torch's defaults
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+class Trainer:
+    """The UNet of a checkpoint in training: forward_backward adds gradients up, optimizer_step applies them.
+
+    Made by from_pretrained. Results do not depend on the number of threads.
+    """
+
+    def __init__(self, folder: Path, engine: _C.Trainer, learning_rate: float) -> None:
+        """Use from_pretrained."""
+        self.folder = folder
+        self.learning_rate = learning_rate
+        self._engine = engine
+        self._names = engine.names()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        task: str | None = None,
+        objective: str = "latent",
+        optimizer: str = "adam",
+        learning_rate: float = 3e-5,
+        dtype: Any = "float32",
+        gradient_checkpointing: bool = False,
+        device: str = "cpu",
+        num_threads: int | None = None,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float | None = None,
+        max_gradient_norm: float | None = None,
+        zero_terminal_snr: bool = True,
+        num_targets: int | None = None,
+        variant: str | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> Self:
+        """Opens a folder in diffusers layout, or a hub id.
+
+        task: "depth", "normals" or "iid" ("intrinsics"); None: the one that model_index.json names.
+        objective: "latent", the mean square error of the UNet's output, of the scheduler's prediction_type.
+        optimizer: "adam" or "adamw"; weight_decay None is 0 or 0.01, as in torch.
+        gradient_checkpointing: keeps only what passes between the UNet's layers and computes the rest twice.
+        max_gradient_norm: clips the gradients of a step by the norm of all.
+        zero_terminal_snr: rescales the noise schedule so that the last time step is pure noise.
+        num_targets: maps for one image, where a text-to-image UNet is widened for the first time: its first
+        convolution is repeated for the image and each target and divided by their number, its last one repeated.
+        """
+        if task is not None and task not in _TASKS:
+            raise ValueError(f"`task` is {task!r}; known: {', '.join(map(repr, _TASKS))}")
+        if not learning_rate >= 0:
+            raise ValueError(f"`learning_rate` is {learning_rate}; it must be 0 or more")
+        threads = checked_threads(num_threads)
+        folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
+        with explaining_damage(folder):
+            engine = _C.Trainer(
+                folder,
+                variant=variant,
+                dtype=dtype_name(folder, dtype),
+                device=str(device),
+                isa=os.environ.get("MARIGOLD_ISA") or None,
+                num_threads=threads,
+                task=None if task is None else _TASKS[task],
+                objective=objective,
+                optimizer=optimizer,
+                betas=betas,
+                epsilon=epsilon,
+                weight_decay=_WEIGHT_DECAY.get(optimizer, 0.0) if weight_decay is None else weight_decay,
+                max_gradient_norm=max_gradient_norm or 0.0,
+                zero_terminal_snr=zero_terminal_snr,
+                recompute=gradient_checkpointing,
+                num_targets=num_targets or -1,
+            )
+        return cls(folder, engine, learning_rate)
+
+    # ---- training ----
+
+    def forward_backward(
+        self,
+        image_latent: ArrayLike,
+        target_latent: ArrayLike,
+        noise: ArrayLike,
+        timesteps: ArrayLike,
+        mask: ArrayLike | None = None,
+        weight: float = 1.0,
+    ) -> float:
+        """The loss of a batch; its gradients, times `weight`, are added to those of earlier calls.
+
+        Latents are (N, C, h, w), scaled as the UNet takes them; timesteps N whole numbers; mask (N, 1 or C, h, w), true
+        where a cell counts: the loss is the mean over these.
+        """
+        return self._engine.forward_backward(image_latent, target_latent, noise, timesteps, mask, float(weight))
+
+    def optimizer_step(self, learning_rate: float | None = None) -> float:
+        """Moves the weights along the gradients, which become 0. Returns their norm, before they were clipped.
+
+        ValueError: the gradients are not finite; nothing moves.
+        """
+        return self._engine.step(self.learning_rate if learning_rate is None else learning_rate)
+
+    def clear_gradients(self) -> None:
+        """Forgets the gradients: after a call that was interrupted, or whose loss is no number."""
+        self._engine.clear_gradients()
+
+    @property
+    def steps(self) -> int:
+        """Steps of the optimiser so far."""
+        return self._engine.steps
+
+    def parameters(self) -> dict[str, Array]:
+        """Copies of the weights by the names that diffusers gives them."""
+        return self._read("value")
+
+    def gradients(self) -> dict[str, Array]:
+        """Copies of the gradients, for inspection."""
+        return self._read("gradient")
+
+    def _read(self, part: str) -> dict[str, Array]:
+        return {name: self._engine.read(i, part) for i, name in enumerate(self._names)}
+
+    def memory_stats(self) -> dict[str, int]:
+        """Bytes: weights, activations, workspace, training (gradients and the optimiser), the largest sum (peak)."""
+        stats = self._engine.memory()
+        return {"weights": stats["weights_mapped"] + stats["weights_packed"], **stats}
+
+    # ---- files ----
+
+    def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
+        """Writes unet/ and scheduler/ in diffusers layout. Each file appears whole or not at all."""
+        target = Path(save_directory)
+        for name in ("unet", "scheduler"):
+            (target / name).mkdir(parents=True, exist_ok=True)
+        config = dict(read_json_object(self.folder / "unet" / "config.json"))
+        inputs, outputs = self._shape("conv_in.weight")[1], self._shape("conv_out.weight")[0]
+        config |= {"in_channels": inputs, "out_channels": outputs}
+        _write_json(target / "unet" / "config.json", config)
+        scheduler = dict(read_json_object(self.folder / "scheduler" / "scheduler_config.json"))
+        _write_json(target / "scheduler" / "scheduler_config.json", scheduler)
+        index = {name: i for i, name in enumerate(self._names)}
+        shapes = {name: self._shape(name) for name in self._names}
+        write_arrays(
+            target / "unet" / _WEIGHTS, shapes, lambda name: self._engine.read(index[name], "value"), {"format": "pt"}
+        )
+
+    def save_state(self, path: str | PathLike[str]) -> None:
+        """Writes the optimiser's state, between steps: with the weights of save_pretrained, training goes on from it
+        as if it had not stopped."""
+        index = {name: i for i, name in enumerate(self._names)}
+
+        def make(name: str) -> Array:
+            part, _, key = name.partition(".")
+            return self._engine.read(index[key], part)
+
+        write_arrays(path, self._state_shapes(), make, {"format": "marigold_c.trainer", "steps": str(self.steps)})
+
+    def load_state(self, path: str | PathLike[str]) -> None:
+        """Reads what save_state wrote. CheckpointError: it is damaged, or of another network."""
+        arrays, metadata = read_arrays(path, self._state_shapes())
+        steps = metadata.get("steps", "")
+        if not (isinstance(steps, str) and steps.isdecimal() and len(steps) < 16):
+            raise CheckpointError(f"{path}: no state of a trainer: its number of steps is {steps!r}")
+        for i, name in enumerate(self._names):
+            for part in ("m", "v"):
+                self._engine.write(i, part, arrays[f"{part}.{name}"])
+        self._engine.steps = int(steps)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        return self._engine.shape(self._names.index(name))
+
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        return {f"{part}.{name}": self._engine.shape(i) for part in ("m", "v") for i, name in enumerate(self._names)}
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    write_atomically(path, lambda file: file.write(json.dumps(value, indent=2).encode() + b"\n"))

@@ -1,0 +1,64 @@
+"""The CUDA backend's tests: `make test-cuda-emu` runs them without a GPU (tests/cuda_emu), `make test-cuda` on one.
+Others leave this folder out: MARIGOLD_TEST_CUDA says which is meant.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cuda_emu.build import build
+
+import marigold_c._cuda as cuda
+
+KIND = os.environ.get("MARIGOLD_TEST_CUDA", "")
+collect_ignore_glob = [] if KIND in ("emulated", "real") else ["test_*.py"]
+if KIND == "emulated":
+    folder = Path(__file__).resolve().parent.parent.parent / "build" / "cuda_emu"
+    os.environ["MARIGOLD_CUDA_LIBRARY"] = str(build(folder / "libmarigold_cuda_emu.so"))
+elif KIND == "real":
+    cuda.load_libraries()
+
+
+class Emulator:
+    """What tests/cuda_emu/emulator.h lets them set and ask."""
+
+    def __init__(self, path: str) -> None:
+        self.library = ctypes.CDLL(path)  # the same that the engine loads
+
+    def order(self, number: int) -> None:
+        self.library.mg_emu_set_order(number)
+
+    def fail_after(self, acquisitions: int) -> None:
+        self.library.mg_emu_fail_after(acquisitions)
+
+    def fail_call_after(self, calls: int) -> None:
+        self.library.mg_emu_fail_call_after(calls)
+
+    def device(self, count: int, capability: int) -> None:
+        self.library.mg_emu_set_device(count, capability)
+
+    @property
+    def held(self) -> int:
+        return int(self.library.mg_emu_held())
+
+    @property
+    def faults(self) -> int:
+        return int(self.library.mg_emu_faults())
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """Skips on a GPU. Afterwards nothing is held, and no memory was written outside its bounds."""
+    if KIND != "emulated":
+        pytest.skip("of the emulation")
+    found = Emulator(os.environ["MARIGOLD_CUDA_LIBRARY"])
+    yield found
+    found.order(0)
+    found.fail_after(-1)
+    found.fail_call_after(-1)
+    found.device(1, 86)
+    assert found.faults == 0

@@ -1,0 +1,28 @@
+/* emulator.h: what the files of the emulation share, and what the tests call in it (through ctypes). */
+#ifndef MG_EMU_EMULATOR_H
+#define MG_EMU_EMULATOR_H
+#include <cublasLt.h>
+
+#pragma GCC visibility push(default)
+extern "C" {
+/* The order in which the threads of a block take turns: 0 first to last, 1 last to first, others shuffled, by this
+ * seed. */
+void mg_emu_set_order(int order);
+/* From now on the given number of acquisitions (memory, pinned memory, streams, events, handles) succeed, and the next
+ * one fails; -1: all succeed. */
+void mg_emu_fail_after(int acquisitions);
+/* The same for calls that may fail of themselves: copies, launches, waiting, products. */
+void mg_emu_fail_call_after(int calls);
+int mg_emu_held(void);   /* acquisitions not given back */
+int mg_emu_faults(void); /* blocks of device memory written outside their bounds so far */
+/* Compute capability 86 and one device, or others; count -1: no driver. */
+void mg_emu_set_device(int count, int capability);
+}
+#pragma GCC visibility pop
+
+/* True if this call is to fail. */
+bool mg_emu_call_fails();
+/* False if this acquisition is to fail. */
+bool mg_emu_acquire();
+void mg_emu_give_back();
+#endif

@@ -1,0 +1,50 @@
+/* tensor_core.cuh of the emulation: the products of csrc/backend/cuda/ptx/tensor_core.cuh by their definition. */
+#ifndef MG_EMU_TENSOR_CORE_CUH
+#define MG_EMU_TENSOR_CORE_CUH
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+static inline float mg_emu_float(uint16_t bits, __half) { return __half2float({bits}); }
+static inline float mg_emu_float(uint16_t bits, __nv_bfloat16) { return __bfloat162float({bits}); }
+
+/* What a lane holds of the three matrices. */
+struct mg_emu_fragments {
+    float *sum;
+    const uint32_t *a, *b;
+};
+
+/* Lane l holds elements l%4*2 and the next, and those eight on, of rows l/4 and l/4+8 of a and of column l/4 of b. */
+template <class T> void mg_emu_multiply_warp(const struct mg_emu_fragments *const lanes[32], T type) {
+    float a[16][16], b[8][16];
+    for (int lane = 0; lane < 32; lane++)
+        for (int word = 0; word < 4; word++)
+            for (int half = 0; half < 2; half++) {
+                const int k = lane % 4 * 2 + word / 2 * 8 + half, shift = half * 16;
+                a[lane / 4 + word % 2 * 8][k] = mg_emu_float((uint16_t)(lanes[lane]->a[word] >> shift), type);
+                if (word % 2 == 0)
+                    b[lane / 4][k] = mg_emu_float((uint16_t)(lanes[lane]->b[word / 2] >> shift), type);
+            }
+    for (int lane = 0; lane < 32; lane++)
+        for (int e = 0; e < 4; e++) {
+            const float *row = a[lane / 4 + e / 2 * 8], *column = b[lane % 4 * 2 + e % 2];
+            float total = 0.0f;
+            for (int k = 0; k < 16; k++)
+                total += row[k] * column[k];
+            lanes[lane]->sum[e] += total;
+        }
+}
+
+/* The lane that comes last computes for all: the others wait in here, so that what they hold is in place. */
+template <class T> void mg_multiply_add(float sum[4], const uint32_t a[4], const uint32_t b[2], T type) {
+    const struct mg_emu_fragments own = {sum, a, b};
+    const struct mg_emu_fragments *lanes[32];
+    bool last;
+    const uint64_t *all = mg_emu_exchange(0xffffffffu, (uint64_t)(uintptr_t)&own, __LINE__, &last);
+    if (!last)
+        return;
+    for (int lane = 0; lane < 32; lane++)
+        lanes[lane] = (const struct mg_emu_fragments *)(uintptr_t)all[lane];
+    mg_emu_multiply_warp(lanes, type);
+}
+#endif

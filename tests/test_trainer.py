@@ -1,0 +1,228 @@
+"""The trainer on the small checkpoint: what is the same to the bit, files, and what it refuses. Gradients and steps are
+compared with torch in tests/oracle/test_trainer.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import marigold_c as mc
+
+Array = NDArray[np.float32]
+
+
+def open_trainer(folder: Path | None = None, **options: Any) -> mc.Trainer:
+    return mc.Trainer.from_pretrained(
+        folder or mc.default_checkpoint(), **{"task": "depth", "num_threads": 2, "learning_rate": 1e-3, **options}
+    )
+
+
+def random_batch(seed: int, samples: int = 2, h: int = 7, w: int = 10) -> tuple[Any, ...]:
+    rng = np.random.default_rng(seed)
+    image, target, noise = (rng.standard_normal((samples, 4, h, w)).astype(np.float32) for _ in range(3))
+    return image, target, noise, rng.integers(0, 1000, samples), rng.random((samples, 1, h, w)) > 0.2
+
+
+def assert_same(a: dict[str, Array], b: dict[str, Array]) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_recomputation_changes_memory_only() -> None:
+    batch = random_batch(0, h=24, w=32)
+    losses, gradients, activations = [], [], []
+    for checkpointing in (False, True):
+        trainer = open_trainer(gradient_checkpointing=checkpointing)
+        losses.append(trainer.forward_backward(*batch))
+        gradients.append(trainer.gradients())
+        activations.append(trainer.memory_stats()["activations"])
+    assert losses[0] == losses[1]
+    assert_same(*gradients)
+    assert activations[1] < 0.6 * activations[0]
+
+
+def train(threads: int, steps: int, **options: Any) -> tuple[list[float], dict[str, Array]]:
+    trainer = open_trainer(num_threads=threads, **options)
+    losses = []
+    for step in range(steps):
+        losses.append(trainer.forward_backward(*random_batch(step)))
+        trainer.optimizer_step()
+    return losses, trainer.parameters()
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    one, many = train(1, 3, max_gradient_norm=1.0), train(3, 3, max_gradient_norm=1.0)
+    assert one[0] == many[0]
+    assert_same(one[1], many[1])
+
+
+def test_it_learns() -> None:
+    trainer = open_trainer()
+    batch = random_batch(5)
+    losses = []
+    for _ in range(12):
+        losses.append(trainer.forward_backward(*batch))
+        trainer.optimizer_step()
+    assert losses[-1] < 0.6 * losses[0]
+    assert trainer.steps == 12
+
+
+def test_mask_and_weight() -> None:
+    image, target, noise, steps, mask = random_batch(1)
+    trainer = open_trainer()
+    loss = trainer.forward_backward(image, target, noise, steps, mask, weight=0.5)
+    half = trainer.gradients()
+    trainer.clear_gradients()
+    assert not any(gradient.any() for gradient in trainer.gradients().values())
+    # A mask for each channel is the same as one for all.
+    trainer.forward_backward(image, target, noise, steps, np.repeat(mask, 4, axis=1))
+    for name, gradient in trainer.gradients().items():
+        np.testing.assert_allclose(gradient, 2 * half[name], rtol=1e-5, atol=1e-7)
+    everything = trainer.forward_backward(image, target, noise, steps)
+    assert everything != loss
+
+
+def test_a_pipeline_opens_what_was_saved(tmp_path: Path) -> None:
+    trainer = open_trainer()
+    trainer.forward_backward(*random_batch(0))
+    trainer.optimizer_step()
+    trainer.save_pretrained(tmp_path)
+    for part in mc.default_checkpoint().iterdir():
+        if not (tmp_path / part.name).exists():
+            (tmp_path / part.name).symlink_to(part)
+    again = open_trainer(tmp_path)
+    assert_same(again.parameters(), trainer.parameters())
+    pipe = mc.MarigoldDepthPipeline.from_pretrained(tmp_path, num_threads=2)
+    pipe.set_progress_bar_config(disable=True)
+    image = np.random.default_rng(0).random((40, 48, 3), np.float32)
+    before = mc.MarigoldDepthPipeline.from_pretrained(mc.default_checkpoint(), num_threads=2)
+    before.set_progress_bar_config(disable=True)
+    assert not np.array_equal(pipe(image, generator=0).prediction, before(image, generator=0).prediction)
+
+
+def test_resuming_repeats_the_uninterrupted_run(tmp_path: Path) -> None:
+    whole = open_trainer()
+    for step in range(4):
+        whole.forward_backward(*random_batch(step))
+        whole.optimizer_step()
+        if step == 1:
+            whole.save_pretrained(tmp_path)
+            whole.save_state(tmp_path / "state.safetensors")
+    for part in mc.default_checkpoint().iterdir():
+        if not (tmp_path / part.name).exists():
+            (tmp_path / part.name).symlink_to(part)
+    resumed = open_trainer(tmp_path)
+    resumed.load_state(tmp_path / "state.safetensors")
+    assert resumed.steps == 2
+    for step in (2, 3):
+        resumed.forward_backward(*random_batch(step))
+        resumed.optimizer_step()
+    assert_same(resumed.parameters(), whole.parameters())
+
+
+DAMAGE = {
+    "cut short": lambda data: data[:-8],
+    "no header": lambda data: b"",
+    "another length": lambda data: (2**40).to_bytes(8, "little") + data[8:],
+    "another shape": lambda data: data.replace(b'"shape":[64,8,3,3]', b'"shape":[8,64,3,3]'),
+    "another type": lambda data: data.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1),
+    "another name": lambda data: data.replace(b'"m.conv_in.weight"', b'"m.conv_on.weight"'),
+    "no steps": lambda data: data.replace(b'"steps":"1"', b'"steps":"x"'),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_states_are_refused(kind: str, tmp_path: Path) -> None:
+    trainer = open_trainer()
+    trainer.forward_backward(*random_batch(0))
+    trainer.optimizer_step()
+    path = tmp_path / "state.safetensors"
+    trainer.save_state(path)
+    data = path.read_bytes()
+    changed = DAMAGE[kind](data)
+    assert changed != data
+    path.write_bytes(changed)
+    before = trainer._engine.read(0, "m")
+    with pytest.raises(mc.CheckpointError, match=r"state\.safetensors"):
+        trainer.load_state(path)
+    np.testing.assert_array_equal(trainer._engine.read(0, "m"), before)
+
+
+def test_gradients_that_are_no_numbers_move_nothing() -> None:
+    trainer = open_trainer()
+    image, target, noise, steps, mask = random_batch(0)
+    image[0, 0, 3, 3] = np.nan
+    assert np.isnan(trainer.forward_backward(image, target, noise, steps, mask))
+    before = trainer.parameters()
+    with pytest.raises(ValueError, match="no step was taken"):
+        trainer.optimizer_step()
+    assert_same(trainer.parameters(), before)
+    trainer.clear_gradients()
+    trainer.forward_backward(*random_batch(0))
+    assert trainer.optimizer_step() > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({0: np.zeros((2, 3, 7, 10), np.float32)}, "image_latent"),
+        ({1: np.zeros((2, 8, 7, 10), np.float32)}, "target_latent"),
+        ({2: np.zeros((2, 4, 7, 11), np.float32)}, "noise"),
+        ({3: np.array([1, 1000])}, r"timesteps\[1\].* is 1000; expected 0 to 999"),
+        ({3: np.array([-1, 5])}, r"timesteps\[0\]"),
+        ({3: np.array([1])}, "timesteps"),
+        ({4: np.ones((2, 2, 7, 10), bool)}, "mask.* has 2 channels"),
+        ({4: np.ones((2, 1, 7, 9), bool)}, "mask"),
+        ({4: np.zeros((2, 1, 7, 10), bool)}, "mask.* no cell"),
+    ],
+    ids=str,
+)
+def test_bad_batches_are_refused(change: dict[int, Any], message: str) -> None:
+    batch = list(random_batch(0))
+    for position, value in change.items():
+        batch[position] = value
+    trainer = open_trainer()
+    with pytest.raises(ValueError, match=message):
+        trainer.forward_backward(*batch)
+    assert not any(gradient.any() for gradient in trainer.gradients().values())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"task": "colour"}, ValueError, "`task` is 'colour'"),
+        ({"objective": "guess"}, NotImplementedError, '"guess"'),
+        ({"optimizer": "sgd"}, ValueError, '"sgd"'),
+        ({"betas": (1.0, 0.9)}, ValueError, "betas"),
+        ({"weight_decay": -1.0}, ValueError, "weight_decay"),
+        ({"max_gradient_norm": -1.0}, ValueError, "max_gradient_norm"),
+        ({"learning_rate": -1.0}, ValueError, "learning_rate"),
+        ({"dtype": "int8"}, NotImplementedError, "float32"),
+        ({"num_threads": 0}, ValueError, "num_threads"),
+    ],
+    ids=str,
+)
+def test_bad_options_are_refused(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        open_trainer(**options)
+
+
+def test_bad_learning_rates_are_refused() -> None:
+    trainer = open_trainer()
+    for rate in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="learning_rate"):
+            trainer.optimizer_step(rate)
+    assert trainer.steps == 0
+
+
+def test_the_saved_configuration_is_the_checkpoints(tmp_path: Path) -> None:
+    open_trainer().save_pretrained(tmp_path)
+    for name in ("unet/config.json", "scheduler/scheduler_config.json"):
+        assert json.loads((tmp_path / name).read_text()) == json.loads((mc.default_checkpoint() / name).read_text())
+    assert not list(tmp_path.rglob("*.part*"))

@@ -1,0 +1,151 @@
+"""True training of the small checkpoint on rendered scenes: it learns, goes on bit by bit, and leaves pipelines."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from training_cases import data_entry, make_text_to_image, settings, write_config
+
+import marigold_c as mc
+from marigold_c.loading import default_checkpoint
+from marigold_c.training.checkpoints import read_state
+
+SCENES = Path(__file__).parent / "data" / "scenes.npz"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rendered scenes in the generic layout: all but one to train on, one held out."""
+    folder = tmp_path_factory.mktemp("scenes")
+    with np.load(SCENES) as scenes:
+        arrays = {name: scenes[name] for name in ("rgb", "depth", "normal", "albedo", "shading", "residual")}
+    count = len(arrays["rgb"])
+    for index in range(count):
+        part = folder / ("val" if index == count - 1 else "train")
+        picture = np.clip(arrays["rgb"][index], 0, 1) ** (1 / 2.2)
+        (part / "rgb").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.rint(picture * 255).astype(np.uint8)).save(part / "rgb" / f"{index:03d}.png")
+        for name in arrays:
+            if name != "rgb":
+                target = part / (name if name != "normal" else "normals")
+                target.mkdir(exist_ok=True)
+                np.save(target / f"{index:03d}.npy", arrays[name][index])
+    return folder
+
+
+def command(root: Path, config: Path, *flags: str) -> list[str]:
+    return [
+        *(sys.executable, "-m", "marigold_c", "train", str(config), "-o", str(root / "output")),
+        *("--base-data-dir", str(root), "--threads", "1", *flags),
+    ]
+
+
+def train(root: Path, config: Path, *flags: str) -> str:
+    process = subprocess.run(command(root, config, *flags), capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stderr
+
+
+def losses(run: Path) -> list[float]:
+    with (run / "training.csv").open(newline="") as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def make(root: Path, name: str, task: str = "normals", **changes: Any) -> Path:
+    values = settings(task, **{"dataset__train": data_entry(task), **changes})
+    return write_config(root / f"{name}.yaml", values)
+
+
+def test_a_model_of_depth_learns_normals(root: Path) -> None:
+    """The loss falls, and the held-out normals get better, in the CSV files and in the pipeline that is left."""
+    config = make(
+        root,
+        "learns",
+        model__pretrained_path=str(default_checkpoint("depth")),
+        dataset__val=[data_entry("normals", "val")],
+        dataset__vis=[data_entry("normals", "val")],
+        validation={"main_val_metric": "mean_angular_error", "denoising_steps": 1, "init_seed": 1},
+        trainer__validation_period=20,
+        trainer__visualization_period=60,
+        lr=0.0005,
+        lr_scheduler={"name": "IterExponential", "kwargs": {"total_iter": 60, "final_ratio": 0.1, "warmup_steps": 4}},
+        max_iter=60,
+    )
+    said = train(root, config)
+    run = root / "output" / "learns"
+    curve = losses(run)
+    assert len(curve) == 60 and np.mean(curve[-10:]) < 0.6 * np.mean(curve[:10])
+    with (run / "validation.csv").open(newline="") as file:
+        errors = [float(row["value"]) for row in csv.DictReader(file) if row["metric"] == "mean_angular_error"]
+    assert len(errors) == 3 and min(errors) < 60
+    assert "marigold: done: " in said
+    pipe = mc.load(run / "checkpoint" / "best")
+    assert type(pipe) is mc.MarigoldNormalsPipeline
+    picture = np.asarray(Image.open(next((root / "val" / "rgb").iterdir())))
+    assert np.isfinite(pipe(picture, generator=1).prediction).all()
+    assert len(list((run / "visualization" / "iter_000060" / "val").iterdir())) == 1
+
+
+@pytest.mark.parametrize("task", ["depth", "iid"])
+def test_killed_at_random_moments(root: Path, task: str) -> None:
+    """The weights at the end are those of the uninterrupted run, to the bit."""
+    changes: dict[str, Any] = {"max_iter": 8, "gt_mask_type": "valid_mask_raw" if task == "depth" else None}
+    whole = make(root, f"{task}_whole", task, **changes)
+    killed = make(root, f"{task}_killed", task, **changes)
+    train(root, whole)
+    generator = random.Random(2)
+    for _ in range(3):
+        process = subprocess.Popen(
+            command(root, killed, "--resume"), stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
+        assert process.stderr is not None
+        process.stderr.readline()
+        time.sleep(generator.uniform(0.2, 2.0))
+        process.send_signal(signal.SIGKILL)
+        process.stderr.read()
+        process.wait()
+    train(root, killed, "--resume")
+    runs = [root / "output" / f"{task}_{name}" / "checkpoint" / "latest" for name in ("whole", "killed")]
+    for name in ("unet/diffusion_pytorch_model.safetensors", "trainer_state.safetensors"):
+        assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes()
+    assert read_state(runs[0]) == read_state(runs[1])
+    assert losses(runs[0].parent.parent) == losses(runs[1].parent.parent)
+
+
+@pytest.mark.parametrize(("task", "maps"), [("depth", 1), ("iid", 3)])
+def test_from_a_text_to_image_model(root: Path, tmp_path: Path, task: str, maps: int) -> None:
+    """The first and the last convolution are widened; the result is a pipeline of the task."""
+    base = make_text_to_image(tmp_path / "base")
+    config = make(root, f"{task}_new", task, model__pretrained_path=str(base), max_iter=2)
+    train(root, config)
+    folder = root / "output" / f"{task}_new" / "checkpoint"
+    pipe = mc.load(folder / "iter_000002")
+    assert pipe.unet.config["in_channels"] == 4 * (maps + 1) and pipe.unet.config["out_channels"] == 4 * maps
+    assert pipe.scheduler.config["timestep_spacing"] == "trailing"
+    picture = np.asarray(Image.open(next((root / "val" / "rgb").iterdir())))
+    assert pipe(picture, generator=1).prediction.shape[0] == maps
+
+
+def test_stopping_by_a_signal(root: Path) -> None:
+    config = make(root, "signal", max_iter=1000)
+    process = subprocess.Popen(command(root, config), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    while "iteration 1/1000" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGTERM)
+    said = process.stderr.read()
+    assert process.wait() == 0
+    assert "stopping after this iteration" in said and "--resume goes on" in said
+    state = read_state(root / "output" / "signal" / "checkpoint" / "latest")
+    assert 1 <= state["iteration"] < 1000
