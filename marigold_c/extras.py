@@ -18,6 +18,7 @@ _EXTRAS = {
     "drjit": "scenes",
     "tensorboardX": "training",
     "ray": "ray",
+    "mpi4py": "mpi",
 }
 # Where the name to install is not the name to import.
 _PACKAGES = {"yaml": "PyYAML"}

@@ -16,8 +16,10 @@ from .arguments import checked_threads, dtype_name
 from .config import read_json_object
 from .errors import CheckpointError
 from .files import write_atomically
+from .gradient_sums import GradientSums
 from .loading import explaining_damage, resolve_folder
 from .parameter_files import read_arrays, write_arrays
+from .processes import processes_of
 
 Array = NDArray[np.float32]
 
@@ -38,6 +40,7 @@ class Trainer:
         self.learning_rate = learning_rate
         self._engine = engine
         self._names = engine.names()
+        self._sums: GradientSums | None = None
 
     @classmethod
     def from_pretrained(
@@ -118,7 +121,24 @@ class Trainer:
         Latents are (N, C, h, w), scaled as the UNet takes them; timesteps N whole numbers; mask (N, 1 or C, h, w), true
         where a cell counts: the loss is the mean over these.
         """
+        if self._sums is not None:
+            self._sums.note_batch()
         return self._engine.forward_backward(image_latent, target_latent, noise, timesteps, mask, float(weight))
+
+    def summed_over(self, communicator: Any) -> GradientSums:
+        """Around the last forward_backward of a step: its gradients and those of earlier calls are summed over the
+        processes of an mpi4py communicator, while the backward pass still runs.
+
+            with trainer.summed_over(MPI.COMM_WORLD):
+                loss = trainer.forward_backward(*batch, weight=1 / batches_of_all_processes)
+            trainer.optimizer_step()
+
+        All processes then take the same step, to the bit: each adds its batches one by one, and MPI adds the processes'
+        sums in float32, in an order that depends on their number and on the MPI library alone.
+        ProcessFailed: another process failed; the gradients are worthless. NotImplementedError: they are on a device.
+        """
+        self._sums = GradientSums(self._engine, processes_of(communicator))
+        return self._sums
 
     def optimizer_step(self, learning_rate: float | None = None) -> float:
         """Moves the weights along the gradients, which become 0. Returns their norm, before they were clipped.

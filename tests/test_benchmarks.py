@@ -147,3 +147,27 @@ def test_peers_refuses_what_it_cannot_run(checkpoint: Path) -> None:
     assert "choose from" in run("peers.py", "--checkpoint", checkpoint, "--rows", "decode,paint").stderr
     assert "choose from PyTorch float32" in run("peers.py", "--checkpoint", checkpoint, "--peers", "abacus").stderr
     assert "not DTYPE=PATH" in run("peers.py", "--checkpoint", checkpoint, "--packed", "int4=x").stderr
+
+
+def test_train_peers_compares_sides(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "train.json"
+    sides = ["marigold_c float32", "marigold_c float32, recomputing"]
+    options = ("--latent", "8x12", "--repeats", 1, "--threads", 1, "--sides", ";".join(sides), "--output", output)
+    done = run("train_peers.py", "--checkpoint", checkpoint, *options)
+    assert done.returncode == 0, done.stderr
+    reports = json.loads(output.read_text(encoding="utf-8"))["sides"]
+    assert [report["side"] for report in reports] == sides
+    assert all(report["step"] > 0 and report["difference"] == 0 for report in reports)
+    assert "| marigold_c float32, recomputing |" in output.with_suffix(".md").read_text(encoding="utf-8")
+
+
+def test_train_peers_sees_what_disagrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import train_peers
+
+    reference = {"loss": [1.0], "a": [2.0, 0.5], "b": [1e-9, 1e-9]}
+    assert train_peers.disagreement(reference, {"loss": [1.0], "a": [2.0, 0.5], "b": [2e-9, -1e-9]}) < 1e-4
+    assert train_peers.disagreement(reference, {"loss": [1.0], "a": [2.0, 0.6], "b": [1e-9, 1e-9]}) == pytest.approx(
+        0.05
+    )
+    assert train_peers.disagreement(reference, {"loss": [1.0], "a": [2.0, 0.5]}) == float("inf")

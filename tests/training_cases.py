@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors_files import write
 
+from marigold_c.gradient_sums import GradientSums
 from marigold_c.loading import default_checkpoint
 from marigold_c.training.config import load_config
 from marigold_c.training.settings import TrainingConfig
@@ -103,7 +104,7 @@ class StandInEngine:
         self.folder = folder
         self.weights = np.linspace(0.5, 1.5, channels)
         self.moments = np.zeros((2, channels))
-        self.gradient = np.zeros(channels)
+        self.gradient = np.zeros(channels, np.float32)
         self.steps = 0
         self.rates: list[float] = []
 
@@ -123,15 +124,29 @@ class StandInEngine:
         self.gradient += weight * 2 * (counted * difference * noisy).sum(axis=(0, 2, 3)) / counted.sum()
         return float((counted * difference**2).sum() / counted.sum())
 
+    isa = "none"
+
+    def summed_over(self, communicator: Any) -> GradientSums:
+        return GradientSums(self, communicator)
+
+    def gradient_block(self) -> NDArray[np.float32]:
+        return self.gradient
+
+    def follow_gradients(self) -> None:
+        pass
+
+    def gradients_done(self) -> int:
+        return 0
+
     def optimizer_step(self, learning_rate: float | None = None) -> float:
         assert learning_rate is not None
-        gradient = self.gradient
+        gradient = self.gradient.astype(np.float64)
         self.moments = np.stack([0.9 * self.moments[0] + 0.1 * gradient, 0.999 * self.moments[1] + 0.001 * gradient**2])
         self.steps += 1
         first = self.moments[0] / (1 - 0.9**self.steps)
         second = self.moments[1] / (1 - 0.999**self.steps)
         self.weights = self.weights - learning_rate * first / (np.sqrt(second) + 1e-8)
-        self.gradient = np.zeros_like(gradient)
+        self.gradient[:] = 0
         self.rates.append(learning_rate)
         return float(np.linalg.norm(gradient))
 

@@ -114,6 +114,19 @@ static mg_status fold_constants(struct mg_plan *plan, struct mg_err *err) {
     return MG_OK;
 }
 
+static void find_complete_gradients(struct mg_plan *plan) {
+    const struct mg_graph *graph = &plan->graph;
+    for (int i = graph->forward_ops; i < graph->num_ops; i++) {
+        const struct mg_node *node = &graph->nodes[graph->ops[i].out];
+        plan->completes[i] = node->role == MG_ROLE_GRADIENT;
+        for (int later = i + 1; later < graph->num_ops && plan->completes[i]; later++) {
+            const struct mg_node *other = &graph->nodes[graph->ops[later].out];
+            plan->completes[i] =
+                other->role != MG_ROLE_GRADIENT || other->weights != node->weights || other->weight != node->weight;
+        }
+    }
+}
+
 mg_status mg_plan_create(struct mg_plan **out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err) {
     struct mg_plan *plan = NULL;
     mg_status status = mg_graph_status(graph);
@@ -131,6 +144,9 @@ mg_status mg_plan_create(struct mg_plan **out, struct mg_graph *graph, struct mg
     size_t nodes = (size_t)plan->graph.num_nodes;
     MG_TRY_GOTO(mg_alloc_zeroed((void **)&plan->placement, nodes * sizeof *plan->placement, "a plan", err));
     MG_TRY_GOTO(mg_alloc_zeroed((void **)&plan->folded, nodes * sizeof *plan->folded, "a plan", err));
+    const size_t ops = (size_t)plan->graph.num_ops;
+    MG_TRY_GOTO(mg_alloc_zeroed((void **)&plan->completes, ops * sizeof *plan->completes, "a plan", err));
+    find_complete_gradients(plan);
     MG_TRY_GOTO(mg_plan_place(plan, err));
     MG_TRY_GOTO(find_workspace(plan, err));
     MG_TRY_GOTO(mg_context_reserve(context, plan->activation_bytes, plan->workspace_bytes, err));
@@ -152,6 +168,7 @@ void mg_plan_destroy(struct mg_plan *plan) {
         for (int v = 0; v < plan->graph.num_nodes; v++)
             mg_context_free(plan->context, plan->folded[v]);
     mg_free(plan->folded);
+    mg_free(plan->completes);
     mg_free(plan->placement);
     mg_graph_free(&plan->graph);
     mg_free(plan);
@@ -191,6 +208,12 @@ static mg_status copy_inputs(struct mg_plan *plan, const struct part *part, stru
     return MG_OK;
 }
 
+static void tell_gradient_done(const struct mg_plan *plan, const struct mg_graph_op *op) {
+    const struct mg_node *node = &plan->graph.nodes[op->out];
+    if (node->weights->gradient_done)
+        node->weights->gradient_done(node->weights->gradient_user, node->weight);
+}
+
 static mg_status run_part(struct mg_plan *plan, const struct part *part, struct mg_err *err) {
     MG_TRY(copy_inputs(plan, part, err));
     for (int i = part->begin; i < part->end; i++) {
@@ -199,6 +222,8 @@ static mg_status run_part(struct mg_plan *plan, const struct part *part, struct 
             continue;
         MG_TRY(mg_context_poll(plan->context, err));
         mg_plan_run_op(plan, op, (void *)mg_plan_address(plan, op->out));
+        if (plan->completes[i])
+            tell_gradient_done(plan, op);
     }
     MG_TRY(finish(plan, err));
     for (int i = 0; i < plan->graph.num_outputs; i++) {

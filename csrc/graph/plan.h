@@ -16,6 +16,7 @@ struct mg_plan {
     struct mg_context *context;
     struct mg_placement *placement; /* by node; meaningful for inputs and non-constant activations */
     void **folded;                  /* by node: memory of folded constants that are still needed, or NULL */
+    bool *completes;                /* by operation: the last one that adds to the gradient of its weight */
     size_t activation_bytes, live_bytes, workspace_bytes;
 };
 

@@ -23,11 +23,10 @@ mg_status mg_weights_open_packed(struct mg_weights *out, const char *component, 
 }
 
 void mg_weights_close(struct mg_weights *weights) {
-    for (size_t i = 0; i < weights->count; i++) {
+    for (size_t i = 0; i < weights->count; i++)
         if (weights->list[i].packed)
             mg_context_free(weights->context, weights->list[i].packed);
-        mg_free(weights->list[i].gradient);
-    }
+    mg_free(weights->gradients);
     mg_free(weights->list);
     mg_arena_free(&weights->arena);
     mg_checkpoint_close(&weights->checkpoint);
@@ -288,6 +287,26 @@ done:
     return status;
 }
 
+static mg_status allocate_gradients(struct mg_weights *weights, struct mg_context *context, struct mg_err *err) {
+    size_t total = 0;
+    for (size_t i = 0; i < weights->count; i++) {
+        const size_t bytes = weights->list[i].has_layout ? mg_weights_packed_bytes(weights, (int)i) : 0;
+        if (bytes > SIZE_MAX / 2 - total)
+            return mg_fail(err, MG_ERR_MEMORY, "gradients cannot be addressed");
+        total += mg_aligned(bytes);
+    }
+    MG_TRY(mg_alloc_zeroed((void **)&weights->gradients, total, "gradients", err));
+    weights->gradient_count = (int64_t)(total / sizeof(float));
+    context->training += total;
+    float *next = weights->gradients;
+    for (size_t i = weights->count; i-- > 0;)
+        if (weights->list[i].has_layout) {
+            weights->list[i].gradient = next;
+            next += mg_aligned(mg_weights_packed_bytes(weights, (int)i)) / sizeof(float);
+        }
+    return MG_OK;
+}
+
 mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_context *context, struct mg_err *err) {
     struct mg_weight *weight = &weights->list[index];
     if (weight->ready)
@@ -298,10 +317,11 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
     if (bytes == SIZE_MAX)
         return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
     weights->context = context;
-    if (weights->trained) {
-        MG_TRY(mg_alloc_zeroed((void **)&weight->gradient, bytes, "gradients", err));
-        context->training += bytes;
-    }
+    if (weights->trained && !weights->gradients)
+        MG_TRY(allocate_gradients(weights, context, err));
+    if (weights->trained && !weight->gradient)
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "the layout of weight \"%s\" was chosen after others were bound",
+                       weight->key);
     if (context->memory) {
         MG_TRY(upload(weights, index, context, bytes, err));
         weight->ready = weight->packed;

@@ -27,9 +27,14 @@ struct mg_weights {
     struct mg_arena arena;
     const struct mg_context *context; /* NULL, or that in whose memory weights were made ready */
     int64_t parameters;               /* elements declared */
+    float *gradients;                 /* of all trained weights, in one block: see mg_weights_bind */
+    int64_t gradient_count;           /* numbers in the block, padding included */
     /* To be set before the first graph: weights are no constants (nothing made of them is folded), are never used in place,
      * and have gradients. */
     bool trained;
+    /* NULL, or told during a backward pass that no operation after this one adds to the gradient of weight `index`. */
+    void (*gradient_done)(void *user, int index);
+    void *gradient_user;
     /* NULL, or tells that a weight may be declared a whole number of times larger than it is stored: it is repeated along both
      * axes, and divided by the number of times along the second. */
     bool (*may_repeat)(const char *key);
@@ -56,7 +61,9 @@ mg_status mg_weights_choose(struct mg_weights *weights, int index, struct mg_wei
 size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index);
 /* Brings weight `index` from the file into the layout chosen, into mg_weights_packed_bytes bytes at `out`. */
 mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err);
-/* Makes weight `index` ready in the layout chosen: in place where the file has it so. Accounts bytes in the context. */
+/* Makes weight `index` ready in the layout chosen: in place where the file has it so. Accounts bytes in the context.
+ * Gradients: the first trained weight makes the memory of all whose layout is chosen by then, the last declared first. That is
+ * about the order in which a backward pass is done with them, and the same for every size of the images. */
 mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_context *context, struct mg_err *err);
 /* Lets the kernel drop the pages of weights used in place, while another network runs: they are read again from the file (the
  * page cache) when next needed. */

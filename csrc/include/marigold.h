@@ -394,6 +394,15 @@ mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const s
 mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err);
 void mg_trainer_clear_gradients(mg_trainer *trainer);
 
+/* For sums over several processes. All gradients lie in one block of *count numbers, in an order that the layouts of the
+ * weights decide. MG_ERR_UNSUPPORTED: they lie in the memory of a device. */
+mg_status mg_trainer_gradients(float **block, int64_t *count, const mg_trainer *trainer, struct mg_err *err);
+/* To be called before a mg_trainer_forward_backward that another thread follows by mg_trainer_gradients_done: so many
+ * numbers from the beginning of the block its backward pass has added to for the last time. What is still missing when it
+ * returns, it does not add to. */
+mg_status mg_trainer_follow_gradients(mg_trainer *trainer, struct mg_err *err);
+int64_t mg_trainer_gradients_done(const mg_trainer *trainer);
+
 /* Parameters in the order of the network. */
 int mg_trainer_num_parameters(const mg_trainer *trainer);
 /* The name that diffusers gives parameter `index`. */

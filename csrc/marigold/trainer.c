@@ -87,6 +87,7 @@ void mg_trainer_close(mg_trainer *trainer) {
     if (!trainer)
         return;
     mg_optimizer_free(trainer);
+    mg_free(trainer->progress.done);
     mg_pipeline_close(trainer->pipeline);
     mg_free(trainer->alphas_cumprod);
     mg_free(trainer);

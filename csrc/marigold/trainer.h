@@ -1,13 +1,22 @@
 /* trainer.h: the insides of a trainer, shared by trainer.c (opening, gradients), objective.c (losses), optimizer.c (steps) and
- * trainer_files.c (saving). Private to csrc/marigold. */
+ * gradient_progress.c (sums over processes). Private to csrc/marigold. */
 #ifndef MG_TRAINER_H
 #define MG_TRAINER_H
+#include <stdatomic.h>
+
 #include "pipeline.h"
 #include "scheduler.h"
 
 /* m and v of Adam for one weight, in the weight's layout. */
 struct mg_moments {
     float *m, *v;
+};
+
+/* How far the present backward pass is done with the block of gradients. */
+struct mg_gradient_progress {
+    bool *done;              /* by weight; NULL: nobody follows */
+    size_t left;             /* weights before this one are not done, or there is one */
+    _Atomic int64_t numbers; /* of the block, from its beginning; another thread reads it */
 };
 
 struct mg_trainer {
@@ -17,6 +26,7 @@ struct mg_trainer {
     float *alphas_cumprod;      /* of the noise; ending in 0 if the schedule was rescaled */
     struct mg_moments *moments; /* by weight of the UNet; NULL before the first step */
     int64_t steps;              /* of the optimiser */
+    struct mg_gradient_progress progress;
 };
 
 /* ---- objective.c ---- */

@@ -151,6 +151,49 @@ static PyObject *trainer_clear_gradients(PyObject *object, PyObject *Py_UNUSED(u
     Py_RETURN_NONE;
 }
 
+/* ---- sums over processes ---- */
+/* The block itself, not a copy; it keeps the trainer alive. */
+static PyObject *trainer_gradient_block(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    float *block;
+    int64_t count;
+    struct mg_err err;
+    if (mg_trainer_gradients(&block, &count, ((struct mgpy_trainer *)object)->handle, &err) != MG_OK) {
+        struct mgpy_state *state = mgpy_state_of(object);
+        return state ? mgpy_raise(state, &err) : NULL;
+    }
+    npy_intp length = (npy_intp)count;
+    PyObject *array = PyArray_SimpleNewFromData(1, &length, NPY_FLOAT32, block);
+    if (!array)
+        return NULL;
+    Py_INCREF(object);
+    if (PyArray_SetBaseObject((PyArrayObject *)array, object) == 0)
+        return array;
+    Py_DECREF(array);
+    return NULL;
+}
+
+static PyObject *trainer_follow_gradients(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mg_err err;
+    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+        return NULL;
+    if (mg_trainer_follow_gradients(self->handle, &err) == MG_OK)
+        Py_RETURN_NONE;
+    struct mgpy_state *state = mgpy_state_of(object);
+    return state ? mgpy_raise(state, &err) : NULL;
+}
+
+/* While another thread trains. */
+static PyObject *trainer_gradients_done(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    return PyLong_FromLongLong(mg_trainer_gradients_done(((struct mgpy_trainer *)object)->handle));
+}
+
+static PyObject *trainer_isa(PyObject *object, void *Py_UNUSED(closure)) {
+    struct mg_pipeline_info info;
+    mg_pipeline_get_info(mg_trainer_pipeline(((struct mgpy_trainer *)object)->handle), &info);
+    return PyUnicode_FromString(info.isa ? info.isa : "");
+}
+
 /* ---- parameters ---- */
 static bool part_of(mg_parameter_part *part, const char *name) {
     static const char *const names[] = {"value", "gradient", "m", "v"};
@@ -282,6 +325,12 @@ static PyMethodDef trainer_methods[] = {
      "forward_backward(image_latent, target_latent, noise, timesteps, mask, weight): the loss."},
     {"step", trainer_step, METH_VARARGS, "step(learning_rate): the norm of the gradients, which become 0."},
     {"clear_gradients", trainer_clear_gradients, METH_NOARGS, "Gradients become 0."},
+    {"gradient_block", trainer_gradient_block, METH_NOARGS, "The memory of all gradients, as they lie."},
+    {"follow_gradients", trainer_follow_gradients, METH_NOARGS, "Before a batch that gradients_done follows."},
+    {"gradients_done", trainer_gradients_done, METH_NOARGS,
+     "How many numbers at the beginning of gradient_block the batch that another thread learns has added to for the "
+     "last "
+     "time."},
     {"names", trainer_names, METH_NOARGS, "Names of the parameters, in their order."},
     {"shape", trainer_shape, METH_VARARGS, "shape(index)"},
     {"read", trainer_read, METH_VARARGS, "read(index, \"value\" | \"gradient\" | \"m\" | \"v\")"},
@@ -291,6 +340,7 @@ static PyMethodDef trainer_methods[] = {
 
 static PyGetSetDef trainer_properties[] = {
     {"steps", trainer_get_steps, trainer_set_steps, "Steps of the optimiser so far.", NULL},
+    {"isa", trainer_isa, NULL, "The instruction set in use, which decides how gradients lie.", NULL},
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyType_Slot trainer_slots[] = {{Py_tp_doc, "Trainer(folder, *, ...): a checkpoint whose UNet is trained."},

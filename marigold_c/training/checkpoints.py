@@ -69,12 +69,17 @@ def _flush_entry(folder: Path) -> None:
 
 
 class CheckpointStore:
-    """The checkpoints of one run; only one process at a time has it open."""
+    """The checkpoints of one run; only one process at a time has it open for writing."""
 
-    def __init__(self, folder: Path) -> None:
-        """Makes the folder, and finishes what a killed process left. RuntimeError: another process trains there."""
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder: Path, writes: bool = True) -> None:
+        """Makes the folder, and finishes what a killed process left. RuntimeError: another process trains there.
+
+        writes False: for the other processes of the run that writes; nothing is made or changed.
+        """
         self.folder = folder
+        if not writes:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
         self._lock: IO[str] = (folder / ".lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

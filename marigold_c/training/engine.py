@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..processes import Processes
 from .settings import TrainingConfig
 
 Array = NDArray[np.float32]
@@ -26,6 +28,8 @@ class Engine(Protocol):
         mask: NDArray[np.bool_] | None = None,
         weight: float = 1.0,
     ) -> float: ...
+
+    def summed_over(self, communicator: Processes) -> AbstractContextManager[None]: ...
 
     def optimizer_step(self, learning_rate: float | None = None) -> float:
         """Returns the norm of all gradients. ValueError, and nothing moves, if it is no number."""

@@ -64,3 +64,18 @@ class MixedSampler:
             if number >= first:
                 yield BatchPlan(number, data_set, samples, self._seed)
             number += 1
+
+
+class ShareOfSteps:
+    """What one of several processes has of the batches of a sampler: of the `accumulation` batches of each step every
+    `size`-th, from number `rank` on. accumulation >= size."""
+
+    def __init__(self, sampler: MixedSampler, accumulation: int, rank: int, size: int) -> None:
+        self._sampler, self._accumulation, self._rank, self._size = sampler, accumulation, rank, size
+        self.batches_of_step = len(range(rank, accumulation, size))
+
+    def batches(self, first: int = 0) -> Iterator[BatchPlan]:
+        """Those from number `first` on."""
+        for plan in self._sampler.batches(first):
+            if plan.number % self._accumulation % self._size == self._rank:
+                yield plan

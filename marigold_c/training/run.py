@@ -9,6 +9,9 @@
 What an iteration does follows from its number, the seeds and the files alone, so a run that goes on from a checkpoint
 repeats the uninterrupted one bit for bit: the sampler is moved on to the batch, each batch has its own seed, and the
 engine's state is restored.
+
+Several processes do the same run: each learns its share of an iteration's batches, the gradients are summed, and all
+take the same step. The first one writes everything; what one of them cannot do ends all of them (processes.py).
 """
 
 from __future__ import annotations
@@ -16,30 +19,30 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..config import read_config
-from ..errors import CheckpointError, DatasetError
+from ..errors import DatasetError, ProcessFailed, SampleError
 from ..extras import optional_module
 from ..files import write_atomically
+from ..gradient_sums import decline
 from ..loading import default_checkpoint, resolve_folder
 from ..messages import explain
 from ..pipelines import MarigoldPipeline, load
+from ..processes import Alone, Processes, exchange, only_first, results, together
 from ..schedulers import DDIMScheduler, LCMScheduler
 from .checkpoints import (
     BEST,
     LATEST,
-    STATE_FILE,
     TRAINER_FILE,
     CheckpointStore,
     backup_name,
     complete_checkpoint,
     model_index,
-    read_state,
     with_scheduler,
     write_scheduler,
     write_state,
@@ -51,20 +54,15 @@ from .latents import LatentEncoder, draw_noise
 from .learning_rate import exponential_ratio
 from .loader import Batch, Loader
 from .logs import RunLog, duration
-from .mixed_sampler import MixedSampler
+from .mixed_sampler import MixedSampler, ShareOfSteps
 from .seeds import BatchSeeds
 from .settings import TrainingConfig
+from .state import State, check_same, state_from
 from .validation import HeldOut, goal_complaint, improves, main_metric, save_pictures, summary
-from .yaml_tree import ConfigError, load_tree, plain
+from .yaml_tree import ConfigError
 
-_STATE_VERSION = 1
 TRAIN_STEPS = 1000  # time steps of the noise schedule
-# Keys that may change between the parts of a run; any other would make it another run.
-_FREE_KEYS = (
-    *("logging", "wandb", "validation", "eval", "dataset.val", "dataset.vis"),
-    *("dataloader.num_workers", "dataloader.latent_cache", "trainer.keep_backups"),
-    *(f"trainer.{one}_period" for one in ("save", "backup", "validation", "visualization")),
-)
+_OF_DATA = (DatasetError.__name__, SampleError.__name__)
 
 
 class TrainingStopped(RuntimeError):
@@ -74,7 +72,8 @@ class TrainingStopped(RuntimeError):
 @dataclass(frozen=True)
 class RunOptions:
     """What does not belong to the configuration. folder: of the run. exit_after: in minutes, or None. say, show: as for
-    RunLog. should_stop: asked after each iteration."""
+    RunLog. should_stop: asked after each iteration. processes: which do the run together, with the same options and
+    the same files."""
 
     folder: Path
     base_data_dir: Path = Path()
@@ -86,47 +85,7 @@ class RunOptions:
     say: Callable[[str], None] = print
     show: Callable[[int, str], None] | None = None
     should_stop: Callable[[], bool] = lambda: False
-
-
-@dataclass
-class State:
-    """Where a run is. batches: how many were used. in_validation: the validation of this iteration is not done."""
-
-    seed: int
-    loader_seed: int
-    seed_count: int
-    iteration: int = 0
-    batches: int = 0
-    best_metric: float | None = None
-    best_iteration: int | None = None
-    in_validation: bool = False
-    version: int = _STATE_VERSION
-
-
-def _state_from(folder: Path) -> State:
-    values = read_state(folder)
-    if values.get("version") != _STATE_VERSION or set(values) != set(State.__dataclass_fields__):
-        raise CheckpointError(f"{folder / STATE_FILE}: not the state of a run that this version can go on from")
-    return State(**values)
-
-
-def _flattened(value: Any, path: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        parts = [_flattened(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()]
-        return {key: item for part in parts for key, item in part.items()}
-    return {path: value}
-
-
-def _check_same(config: TrainingConfig, saved: Path) -> None:
-    """ConfigError if the configuration differs from the one that the run began with in what decides the weights."""
-    before, now = _flattened(plain(load_tree(saved))), _flattened(config.plain)
-    for key in sorted({*before, *now}):
-        free = any(key == one or key.startswith((f"{one}.", f"{one}[")) for one in _FREE_KEYS)
-        if not free and before.get(key) != now.get(key):
-            raise ConfigError(
-                f"{config.file}: {key} is {now.get(key)!r}, but the run in {saved.parent} began with "
-                f"{before.get(key)!r}; go on with that, or choose another folder"
-            )
+    processes: Processes = field(default_factory=Alone)
 
 
 class TrainingRun:
@@ -134,7 +93,9 @@ class TrainingRun:
 
     def __init__(self, config: TrainingConfig, options: RunOptions, open_with: OpenEngine = open_engine) -> None:
         self.config, self.options, self._open_with = config, options, open_with
-        self.say = options.say
+        self.processes = options.processes
+        self.say = options.say if self.processes.rank == 0 else lambda text: None
+        self._skipped: set[str] = set()
         self._started = time.monotonic()
         self._stack = ExitStack()
         try:
@@ -146,36 +107,68 @@ class TrainingRun:
     # ---- opening ----
 
     def _open(self) -> None:
-        config, options = self.config, self.options
-        folder = options.folder
-        saved = folder / "config.yaml"
+        processes = self.processes
+        together(processes, self._check_processes)
+        resuming: bool = only_first(processes, self._open_folder)
+        if processes.rank:
+            self.store = CheckpointStore(self.options.folder / "checkpoint", writes=False)
+        self.base = Path(only_first(processes, lambda: str(self._base_checkpoint())))
+        together(processes, self._open_sets)
+        start = Path(only_first(processes, lambda: str(self.store.latest or self._start())))
+        together(processes, lambda: self._open_trainer(start, resuming))
+        state = only_first(processes, lambda: asdict(state_from(start) if resuming else self._begin()))
+        self.state = State(**state)
+        if resuming:
+            self.say(f"marigold: going on from {start}, iteration {self.state.iteration}")
+        together(processes, self._open_data)
+        only_first(processes, self._open_log)
+
+    def _check_processes(self) -> None:
+        loader, size = self.config.loader, self.processes.size
+        if loader.accumulation < size:
+            raise ConfigError(
+                f"{self.config.file}: dataloader: an iteration has {loader.accumulation} batches (effective_batch_size "
+                f"{loader.effective_batch} / max_train_batch_size {loader.batch}), which {size} processes cannot share"
+            )
+        if size > 1:
+            self.say(f"marigold: {size} processes share the {loader.accumulation} batches of an iteration")
+
+    def _open_folder(self) -> bool:
+        """Whether there is a run to go on with."""
+        options, folder = self.options, self.options.folder
         self.store = CheckpointStore(folder / "checkpoint")
         self._stack.callback(self.store.close)
         latest = self.store.latest
         if latest is not None and not options.resume:
             raise FileExistsError(f"{folder} holds a run already: give --resume to go on with it, or another folder")
         if latest is not None:
-            _check_same(config, saved)
+            check_same(self.config, folder / "config.yaml")
         elif options.resume:
             self.say(f"marigold: nothing to go on from in {folder}: the run begins")
-        self.base = self._base_checkpoint()
+        complaint = goal_complaint(self.config.validation)
+        if complaint:
+            self.say(f"marigold: warning: {complaint}")
+        return latest is not None
+
+    def _open_sets(self) -> None:
+        config, options = self.config, self.options
         self.sets = [TrainingSet(entry, config, options.base_data_dir) for entry in config.train_sets]
         for one in self.sets:
             self._stack.callback(one.close)
-        self.held_out = HeldOut(config.validation_sets, config, options.base_data_dir)
-        self.shown = HeldOut(config.picture_sets, config, options.base_data_dir)
-        complaint = goal_complaint(config.validation)
-        if complaint:
-            self.say(f"marigold: warning: {complaint}")
-        self.engine = self._open_with(config, latest or self._start(), options.device, options.threads)
-        if latest is None:
-            self._begin(saved)
-        else:
-            self.state = _state_from(latest)
-            self.engine.load_state(latest / TRAINER_FILE)
-            self.say(f"marigold: going on from {latest}, iteration {self.state.iteration}")
-        self._open_data()
-        self.log = RunLog(folder, self.state.iteration, config.max_iterations, self.say, options.show)
+        if self.processes.rank == 0:
+            self.held_out = HeldOut(config.validation_sets, config, options.base_data_dir)
+            self.shown = HeldOut(config.picture_sets, config, options.base_data_dir)
+
+    def _open_trainer(self, start: Path, resuming: bool) -> None:
+        self.engine = self._open_with(self.config, start, self.options.device, self.options.threads)
+        if self.processes.size > 1:
+            self.engine.summed_over(self.processes)  # refuses now what it cannot do later
+        if resuming:
+            self.engine.load_state(start / TRAINER_FILE)
+
+    def _open_log(self) -> None:
+        options = self.options
+        self.log = RunLog(options.folder, self.state.iteration, self.config.max_iterations, self.say, options.show)
         self._stack.callback(self.log.close)
 
     def _base_checkpoint(self) -> Path:
@@ -187,7 +180,7 @@ class TrainingRun:
             places.insert(0, root / name)
         return next((place for place in places if (place / "unet").is_dir()), None) or resolve_folder(name)
 
-    def _begin(self, saved: Path) -> None:
+    def _begin(self) -> State:
         """Seeds are chosen, the configuration is kept, and the start becomes the first checkpoint."""
         config = self.config
         chance = random.SystemRandom()
@@ -197,8 +190,9 @@ class TrainingRun:
             seed_count=config.max_iterations * config.loader.accumulation,
         )
         text: str = optional_module("yaml", "writing YAML").safe_dump(dict(config.plain), sort_keys=False)
-        write_atomically(saved, lambda file: file.write(text.encode()))
+        write_atomically(self.options.folder / "config.yaml", lambda file: file.write(text.encode()))
         self._save()
+        return self.state
 
     def _open_data(self) -> None:
         config, state = self.config, self.state
@@ -222,9 +216,10 @@ class TrainingRun:
             state.loader_seed,
         )
         self.seeds = BatchSeeds(state.seed, state.seed_count)
+        self.share = ShareOfSteps(self.sampler, config.loader.accumulation, self.processes.rank, self.processes.size)
         self.loader = Loader(
             self.sets,
-            self.sampler,
+            self.share,
             config.loader.workers,
             config.loader.on_bad_sample == "skip",
             caches,
@@ -289,7 +284,7 @@ class TrainingRun:
         latest = self.store.latest
         good = "there is no checkpoint yet"
         if latest is not None:
-            good = f"the last good checkpoint is {latest}, of iteration {_state_from(latest).iteration}"
+            good = f"the last good checkpoint is {latest}, of iteration {state_from(latest).iteration}"
         return TrainingStopped(f"iteration {self.state.iteration + ahead}: {reason}; {good}")
 
     # ---- the loop ----
@@ -298,33 +293,62 @@ class TrainingRun:
         """Trains until "done", or "paused" because time is up or a stop was asked for. Closes the run.
 
         TrainingStopped: the loss is no number, or a checkpoint cannot be saved. DatasetError: a sample cannot be read.
+        ProcessFailed: another process has one of these.
         """
         with self._stack:
             if self.state.in_validation:
                 self.say("marigold: the last validation was not finished, it is done first")
-                self._validate()
+                only_first(self.processes, self._validate)
             if self.state.iteration >= self.config.max_iterations:
                 return self._finish()
             while True:
                 began = time.monotonic()
-                losses = [self._learn(self._next_batch()) for _ in range(self.config.loader.accumulation)]
-                self._step(sum(losses) / len(losses), time.monotonic() - began)
-                ended = self._after_step()
+                stopping = self._step(self._learn_share(), began)
+                ended = self._after_step(stopping)
                 if ended is not None:
                     return ended
 
-    def _next_batch(self) -> Batch:
-        """Where the data are at fault, the iterations that were done are saved before that is raised."""
+    def _learn_share(self) -> dict[int, float]:
+        """Adds up the gradients of this process's batches of an iteration, and then those of all processes; the losses
+        of its batches by their numbers."""
+        losses: dict[int, float] = {}
         try:
-            batch = next(self.loader)
-        except DatasetError:
-            latest = self.store.latest
-            if latest is None or _state_from(latest).iteration < self.state.iteration:
-                self._save()
+            try:
+                for _ in range(self.share.batches_of_step - 1):
+                    batch = next(self.loader)
+                    losses[batch.plan.number] = self._learn(batch)
+                batch = next(self.loader)
+            except Exception as error:
+                decline(self.processes, error)
+                raise
+            with self._summing():
+                losses[batch.plan.number] = self._learn(batch)
+        except (Exception, SystemExit) as error:
+            self._end(error)
             raise
-        for reason in self.loader.bad_samples.take_news():
-            self.say(f"marigold: warning: skipped ({len(self.loader.bad_samples)} so far): {reason}")
-        return batch
+        return losses
+
+    def _summing(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.processes.size == 1 else self.engine.summed_over(self.processes)
+
+    def _end(self, error: BaseException) -> None:
+        """Where the data are at fault, the iterations that were done are saved before the processes end."""
+        kind = error.kind if isinstance(error, ProcessFailed) else type(error).__name__
+        self._tell_skipped(self.loader.bad_samples.take_news())
+        try:
+            if self.processes.rank == 0 and kind in _OF_DATA:
+                latest = self.store.latest
+                if latest is None or state_from(latest).iteration < self.state.iteration:
+                    self._save()
+        finally:
+            if self.processes.parted:
+                self.processes.gather(None)  # launchers end all processes with the first
+
+    def _tell_skipped(self, news: list[str]) -> None:
+        for reason in news:
+            if reason not in self._skipped:
+                self._skipped.add(reason)
+                self.say(f"marigold: warning: skipped ({len(self._skipped)} so far): {reason}")
 
     def _learn(self, batch: Batch) -> float:
         """Adds the gradients of a batch; returns its loss."""
@@ -339,45 +363,54 @@ class TrainingRun:
             raise self._stopped(1, f"the loss of batch {batch.plan.number} is {loss}; its files: {files}")
         return loss
 
-    def _step(self, loss: float, seconds: float) -> None:
+    def _step(self, losses: dict[int, float], began: float) -> bool:
+        """Moves the weights; whether one of the processes was asked to stop."""
         config, state = self.config, self.state
         rate = config.optimizer.learning_rate
         schedule = config.schedule
         if schedule.total_iter is not None:
             rate *= exponential_ratio(state.iteration, schedule.total_iter, schedule.final_ratio, schedule.warmup_steps)
-        try:
-            self.engine.optimizer_step(rate)
-        except ValueError as error:
-            raise self._stopped(1, explain(error)) from error
+        reports = results(self.processes, lambda: self._move(rate, losses))
+        if any(report["norm"] != reports[0]["norm"] for report in reports):
+            norms = ", ".join(repr(report["norm"]) for report in reports)
+            apart = self._stopped(1, f"the processes went apart: their gradients have the norms {norms}")
+            exchange(self.processes, failure=apart)
         state.iteration += 1
         state.batches += config.loader.accumulation
-        epoch = 1 + (state.batches - 1) // self.sampler.epoch_batches
-        self.log.iteration(state.iteration, epoch, state.batches, loss, rate, seconds)
+        if self.processes.rank == 0:
+            every = dict(pair for report in reports for pair in report["losses"])
+            loss = sum(every[number] for number in sorted(every)) / len(every)
+            epoch = 1 + (state.batches - 1) // self.sampler.epoch_batches
+            self.log.iteration(state.iteration, epoch, state.batches, loss, rate, time.monotonic() - began)
+            self._tell_skipped([reason for report in reports for reason in report["skipped"]])
+        return any(report["stop"] for report in reports)
 
-    def _after_step(self) -> str | None:
+    def _move(self, rate: float, losses: dict[int, float]) -> dict[str, Any]:
+        """What the others are to know of a step."""
+        try:
+            norm = self.engine.optimizer_step(rate)
+        except ValueError as error:
+            raise self._stopped(1, explain(error)) from error
+        return {
+            "norm": norm,
+            "losses": list(losses.items()),
+            "skipped": self.loader.bad_samples.take_news(),
+            "stop": self._time_is_up() or self.options.should_stop(),
+        }
+
+    def _after_step(self, stopping: bool) -> str | None:
         """Checkpoints, validation and pictures of an iteration; how the run ends, if it does."""
         config, state = self.config, self.state
         epoch = 1 + state.batches // self.sampler.epoch_batches
         done = state.iteration >= config.max_iterations or epoch > config.max_epochs
-
-        def due(period: int) -> bool:
-            return period > 0 and state.iteration % period == 0
-
         periods = config.periods
-        validating = due(periods.validation) and len(self.held_out) > 0
-        showing = due(periods.visualization) and len(self.shown) > 0
-        pausing = not done and (self._time_is_up() or self.options.should_stop())
-        if done or pausing or validating or showing or due(periods.save) or due(periods.backup):
-            state.in_validation = validating
-            self._save()
-        if due(periods.backup):
-            self._duplicate(backup_name(state.iteration))
-            if periods.keep_backups is not None:
-                self.store.drop_backups(periods.keep_backups)
-        if validating:
-            self._validate()
-        if showing:
-            self._show()
+        validating = self._is_due(periods.validation) and bool(config.validation_sets)
+        showing = self._is_due(periods.visualization) and bool(config.picture_sets)
+        pausing = not done and stopping
+        state.in_validation = validating
+        if done or pausing or validating or showing or self._is_due(periods.save) or self._is_due(periods.backup):
+            only_first(self.processes, lambda: self._keep(validating, showing))
+        state.in_validation = False
         if done:
             return self._finish()
         if pausing:
@@ -386,13 +419,29 @@ class TrainingRun:
             return "paused"
         return None
 
+    def _is_due(self, period: int) -> bool:
+        return period > 0 and self.state.iteration % period == 0
+
+    def _keep(self, validating: bool, showing: bool) -> None:
+        periods = self.config.periods
+        self._save()
+        if self._is_due(periods.backup):
+            self._duplicate(backup_name(self.state.iteration))
+            if periods.keep_backups is not None:
+                self.store.drop_backups(periods.keep_backups)
+        if validating:
+            self._validate()
+        if showing:
+            self._show()
+
     def _time_is_up(self) -> bool:
         minutes = self.options.exit_after
         return minutes is not None and time.monotonic() - self._started >= 60 * minutes
 
     def _finish(self) -> str:
-        self._duplicate(backup_name(self.state.iteration))
-        self.say(f"marigold: done: {self.store.path(backup_name(self.state.iteration))}")
+        name = backup_name(self.state.iteration)
+        only_first(self.processes, lambda: self._duplicate(name))
+        self.say(f"marigold: done: {self.store.path(name)}")
         return "done"
 
     # ---- held-out samples ----

@@ -1,23 +1,29 @@
-"""`marigold train`: signals, and what is said meanwhile. Called by flags.py with parsed arguments."""
+"""`marigold train`: signals, several processes, and what is said meanwhile. Called by flags.py with its arguments."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from ..messages import explain
+from ..processes import Processes, started_processes, threads_for, together
 from ..progress import CommandProgress
 from .config import load_config
 from .run import RunOptions, train
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 @contextmanager
 def _stop_on_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Whether to stop after the iteration: the first Ctrl-C or SIGTERM asks for it, the second Ctrl-C stops at once."""
+    """Whether to stop after the iteration: the first Ctrl-C, SIGTERM or SIGUSR1 (which launchers of several
+    processes pass on) asks for it, the second Ctrl-C stops at once."""
     asked: list[int] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
@@ -26,7 +32,7 @@ def _stop_on_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]
         asked.append(number)
         say("marigold: stopping after this iteration; again to stop at once")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in _STOPPING}
     try:
         yield lambda: bool(asked)
     finally:
@@ -34,12 +40,35 @@ def _stop_on_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]
             signal.signal(number, handler)
 
 
+@contextmanager
+def _ending_all(processes: Processes) -> Iterator[None]:
+    """What only this process knows to go wrong ends the others, too, which would wait for it."""
+    try:
+        yield
+    except BaseException as error:
+        alone = processes.size == 1 or isinstance(error, SystemExit)
+        if not alone and (not processes.parted or isinstance(error, KeyboardInterrupt)):
+            text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {explain(error)}"
+            print(f"marigold: {text} (process {processes.rank} of {processes.size})", file=sys.stderr, flush=True)
+            processes.abort()
+        raise
+
+
 def run_train(args: argparse.Namespace) -> None:
-    """Trains; what goes wrong is raised."""
-    config = load_config(args.config)
+    """Trains, with the processes that were started together; what goes wrong is raised."""
+    processes = started_processes()
+    with _ending_all(processes):
+        _train(args, processes)
+
+
+def _train(args: argparse.Namespace, processes: Processes) -> None:
+    config = together(processes, lambda: load_config(args.config))
+    threads = threads_for(processes) if processes.size > 1 and args.threads is None else args.threads
     checkpoints = args.base_ckpt_dir or os.environ.get("BASE_CKPT_DIR")
-    progress = CommandProgress("training", config.max_iterations, args.quiet, "iteration")
+    progress = CommandProgress("training", config.max_iterations, args.quiet or processes.rank > 0, "iteration")
     with closing(progress), progress.warnings_as_lines(), _stop_on_signals(progress.say) as should_stop:
+        if processes.size > 1:
+            progress.say(f"marigold: {processes.size} processes, threads each: {threads}")
         train(
             config,
             RunOptions(
@@ -49,9 +78,10 @@ def run_train(args: argparse.Namespace) -> None:
                 resume=args.resume,
                 exit_after=args.exit_after,
                 device=args.device,
-                threads=args.threads,
+                threads=threads,
                 say=progress.say,
                 show=progress.move if progress.on_terminal else None,
                 should_stop=should_stop,
+                processes=processes,
             ),
         )
