@@ -24,6 +24,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "tools"))
 ENGINE_ROOMS = ("core", "io", "graph", "backend", "nn", "ensemble", "evaluation", "marigold")
 X86_64 = platform.machine() in ("x86_64", "AMD64")
 
@@ -106,14 +107,31 @@ class BuildExtensions(build_ext):
 
     def build_cuda(self) -> None:
         """The CUDA backend, into the folder where the engine is."""
-        sys.path.insert(0, str(ROOT / "tools"))
-        from build_cuda import build
+        from build_cuda import BuildError, build
 
-        build(Path(self.get_ext_fullpath("marigold_c._C")).parent, ROOT / "build" / "cuda" / "objects")
+        try:
+            build(Path(self.get_ext_fullpath("marigold_c._C")).parent, ROOT / "build" / "cuda" / "objects")
+        except BuildError as error:
+            raise SystemExit(f"MARIGOLD_CUDA=1: {error}") from None
+
+
+def missing_requirements() -> list[str]:
+    """What pip is to bring into the environment in which it builds: cuBLAS and NCCL, unless the toolkit has them."""
+    if os.environ.get("MARIGOLD_CUDA") != "1":
+        return []
+    from build_cuda import BuildError, find_cublas, find_nccl, find_nvcc
+
+    try:
+        nvcc = find_nvcc()
+        nccl = [] if find_nccl(nvcc) else ["nvidia-nccl-cu13>=2.26"]
+        find_cublas(nvcc)
+    except BuildError:
+        return ["nvidia-cublas>=13", "nvidia-nccl-cu13>=2.26"]
+    return nccl
 
 
 extensions = [extension("marigold_c._C", "csrc/py")]
 if os.environ.get("MARIGOLD_BUILD_TESTING") == "1":
     extensions.append(extension("marigold_c._testing", "tests/ext"))
 
-setup(ext_modules=extensions, cmdclass={"build_ext": BuildExtensions})
+setup(ext_modules=extensions, cmdclass={"build_ext": BuildExtensions}, setup_requires=missing_requirements())

@@ -68,7 +68,7 @@ class RunArguments:
     processing_resolution: int
     resample_method_input: str
     resample_method_output: str
-    batch_size: int
+    batch_size: int  # 0: chosen by the engine
     preset: str
     ensembling: dict[str, Any]
     latents: list[NDArray[Any] | None]
@@ -90,6 +90,11 @@ def _count(name: str, value: Any) -> int:
     if number > _LARGEST_COUNT:
         raise ValueError(f"`{name}` is {number}; the largest is {_LARGEST_COUNT}.")
     return number
+
+
+def _batch_size(value: Any) -> int:
+    """None and 0: the engine chooses."""
+    return 0 if value is None or value == 0 else _count("batch_size", value)
 
 
 def _resolution(value: Any, vae_scale: int, preset: str) -> int:
@@ -265,7 +270,7 @@ def check_arguments(
     _check_ensemble(members, output_uncertainty, ensembling_kwargs, task)
     resolution = _resolution(processing_resolution, task.vae_scale, preset)
     _check_choices(resample_method_input, resample_method_output, output_type)
-    batch = _count("batch_size", batch_size)
+    batch = _batch_size(batch_size)
     if latents is not None and generator is not None:
         raise ValueError("`latents` and `generator` cannot be used together.")
     images = _read_images(image)

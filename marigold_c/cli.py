@@ -151,7 +151,7 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
         type=integer(0),
         default=0,
         metavar="N",
-        help="how many are computed at once; more takes more memory; 0: chosen for you; default: 0",
+        help="how many are computed at once; 0: what a GPU's memory holds, 1 on a CPU; default: 0",
     )
     group = parser.add_argument_group("videos")
     group.add_argument(

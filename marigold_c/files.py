@@ -176,6 +176,15 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     files (some network file systems), it is .NAME.*.part until then.
     """
     try:
+        _write_unnamed(path, write)
+    except OSError as error:
+        if error.errno and error.filename is None:  # of a full disk, for example
+            error.filename = str(path)
+        raise
+
+
+def _write_unnamed(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    try:
         handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno not in _NO_UNNAMED_FILES:

@@ -53,9 +53,15 @@ def add_model(parser: argparse.ArgumentParser, example: str) -> None:
     group.add_argument(
         "--dtype",
         metavar="TYPE",
-        help="precision: float32, bfloat16, int8 or auto; default: that of a packed file, else float32",
+        help="precision: float32, bfloat16, int8, on a GPU also float16, or auto; default: that of a packed file, else "
+        "float32",
     )
-    group.add_argument("--device", default="cpu", metavar="NAME", help="what computes; default: cpu")
+    group.add_argument(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="what computes: cpu, cuda or, of several GPUs, cuda:1; default: cpu",
+    )
     group.add_argument(
         "--threads", type=integer(1), metavar="N", help="how many compute; default: all processors of this process"
     )

@@ -191,7 +191,7 @@ class MarigoldPipeline:
         match_input_resolution: bool = True,
         resample_method_input: str = "bilinear",
         resample_method_output: str = "bilinear",
-        batch_size: int = 1,
+        batch_size: int | None = 1,
         ensembling_kwargs: Mapping[str, Any] | None = None,
         latents: Any = None,
         generator: Any = None,
@@ -210,7 +210,7 @@ class MarigoldPipeline:
         match_input_resolution: bool = True,
         resample_method_input: str = "bilinear",
         resample_method_output: str = "bilinear",
-        batch_size: int = 1,
+        batch_size: int | None = 1,
         ensembling_kwargs: Mapping[str, Any] | None = None,
         latents: Any = None,
         generator: Any = None,
@@ -228,6 +228,7 @@ class MarigoldPipeline:
         processing_resolution default to the checkpoint's; processing_resolution 0 is the image's own.
         ensemble_size: samples for each image, made in batches of batch_size and merged as ensembling_kwargs says
         (reduction; for depth also solver, regularizer_strength, max_iter, tol, max_res: see ensemble_depth).
+        batch_size 0 or None: on a GPU what its free memory holds, on a CPU 1. MemoryError if batch_size is too much.
         preset "paper" repeats the resizing of the paper's code instead of diffusers'.
         """
         info = self._engine.info()
@@ -269,13 +270,15 @@ class MarigoldPipeline:
         invariances: dict[str, Any] = self._invariances()
         batches = [join(run.images)] if run.joined else run.images
         samples = [len(batch) * run.ensemble_size for batch in batches]
-        totals = [-(-count // run.batch_size) * run.num_inference_steps for count in samples]
+        totals = [-(-count // (run.batch_size or 1)) * run.num_inference_steps for count in samples]
         options = {"desc": "Marigold predictions...", "leave": True, **self._progress_bar_config}
         parts = []
         with tqdm(total=sum(totals), **options) as bar:
 
-            def advance(before: int, done: int, _total: int) -> None:
-                bar.update(before + done - bar.n)
+            def advance(index: int, done: int, total: int) -> None:
+                totals[index] = total  # a batch size that the engine chose is known now
+                bar.total = sum(totals)
+                bar.update(sum(totals[:index]) + done - bar.n)
 
             for index, batch in enumerate(batches):
                 part = self._engine.run(
@@ -295,7 +298,7 @@ class MarigoldPipeline:
                     preset=run.preset,
                     **run.ensembling,
                     **invariances,
-                    progress=partial(advance, sum(totals[:index])),
+                    progress=partial(advance, index),
                 )
                 parts.append(part)
         self._scheduler.num_inference_steps = run.num_inference_steps

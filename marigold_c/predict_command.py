@@ -74,7 +74,7 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
         "match_input_resolution": not args.output_processing_res,
         "resample_method_input": args.resample_method,
         "resample_method_output": args.resample_method,
-        "batch_size": args.batch_size or 1,
+        "batch_size": args.batch_size,
         "output_uncertainty": args.output_uncertainty,
         "ensembling_kwargs": ensembling or None,
         "preset": args.preset,

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from . import png16
 from .extras import MissingExtra, optional_module
@@ -215,6 +215,8 @@ def _guarded(decode: Callable[[bytes], NDArray[Any]], data: bytes) -> NDArray[An
             return decode(data)
     except (MemoryError, MissingExtra, InputError):
         raise
+    except UnidentifiedImageError as error:
+        raise InputError("cannot be read as an image: no format that is known") from error
     except Exception as error:  # decoders raise nearly every class on damaged files
         raise InputError(f"cannot be read as an image: {error}") from error
 

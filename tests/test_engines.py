@@ -154,6 +154,7 @@ def test_shares_of_devices(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert [share.visible_device for share in process_shares("cuda", 4, None)] == ["2", "5"]
     shares = process_shares("cuda", 4, 4)
     assert [share.visible_device for share in shares] == ["2", "5", "2", "5"]
+    assert [share.visible_device for share in process_shares("cuda:1", 4, None)] == [None]
     list(in_processes(Squares(tmp_path, crew=4), range(4), shares))
     assert sorted((tmp_path / str(pid)).read_text() for pid in pids(tmp_path)) == ["1 2", "1 2", "1 5", "1 5"]
 

@@ -271,6 +271,8 @@ def test_one_pixel_and_a_line(pipe: mc.MarigoldDepthPipeline) -> None:
         ({"num_inference_steps": 2.5}, ValueError),
         ({"num_inference_steps": 2**40}, ValueError),
         ({"batch_size": 2**40}, ValueError),
+        ({"batch_size": -1}, ValueError),
+        ({"batch_size": 1.5}, ValueError),
         ({"processing_resolution": 1.5}, ValueError),
         ({"latents": "ones"}, ValueError),
         ({"latents": 3}, ValueError),
@@ -284,6 +286,14 @@ def test_one_pixel_and_a_line(pipe: mc.MarigoldDepthPipeline) -> None:
 def test_refused_arguments(pipe: mc.MarigoldDepthPipeline, options: dict[str, Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         pipe(IMAGE, **options)
+
+
+def test_batch_size_may_be_left_to_the_engine(pipe: mc.MarigoldDepthPipeline) -> None:
+    """On a CPU it is 1."""
+    options: dict[str, Any] = {"generator": 3, "ensemble_size": 2, "num_inference_steps": 2}
+    expected = pipe(IMAGE, **options).prediction
+    for batch_size in (0, None):
+        assert np.array_equal(pipe(IMAGE, batch_size=batch_size, **options).prediction, expected)
 
 
 def test_numpy_integers_are_integers(pipe: mc.MarigoldDepthPipeline) -> None:

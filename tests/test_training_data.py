@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -191,6 +193,26 @@ def test_bad_samples_are_named_or_skipped(scenes: Path, kind: str) -> None:
     assert len(loader.bad_samples) == 1
     (news,) = loader.bad_samples.take_news()
     assert message in news and "0003" in news and not loader.bad_samples.take_news()
+
+
+def test_sizes_that_the_vae_does_not_take(tmp_path: Path) -> None:
+    make_scenes(tmp_path / "train", 9, size=(44, 64))
+    with pytest.raises(
+        SampleError, match=r"rgb/0001.png: is 44 x 64, but the VAE takes multiples of 8; give resize_to"
+    ):
+        take(Loader([open_set(tmp_path)], Plans(plan(1)), 0), 1)
+    resized = open_set(tmp_path, dataset__train=data_entry("depth", resize_to_hw=[48, 64]))
+    take(Loader([resized], Plans(plan(1)), 0), 1)
+
+
+def test_a_disk_that_fails_names_the_sample(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: Any) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "disk")
+
+    data = open_set(scenes)
+    monkeypatch.setattr(data, "example", fail)
+    with pytest.raises(SampleError, match=r"train: sample rgb/0001.png: depth/0001.npy: disk: Input/output error"):
+        take(Loader([data], Plans(plan(1)), 0), 1)
 
 
 def test_a_set_of_bad_samples_is_given_up(scenes: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -208,6 +210,12 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
 
     with pytest.raises(OSError, match="no picture"):
         writers.write_map(tmp_path / "b.png", writers.Map("depth", DEPTH, fail), "png")
+
+    def fill() -> Image.Image:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*b\.png'"):
+        writers.write_map(tmp_path / "b.png", writers.Map("depth", DEPTH, fill), "png")
     assert sorted(tmp_path.iterdir()) == before
 
 

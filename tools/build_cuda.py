@@ -6,7 +6,9 @@ of a processor and fails if one takes too much:
     python tools/build_cuda.py OUTPUT_FOLDER
 
 Needed: nvcc (CUDA 13; of CUDA_HOME, or on the PATH), and headers and library of cuBLAS, from the package nvidia-cublas
-or the toolkit. Environment: MARIGOLD_CUDA_ARCHITECTURES, for example "86 90", for a build of these alone.
+or the toolkit. With nccl.h, of the package nvidia-nccl-cu13 or the system, sums over several GPUs are built in.
+Environment: MARIGOLD_CUDA_ARCHITECTURES, for example "86 90", for a build of these alone, or "native" for the GPUs of
+this machine.
 """
 
 from __future__ import annotations
@@ -25,12 +27,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = ROOT / "csrc" / "backend" / "cuda"
 # What the backend needs of the engine's own room "core": it shares no symbols with the engine that loads it.
-CORE = [ROOT / "csrc" / "core" / name for name in ("error.c", "memory.c", "tensor.c")]
+CORE = [ROOT / "csrc" / "core" / name for name in ("context.c", "error.c", "memory.c", "tensor.c")]
 LIBRARY = "libmarigold_cuda.so"
 
-# Turing to Blackwell. Code for 8.6 runs on 8.7, that for 10.0 on 10.3, and so on; what comes later compiles the PTX of
-# the last.
+# Turing to Blackwell. Code for 8.6 runs on 8.7, that for 10.0 on 10.3, and so on; drivers compile the PTX for what is
+# in between (11.0) and what comes later.
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
+PORTABLE = ("100", "120")
 
 # Of every kernel on every architecture. Two blocks of 256 threads find room on a processor with 128 registers a thread.
 MOST_REGISTERS = 128
@@ -57,22 +60,28 @@ def find_nvcc() -> Path:
     raise BuildError("the CUDA backend needs nvcc of CUDA 13: set CUDA_HOME, or put it on the PATH")
 
 
-def package_folders() -> Iterator[Path]:
-    """Where packages such as nvidia-cublas put their files, by version of CUDA."""
+def package_folders(*names: str) -> Iterator[Path]:
+    """Where packages such as nvidia-cublas put their files: all of a version of CUDA in one folder, or one each."""
     spec = importlib.util.find_spec("nvidia")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        yield from (Path(folder) / name for name in ("cu13", "cublas"))
+        yield from (Path(folder) / name for name in names)
 
 
 def find_cublas(nvcc: Path) -> tuple[Path, Path]:
     """The folder of cublasLt.h and the file libcublasLt.so.13."""
     toolkit = nvcc.resolve().parent.parent
-    for folder in (*package_folders(), toolkit):
+    for folder in (*package_folders("cu13", "cublas"), toolkit):
         for library in ("lib", "lib64"):
             found = folder / library / "libcublasLt.so.13"
             if (folder / "include" / "cublasLt.h").is_file() and found.is_file():
                 return folder / "include", found
     raise BuildError("the CUDA backend needs cublasLt.h and libcublasLt.so.13: pip install nvidia-cublas")
+
+
+def find_nccl(nvcc: Path) -> Path | None:
+    """The folder of nccl.h, or None: the backend is then built without sums over several GPUs."""
+    folders = (*package_folders("nccl", "cu13"), nvcc.resolve().parent.parent, Path("/usr"))
+    return next((folder / "include" for folder in folders if (folder / "include" / "nccl.h").is_file()), None)
 
 
 # ---- compiling ----
@@ -88,11 +97,14 @@ def run(command: list[str]) -> str:
 
 def architecture_flags(architectures: Iterable[str]) -> list[str]:
     listed = list(architectures)
+    if listed == ["native"]:
+        return ["-arch=native"]
     flags = [f"-gencode=arch=compute_{one},code=sm_{one}" for one in listed]
-    return [*flags, f"-gencode=arch=compute_{listed[-1]},code=compute_{listed[-1]}"]
+    portable = [one for one in listed if one in PORTABLE] or listed[-1:]
+    return [*flags, *(f"-gencode=arch=compute_{one},code=compute_{one}" for one in portable)]
 
 
-def compile_all(folder: Path, nvcc: Path, include: Path, architectures: Iterable[str]) -> tuple[list[Path], str]:
+def compile_all(folder: Path, nvcc: Path, libraries: list[str], architectures: Iterable[str]) -> tuple[list[Path], str]:
     """Objects, and ptxas's remarks on their kernels."""
     host = "-Wall,-Wextra,-Werror,-fPIC,-fvisibility=hidden,-D_GNU_SOURCE"
     common = [str(nvcc), "-O3", "--threads", "1", "-c", "-Werror", "all-warnings"]
@@ -102,7 +114,7 @@ def compile_all(folder: Path, nvcc: Path, include: Path, architectures: Iterable
         "-v",
         *architecture_flags(architectures),
         f"-I{CUDA / 'ptx'}",
-        f"-isystem={include}",
+        *libraries,
     ]
     newest_header = max(
         path.stat().st_mtime for path in (ROOT / "csrc").rglob("*") if path.suffix in (".h", ".cuh", ".def")
@@ -132,7 +144,9 @@ def build(output_folder: Path, object_folder: Path) -> tuple[Path, str]:
     include, cublas = find_cublas(nvcc)
     object_folder.mkdir(parents=True, exist_ok=True)
     output_folder.mkdir(parents=True, exist_ok=True)
-    objects, remarks = compile_all(object_folder, nvcc, include, architectures)
+    nccl = find_nccl(nvcc)
+    libraries = [f"-isystem={include}", *([] if nccl is None else ["-DMG_CUDA_NCCL", f"-isystem={nccl}"])]
+    objects, remarks = compile_all(object_folder, nvcc, libraries, architectures)
     library = output_folder / LIBRARY
     # The runtime is linked in; cuBLAS is found by its name, with the package loaded before or on the system's path.
     link = [str(nvcc), "-shared", "-cudart", "static", "-o", str(library), *map(str, objects), "-Xlinker", str(cublas)]
@@ -171,8 +185,8 @@ def readable(mangled: str) -> str:
     arguments = re.match(r"I((?:\d+\w+?|f|S\d?_|Li\d+E)+)E", rest)
     if not arguments:
         return name
-    parts = re.findall(r"13__nv_bfloat16|6__half|f|S\d?_|Li\d+E", arguments[1])
-    names = {"13__nv_bfloat16": "bfloat16", "6__half": "float16", "f": "float32"}
+    parts = re.findall(r"13__nv_bfloat16|6__half|7mg_tf32|f|S\d?_|Li\d+E", arguments[1])
+    names = {"13__nv_bfloat16": "bfloat16", "6__half": "float16", "7mg_tf32": "tf32", "f": "float32"}
     shown: list[str] = []
     for part in parts:
         shown.append(part[2:-1] if part.startswith("Li") else shown[0] if part.startswith("S") else names[part])

@@ -36,6 +36,8 @@ struct mg_adam {
     float correction1, correction2; /* 1 - beta^step */
 };
 
+enum { MG_GROUP_NAME = 128 };
+
 struct mg_backend {
     const char *name;
     bool trains; /* runs gradients, too */
@@ -57,6 +59,13 @@ struct mg_backend {
     void (*run)(const struct mg_context *context, const struct mg_op_call *call);
     /* NULL, or waits for the operations so far and tells what failed of them since the last call. */
     mg_status (*finish)(const struct mg_context *context, struct mg_err *err);
+    /* NULL, or for a device that repeats a list of calls with less effort than it makes them. If record() begins a recording,
+     * run() notes a call instead of making it until recorded(), which must follow; replay() makes all of them, on the memory
+     * that they were noted with. forget() gives the recording back. */
+    mg_status (*record)(bool *begun, const struct mg_context *context, struct mg_err *err);
+    mg_status (*recorded)(void **recording, const struct mg_context *context, struct mg_err *err);
+    void (*replay)(const struct mg_context *context, void *recording);
+    void (*forget)(const struct mg_context *context, void *recording);
     /* NULL, or what this machine reaches, measured for about `seconds`: out->products and out->copy. */
     mg_status (*measure)(const struct mg_context *context, double seconds, struct mg_machine_speed *out,
                          struct mg_err *err);
@@ -65,6 +74,14 @@ struct mg_backend {
                  const struct mg_adam *params);
     /* The same for any number of threads. */
     double (*sum_of_squares)(const struct mg_context *context, const float *x, int64_t count);
+    /* NULL, or for devices of several processes that train together, one each. One of them makes the name of the group, which
+     * reaches the others somehow; join() returns when all have called it. sum() replaces x by its sum over all processes, to
+     * the same bits in each, and waits for it; if it fails, the group is of no more use. */
+    mg_status (*group_name)(char name[MG_GROUP_NAME], struct mg_err *err);
+    mg_status (*join)(void **group, const struct mg_context *context, const char name[MG_GROUP_NAME], int rank,
+                      int size, struct mg_err *err);
+    mg_status (*sum)(const struct mg_context *context, void *group, float *x, int64_t count, struct mg_err *err);
+    void (*leave)(const struct mg_context *context, void *group);
 };
 
 /* Bytes of a weight in a layout; SIZE_MAX if they cannot be addressed. */

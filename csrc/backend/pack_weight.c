@@ -207,6 +207,22 @@ void mg_unpack_weight(float *out, const struct mg_tensor *shape, const void *pac
         load_filter(out + f * elements, &m, f, 0, elements);
 }
 
+/* Rows of float32 panels to pairs of bfloat16: what training does after every step. */
+static void round_to_pairs(mg_bf16 *out, const float *in, const struct mg_panels *from, const struct mg_panels *to,
+                           int64_t window, int64_t width, int num_threads) {
+#pragma omp parallel for num_threads(num_threads) schedule(static) if (to->count * to->rows > 4096)
+    for (int64_t i = 0; i < to->count * window; i++)
+        for (int64_t c = 0; c < from->channels; c += 2) {
+            const float *even = in + (i * from->channels + c) * width;
+            const bool is_pair = c + 1 < from->channels;
+            mg_bf16 *pair = out + (i * to->channels + c) * width;
+            for (int64_t k = 0; k < width; k++) {
+                pair[2 * k] = mg_bf16_of_f32(even[k]);
+                pair[2 * k + 1] = is_pair ? mg_bf16_of_f32(even[width + k]) : (mg_bf16){0};
+            }
+        }
+}
+
 void mg_repack_weight(void *out, struct mg_weight_layout layout, const struct mg_tensor *shape, const void *packed,
                       struct mg_weight_layout from, int num_threads) {
     struct matrix m = matrix_of(layout, shape, packed);
@@ -218,5 +234,9 @@ void mg_repack_weight(void *out, struct mg_weight_layout layout, const struct mg
     m.from = from;
     if (from.panel)
         (void)mg_panels_of(&m.from_panels, from, shape);
-    pack_panels(out, &m, num_threads);
+    if (layout.panel == from.panel && layout.dtype == MG_BF16 && layout.group == 2 && from.dtype == MG_F32 &&
+        from.group == 1)
+        round_to_pairs(out, packed, &m.from_panels, &m.panels, m.window, layout.panel, num_threads);
+    else
+        pack_panels(out, &m, num_threads);
 }

@@ -126,6 +126,7 @@ struct mg_device_memory {
                         struct mg_err *err);
     mg_status (*download)(const struct mg_context *context, void *host, const void *device, size_t bytes,
                           struct mg_err *err);
+    mg_status (*available)(size_t *bytes, const struct mg_context *context, struct mg_err *err); /* for alloc() */
 };
 
 struct mg_context {

@@ -127,7 +127,8 @@ static void find_complete_gradients(struct mg_plan *plan) {
     }
 }
 
-mg_status mg_plan_create(struct mg_plan **out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err) {
+/* The graph with a place for every activation; nothing is allocated on the device. Takes the graph over. */
+static mg_status place(struct mg_plan **out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err) {
     struct mg_plan *plan = NULL;
     mg_status status = mg_graph_status(graph);
     if (status == MG_OK)
@@ -149,6 +150,19 @@ mg_status mg_plan_create(struct mg_plan **out, struct mg_graph *graph, struct mg
     find_complete_gradients(plan);
     MG_TRY_GOTO(mg_plan_place(plan, err));
     MG_TRY_GOTO(find_workspace(plan, err));
+done:
+    if (status != MG_OK) {
+        mg_plan_destroy(plan);
+        return status;
+    }
+    *out = plan;
+    return MG_OK;
+}
+
+mg_status mg_plan_create(struct mg_plan **out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err) {
+    struct mg_plan *plan;
+    mg_status status;
+    MG_TRY(place(&plan, graph, context, err));
     MG_TRY_GOTO(mg_context_reserve(context, plan->activation_bytes, plan->workspace_bytes, err));
     MG_TRY_GOTO(bind_weights(plan, err));
     MG_TRY_GOTO(fold_constants(plan, err));
@@ -161,9 +175,24 @@ done:
     return MG_OK;
 }
 
+mg_status mg_graph_bytes(size_t *out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err) {
+    struct mg_plan *plan;
+    MG_TRY(place(&plan, graph, context, err));
+    *out = plan->activation_bytes + plan->workspace_bytes;
+    mg_plan_destroy(plan);
+    return MG_OK;
+}
+
+static void forget(struct mg_plan *plan) {
+    if (plan->recording)
+        plan->context->backend->forget(plan->context, plan->recording);
+    plan->recording = NULL;
+}
+
 void mg_plan_destroy(struct mg_plan *plan) {
     if (!plan)
         return;
+    forget(plan);
     if (plan->folded)
         for (int v = 0; v < plan->graph.num_nodes; v++)
             mg_context_free(plan->context, plan->folded[v]);
@@ -190,6 +219,7 @@ static void *find_binding(const struct mg_binding *list, int count, const char *
 struct part {
     int begin, end;
     bool first, last; /* takes the ordinary inputs; the late ones */
+    bool recorded;    /* where the backend can */
     const struct mg_binding *inputs, *outputs;
     int num_inputs, num_outputs;
 };
@@ -214,17 +244,52 @@ static void tell_gradient_done(const struct mg_plan *plan, const struct mg_graph
         node->weights->gradient_done(node->weights->gradient_user, node->weight);
 }
 
-static mg_status run_part(struct mg_plan *plan, const struct part *part, struct mg_err *err) {
-    MG_TRY(copy_inputs(plan, part, err));
+static mg_status run_one_by_one(struct mg_plan *plan, const struct part *part, bool polled, struct mg_err *err) {
     for (int i = part->begin; i < part->end; i++) {
         const struct mg_graph_op *op = &plan->graph.ops[i];
         if (plan->graph.nodes[op->out].constant)
             continue;
-        MG_TRY(mg_context_poll(plan->context, err));
+        if (polled)
+            MG_TRY(mg_context_poll(plan->context, err));
         mg_plan_run_op(plan, op, (void *)mg_plan_address(plan, op->out));
         if (plan->completes[i])
             tell_gradient_done(plan, op);
     }
+    return MG_OK;
+}
+
+/* One by one the first time, so that the backend has chosen what it chooses once; recorded in the second run on the same
+ * memory, and replayed from then on. */
+static mg_status run_recorded(struct mg_plan *plan, const struct part *part, struct mg_err *err) {
+    const struct mg_context *context = plan->context;
+    const struct mg_backend *backend = context->backend;
+    if (plan->recorded_activations != context->activations || plan->recorded_workspace != context->workspace) {
+        forget(plan);
+        MG_TRY(run_one_by_one(plan, part, true, err));
+        plan->recorded_activations = context->activations;
+        plan->recorded_workspace = context->workspace;
+        return MG_OK;
+    }
+    if (!plan->recording) {
+        bool begun;
+        MG_TRY(backend->record(&begun, context, err));
+        const mg_status status = run_one_by_one(plan, part, !begun, err);
+        if (!begun)
+            return status;
+        MG_TRY(backend->recorded(&plan->recording, context, err));
+        MG_TRY(status);
+    }
+    MG_TRY(mg_context_poll(context, err));
+    backend->replay(context, plan->recording);
+    return MG_OK;
+}
+
+static mg_status run_part(struct mg_plan *plan, const struct part *part, struct mg_err *err) {
+    MG_TRY(copy_inputs(plan, part, err));
+    if (part->recorded && plan->context->backend->record)
+        MG_TRY(run_recorded(plan, part, err));
+    else
+        MG_TRY(run_one_by_one(plan, part, true, err));
     MG_TRY(finish(plan, err));
     for (int i = 0; i < plan->graph.num_outputs; i++) {
         const mg_value output = plan->graph.outputs[i];
@@ -239,7 +304,7 @@ static mg_status run_part(struct mg_plan *plan, const struct part *part, struct 
 
 mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
                       const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
-    const struct part all = {0, plan->graph.num_ops, true, true, inputs, outputs, num_inputs, num_outputs};
+    const struct part all = {0, plan->graph.num_ops, true, true, true, inputs, outputs, num_inputs, num_outputs};
     /* Another plan of the same context may have needed less when this one was made: memory only grows. */
     MG_TRY(mg_context_reserve(plan->context, plan->activation_bytes, plan->workspace_bytes, err));
     return run_part(plan, &all, err);
@@ -247,7 +312,7 @@ mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int
 
 mg_status mg_plan_run_forward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
                               const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
-    const struct part part = {0, plan->graph.forward_ops, true, false, inputs, outputs, num_inputs, num_outputs};
+    const struct part part = {0, plan->graph.forward_ops, true, false, false, inputs, outputs, num_inputs, num_outputs};
     MG_TRY(mg_context_reserve(plan->context, plan->activation_bytes, plan->workspace_bytes, err));
     return run_part(plan, &part, err);
 }
@@ -255,6 +320,6 @@ mg_status mg_plan_run_forward(struct mg_plan *plan, const struct mg_binding *inp
 mg_status mg_plan_run_backward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
                                const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
     const struct part part = {
-        plan->graph.forward_ops, plan->graph.num_ops, false, true, inputs, outputs, num_inputs, num_outputs};
+        plan->graph.forward_ops, plan->graph.num_ops, false, true, false, inputs, outputs, num_inputs, num_outputs};
     return run_part(plan, &part, err);
 }

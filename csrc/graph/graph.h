@@ -162,6 +162,8 @@ struct mg_plan; /* one graph, planned for one context: offsets in the activation
  * reserves it in the context. */
 mg_status mg_plan_create(struct mg_plan **out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err);
 void mg_plan_destroy(struct mg_plan *plan);
+/* Activations and scratch that a plan of the graph needs, without making it; takes the graph over. */
+mg_status mg_graph_bytes(size_t *out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err);
 /* Arena bytes; equals the largest sum of live tensors when no gap was needed (tested). */
 size_t mg_plan_activation_bytes(const struct mg_plan *plan);
 size_t mg_plan_live_bytes(const struct mg_plan *plan); /* lower bound: largest sum of tensors alive at once */

@@ -18,6 +18,8 @@ struct mg_plan {
     void **folded;                  /* by node: memory of folded constants that are still needed, or NULL */
     bool *completes;                /* by operation: the last one that adds to the gradient of its weight */
     size_t activation_bytes, live_bytes, workspace_bytes;
+    void *recording; /* of all operations, made by a backend that can; NULL: none yet */
+    const void *recorded_activations, *recorded_workspace; /* where the context's memory was in the last run */
 };
 
 /* planner.c */

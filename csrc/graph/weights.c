@@ -24,8 +24,9 @@ mg_status mg_weights_open_packed(struct mg_weights *out, const char *component, 
 
 void mg_weights_close(struct mg_weights *weights) {
     for (size_t i = 0; i < weights->count; i++)
-        if (weights->list[i].packed)
+        if (weights->list[i].packed && !(weights->masters && weights->list[i].packed == weights->list[i].master))
             mg_context_free(weights->context, weights->list[i].packed);
+    mg_free(weights->masters);
     mg_free(weights->gradients);
     mg_free(weights->list);
     mg_arena_free(&weights->arena);
@@ -227,7 +228,8 @@ static bool is_in_place(const struct mg_weight *weight) {
 }
 
 /* Of the stored weight (K0, C0, ...): element (k, c) is (k % K0, c % C0), divided by C / C0. */
-static mg_status pack_repeated(void *out, const struct mg_weight *weight, int num_threads, struct mg_err *err) {
+static mg_status pack_repeated(void *out, const struct mg_weight *weight, struct mg_weight_layout layout,
+                               int num_threads, struct mg_err *err) {
     const struct mg_stored_tensor *stored = weight->stored;
     const int64_t window = weight->shape.ndim > 2 ? weight->shape.dim[2] * weight->shape.dim[3] : 1;
     const int64_t k0 = stored->dim[0], c0 = stored->ndim > 1 ? stored->dim[1] : 1;
@@ -240,30 +242,36 @@ static mg_status pack_repeated(void *out, const struct mg_weight *weight, int nu
     mg_convert_to_f32(one, stored->data, (mg_dtype)stored->stored_dtype, (size_t)(k0 * c0 * window));
     for (int64_t i = 0; i < k * c * window; i++)
         all[i] = share * one[((i / (c * window) % k0) * c0 + i / window % c % c0) * window + i % window];
-    mg_pack_weight(out, weight->layout, &weight->shape, all, MG_F32, num_threads);
+    mg_pack_weight(out, layout, &weight->shape, all, MG_F32, num_threads);
 done:
     mg_free(one);
     mg_free(all);
     return status;
 }
 
-mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err) {
+/* From the file into any layout. */
+static mg_status pack(void *out, const struct mg_weights *weights, int index, struct mg_weight_layout layout,
+                      int num_threads, struct mg_err *err) {
     const struct mg_weight *weight = &weights->list[index];
     struct mg_weight_layout stored = {0};
     if (weight->repeated)
-        return pack_repeated(out, weight, num_threads, err);
+        return pack_repeated(out, weight, layout, num_threads, err);
     if (weight->stored->layout && !mg_layout_read(&stored, weight->stored->layout))
         return mg_fail(err, MG_ERR_CHECKPOINT, "weight \"%s\" is in the unknown layout \"%.60s\"", weight->key,
                        weight->stored->layout);
     if (!weight->stored->layout)
-        mg_pack_weight(out, weight->layout, &weight->shape, weight->stored->data,
-                       (mg_dtype)weight->stored->stored_dtype, num_threads);
-    else if (is_in_place(weight))
-        memcpy(out, weight->stored->data, mg_weights_packed_bytes(weights, index));
+        mg_pack_weight(out, layout, &weight->shape, weight->stored->data, (mg_dtype)weight->stored->stored_dtype,
+                       num_threads);
+    else if (mg_same_layout(layout, stored))
+        memcpy(out, weight->stored->data, mg_packed_bytes(layout, &weight->shape));
     else
-        mg_repack_weight(out, weight->layout, &weight->shape, weight->stored->data, stored, num_threads);
+        mg_repack_weight(out, layout, &weight->shape, weight->stored->data, stored, num_threads);
     mg_checkpoint_release(&weights->checkpoint, weight->stored);
     return MG_OK;
+}
+
+mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err) {
+    return pack(out, weights, index, weights->list[index].layout, num_threads, err);
 }
 
 /* From the file into the memory of a device: the mapping itself is read where it has the layout wanted. */
@@ -287,23 +295,60 @@ done:
     return status;
 }
 
-static mg_status allocate_gradients(struct mg_weights *weights, struct mg_context *context, struct mg_err *err) {
-    size_t total = 0;
+struct mg_weight_layout mg_weights_master_layout(const struct mg_weights *weights, int index) {
+    const struct mg_weight_layout layout = weights->list[index].layout;
+    return layout.panel ? (struct mg_weight_layout){.panel = layout.panel, .group = 1, .dtype = MG_F32} : layout;
+}
+
+static size_t master_bytes(const struct mg_weights *weights, size_t i) {
+    return mg_packed_bytes(mg_weights_master_layout(weights, (int)i), &weights->list[i].shape);
+}
+
+/* The blocks of masters (a device has the values in its own memory) and of gradients. */
+static mg_status allocate_masters(struct mg_weights *weights, struct mg_context *context, struct mg_err *err) {
+    size_t total = 0, next = 0;
     for (size_t i = 0; i < weights->count; i++) {
-        const size_t bytes = weights->list[i].has_layout ? mg_weights_packed_bytes(weights, (int)i) : 0;
+        const size_t bytes = weights->list[i].has_layout ? master_bytes(weights, i) : 0;
         if (bytes > SIZE_MAX / 2 - total)
             return mg_fail(err, MG_ERR_MEMORY, "gradients cannot be addressed");
         total += mg_aligned(bytes);
     }
+    if (!context->memory)
+        MG_TRY(mg_alloc_zeroed((void **)&weights->masters, total, "weights", err));
     MG_TRY(mg_alloc_zeroed((void **)&weights->gradients, total, "gradients", err));
     weights->gradient_count = (int64_t)(total / sizeof(float));
     context->training += total;
-    float *next = weights->gradients;
     for (size_t i = weights->count; i-- > 0;)
         if (weights->list[i].has_layout) {
-            weights->list[i].gradient = next;
-            next += mg_aligned(mg_weights_packed_bytes(weights, (int)i)) / sizeof(float);
+            weights->list[i].master = weights->masters ? weights->masters + next : NULL;
+            weights->list[i].gradient = weights->gradients + next;
+            next += mg_aligned(master_bytes(weights, i)) / sizeof(float);
         }
+    return MG_OK;
+}
+
+void mg_weights_follow_master(const struct mg_weights *weights, int index, int num_threads) {
+    const struct mg_weight *weight = &weights->list[index];
+    if (weight->packed != weight->master)
+        mg_repack_weight(weight->packed, weight->layout, &weight->shape, weight->master,
+                         mg_weights_master_layout(weights, index), num_threads);
+}
+
+/* The master, and what operations read of it. */
+static mg_status bind_trained(struct mg_weights *weights, int index, struct mg_context *context, size_t bytes,
+                              struct mg_err *err) {
+    struct mg_weight *weight = &weights->list[index];
+    const struct mg_weight_layout layout = mg_weights_master_layout(weights, index);
+    MG_TRY(pack(weight->master, weights, index, layout, context->num_threads, err));
+    context->weights_packed += bytes;
+    if (mg_same_layout(layout, weight->layout)) {
+        weight->packed = weight->master;
+    } else {
+        context->training += master_bytes(weights, (size_t)index);
+        MG_TRY(mg_alloc(&weight->packed, bytes, weight->key, err));
+        mg_weights_follow_master(weights, index, context->num_threads);
+    }
+    weight->ready = weight->packed;
     return MG_OK;
 }
 
@@ -318,15 +363,18 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
         return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
     weights->context = context;
     if (weights->trained && !weights->gradients)
-        MG_TRY(allocate_gradients(weights, context, err));
+        MG_TRY(allocate_masters(weights, context, err));
     if (weights->trained && !weight->gradient)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "the layout of weight \"%s\" was chosen after others were bound",
                        weight->key);
     if (context->memory) {
         MG_TRY(upload(weights, index, context, bytes, err));
         weight->ready = weight->packed;
+        weight->master = weights->trained ? weight->packed : NULL;
         context->weights_packed += bytes;
-    } else if (is_in_place(weight) && !weights->trained) {
+    } else if (weights->trained) {
+        MG_TRY(bind_trained(weights, index, context, bytes, err));
+    } else if (is_in_place(weight)) {
         weight->ready = weight->stored->data;
         context->weights_mapped += bytes;
     } else {

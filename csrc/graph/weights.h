@@ -13,8 +13,10 @@ struct mg_weight {
     bool misshapen;
     const void *ready; /* NULL until bound; in the mapping, or in `packed` */
     void *packed;
-    bool repeated;                  /* larger than what is stored: see mg_weights.may_repeat */
-    float *gradient;                /* trained weights, once bound: sums of gradients, in the layout of the weight */
+    bool repeated; /* larger than what is stored: see mg_weights.may_repeat */
+    /* Trained weights, once bound: the values that an optimiser changes, and sums of gradients; both in the layout of the weight
+     * but float32. `packed` is the master itself where that is its layout. */
+    float *master, *gradient;
     struct mg_weight_layout layout; /* once has_layout */
     bool has_layout;
 };
@@ -27,8 +29,8 @@ struct mg_weights {
     struct mg_arena arena;
     const struct mg_context *context; /* NULL, or that in whose memory weights were made ready */
     int64_t parameters;               /* elements declared */
-    float *gradients;                 /* of all trained weights, in one block: see mg_weights_bind */
-    int64_t gradient_count;           /* numbers in the block, padding included */
+    float *masters, *gradients;       /* of all trained weights, a block each: see mg_weights_bind */
+    int64_t gradient_count;           /* numbers in a block, padding included */
     /* To be set before the first graph: weights are no constants (nothing made of them is folded), are never used in place,
      * and have gradients. */
     bool trained;
@@ -59,11 +61,15 @@ mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err)
 mg_status mg_weights_choose(struct mg_weights *weights, int index, struct mg_weight_layout layout, struct mg_err *err);
 /* Bytes of weight `index` in the layout chosen; SIZE_MAX if they cannot be addressed. */
 size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index);
+/* The layout of masters and gradients: that of the weight, but float32. */
+struct mg_weight_layout mg_weights_master_layout(const struct mg_weights *weights, int index);
+/* After the master of weight `index` was changed: what operations read follows, rounded. */
+void mg_weights_follow_master(const struct mg_weights *weights, int index, int num_threads);
 /* Brings weight `index` from the file into the layout chosen, into mg_weights_packed_bytes bytes at `out`. */
 mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err);
 /* Makes weight `index` ready in the layout chosen: in place where the file has it so. Accounts bytes in the context.
- * Gradients: the first trained weight makes the memory of all whose layout is chosen by then, the last declared first. That is
- * about the order in which a backward pass is done with them, and the same for every size of the images. */
+ * Masters and gradients: the first trained weight makes the memory of all whose layout is chosen by then, the last declared
+ * first. That is about the order in which a backward pass is done with them, and the same for every size of the images. */
 mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_context *context, struct mg_err *err);
 /* Lets the kernel drop the pages of weights used in place, while another network runs: they are read again from the file (the
  * page cache) when next needed. */

@@ -300,12 +300,12 @@ struct mg_run_params {
     int64_t processing_resolution;               /* -1: the default of the checkpoint; 0: the image's own */
     bool match_input_resolution;                 /* true */
     mg_resample resample_input, resample_output; /* bilinear */
-    int batch_size;                              /* UNet passes of up to this many samples */
-    mg_preset preset;                            /* diffusers */
-    struct mg_ensemble_depth_params ensemble;    /* of ensemble_size > 1; normals and intrinsics: its reduction only */
-    bool output_uncertainty;                     /* needs ensemble_size > 1 */
-    const float *latents;                        /* NULL, or (N*E, num_targets*latent_channels, h, w) */
-    mg_generator *const *generators;             /* NULL, one, or N*E of them */
+    int batch_size;                           /* UNet passes of up to so many samples; 0: what a GPU's memory holds */
+    mg_preset preset;                         /* diffusers */
+    struct mg_ensemble_depth_params ensemble; /* of ensemble_size > 1; normals and intrinsics: its reduction only */
+    bool output_uncertainty;                  /* needs ensemble_size > 1 */
+    const float *latents;                     /* NULL, or (N*E, num_targets*latent_channels, h, w) */
+    mg_generator *const *generators;          /* NULL, one, or N*E of them */
     int num_generators;
     mg_scheduler *scheduler; /* NULL: the checkpoint's own; the run calls set_timesteps on it */
     bool output_latent;

@@ -98,12 +98,12 @@ mg_status mg_run_denoise(struct mg_run *run, struct mg_err *err) {
     const struct mg_run_params *p = run->params;
     struct loop loop = {.generators = p->generators, .num_generators = p->num_generators};
     mg_generator *own = NULL;
+    MG_TRY(mg_run_choose_batch(&loop.batch, run, err));
     if (!p->num_generators) {
         MG_TRY(random_generator(&own, err));
         loop.generators = &own;
         loop.num_generators = 1;
     }
-    loop.batch = p->batch_size < run->samples ? p->batch_size : run->samples;
     loop.total = (int)((run->samples + loop.batch - 1) / loop.batch) * run->num_timesteps;
     mg_status status = denoise_all(run, &loop, err);
     mg_generator_destroy(own);

@@ -14,33 +14,32 @@ mg_status mg_optimizer_from_name(mg_optimizer *out, const char *name, struct mg_
     return MG_OK;
 }
 
-/* Numbers of weight i as it lies, padding included: that stays 0. */
+/* Numbers of the master of weight i, padding included: that stays 0. */
 static int64_t count_of(const struct mg_trainer *trainer, size_t i) {
-    return (int64_t)(mg_weights_packed_bytes(&trainer->pipeline->unet_weights, (int)i) / sizeof(float));
+    const struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    const size_t bytes = mg_packed_bytes(mg_weights_master_layout(weights, (int)i), &weights->list[i].shape);
+    return (int64_t)(bytes / sizeof(float));
 }
 
 mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err) {
-    const size_t weights = trainer->pipeline->unet_weights.count;
+    const struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    const size_t bytes = (size_t)weights->gradient_count * sizeof(float);
     if (trainer->moments)
         return MG_OK;
-    MG_TRY(mg_alloc_zeroed((void **)&trainer->moments, weights * sizeof *trainer->moments, "the optimiser", err));
-    for (size_t i = 0; i < weights; i++) {
-        const size_t bytes = (size_t)count_of(trainer, i) * sizeof(float);
-        MG_TRY(mg_alloc_zeroed((void **)&trainer->moments[i].m, bytes, "the optimiser", err));
-        MG_TRY(mg_alloc_zeroed((void **)&trainer->moments[i].v, bytes, "the optimiser", err));
-        trainer->pipeline->context.training += 2 * bytes;
-    }
+    /* One block: blocks of their own begin and end with pages of which they use a part. */
+    MG_TRY(mg_alloc_zeroed((void **)&trainer->moments, 2 * bytes, "the optimiser", err));
+    trainer->pipeline->context.training += 2 * bytes;
     mg_context_note_peak(&trainer->pipeline->context);
     return MG_OK;
 }
 
-void mg_optimizer_free(struct mg_trainer *trainer) {
-    for (size_t i = 0; trainer->moments && i < trainer->pipeline->unet_weights.count; i++) {
-        mg_free(trainer->moments[i].m);
-        mg_free(trainer->moments[i].v);
-    }
-    mg_free(trainer->moments);
+struct mg_moments mg_optimizer_moments(const struct mg_trainer *trainer, int index) {
+    const struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    float *m = trainer->moments + (weights->list[index].gradient - weights->gradients);
+    return (struct mg_moments){m, m + weights->gradient_count};
 }
+
+void mg_optimizer_free(struct mg_trainer *trainer) { mg_free(trainer->moments); }
 
 static double norm_of(const struct mg_trainer *trainer) {
     const struct mg_pipeline *p = trainer->pipeline;
@@ -65,9 +64,13 @@ static mg_status step(struct mg_trainer *trainer, double learning_rate, double n
                                  .gradient_factor = factor < 1.0 ? (float)factor : 1.0f,
                                  .correction1 = (float)(1.0 - pow(params->beta1, (double)trainer->steps)),
                                  .correction2 = (float)(1.0 - pow(params->beta2, (double)trainer->steps))};
-    for (size_t i = 0; i < p->unet_weights.count; i++)
-        p->context.backend->adam(&p->context, p->unet_weights.list[i].packed, p->unet_weights.list[i].gradient,
-                                 trainer->moments[i].m, trainer->moments[i].v, count_of(trainer, i), &adam);
+    for (size_t i = 0; i < p->unet_weights.count; i++) {
+        const struct mg_weight *weight = &p->unet_weights.list[i];
+        const struct mg_moments moments = mg_optimizer_moments(trainer, (int)i);
+        p->context.backend->adam(&p->context, weight->master, weight->gradient, moments.m, moments.v,
+                                 count_of(trainer, i), &adam);
+        mg_weights_follow_master(&p->unet_weights, (int)i, p->context.num_threads);
+    }
     return MG_OK;
 }
 

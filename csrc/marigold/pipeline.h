@@ -87,6 +87,8 @@ struct mg_pipeline {
 /* The plan for `key`, made now or earlier; owned by the pipeline, valid until the next call. */
 mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
                         struct mg_err *err);
+/* Activations and scratch that the plan needs, without making it. */
+mg_status mg_stage_bytes(size_t *out, struct mg_pipeline *pipeline, const struct mg_stage_key *key, struct mg_err *err);
 void mg_stages_free(struct mg_pipeline *pipeline);
 /* Chooses the layouts of all weights, as any plan of these stages does. */
 mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *err);

@@ -40,8 +40,10 @@ static mg_status check_counts(const struct mg_run_params *p, int steps, struct m
                        MG_MAX_MEMBERS);
     if (p->ensemble_size == 1 && p->output_uncertainty)
         return mg_fail(err, MG_ERR_ARGUMENT, "output_uncertainty needs an ensemble_size greater than 1");
-    if (p->batch_size < 1)
-        return mg_fail(err, MG_ERR_ARGUMENT, "batch_size is %d; it must be positive", p->batch_size);
+    if (p->batch_size < 0)
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "batch_size is %d; it must be positive, or 0 for a choice by the device's memory",
+                       p->batch_size);
     if (p->image.n < 1 || p->image.h < 1 || p->image.w < 1 || !p->image.data)
         return mg_fail(err, MG_ERR_ARGUMENT, "the image is empty: %lld x %lld x %lld", (long long)p->image.n,
                        (long long)p->image.h, (long long)p->image.w);

@@ -1,4 +1,4 @@
-/* run.h: what one run holds, shared by run.c, denoise.c and predict.c. Private to csrc/marigold. */
+/* run.h: what one run holds, shared by run.c, batch.c, denoise.c and predict.c. Private to csrc/marigold. */
 #ifndef MG_RUN_H
 #define MG_RUN_H
 #include "pipeline.h"
@@ -18,6 +18,8 @@ struct mg_run {
     float *latents;       /* (N*E, T*C, h, w): first noise, after the denoising loop predictions */
 };
 
+/* batch.c: samples of one pass through the UNet: as many as asked for, or as the device's memory holds. */
+mg_status mg_run_choose_batch(int64_t *out, struct mg_run *run, struct mg_err *err);
 /* denoise.c: makes run->latents and takes them through the schedule, in batches. */
 mg_status mg_run_denoise(struct mg_run *run, struct mg_err *err);
 /* predict.c: decodes run->latents, ensembles them, and gives the maps their size and layout. */

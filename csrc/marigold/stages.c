@@ -113,6 +113,13 @@ mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, cons
     return MG_OK;
 }
 
+mg_status mg_stage_bytes(size_t *out, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
+                         struct mg_err *err) {
+    struct mg_graph graph;
+    build(&graph, pipeline, key, err);
+    return mg_graph_bytes(out, &graph, &pipeline->context, err);
+}
+
 void mg_stages_free(struct mg_pipeline *pipeline) {
     for (int i = 0; i < MG_KEPT_PLANS; i++)
         mg_plan_destroy(pipeline->kept[i].plan);

@@ -165,22 +165,23 @@ static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part pa
     const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
     switch (part) {
     case MG_PART_VALUE:
-        return weight->packed;
+        return weight->master;
     case MG_PART_GRADIENT:
         return weight->gradient;
     case MG_PART_M:
-        return trainer->moments ? trainer->moments[index].m : NULL;
+        return trainer->moments ? mg_optimizer_moments(trainer, index).m : NULL;
     case MG_PART_V:
         break;
     }
-    return trainer->moments ? trainer->moments[index].v : NULL;
+    return trainer->moments ? mg_optimizer_moments(trainer, index).v : NULL;
 }
 
 void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part) {
     const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
     const float *data = part_of(trainer, index, part);
     if (data)
-        mg_unpack_weight(out, &weight->shape, data, weight->layout, trainer->pipeline->context.num_threads);
+        mg_unpack_weight(out, &weight->shape, data, mg_weights_master_layout(&trainer->pipeline->unet_weights, index),
+                         trainer->pipeline->context.num_threads);
     else
         memset(out, 0, mg_tensor_bytes(&weight->shape));
 }
@@ -190,8 +191,10 @@ mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part par
     const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
     if (part == MG_PART_M || part == MG_PART_V)
         MG_TRY(mg_optimizer_reserve(trainer, err));
-    mg_pack_weight(part_of(trainer, index, part), weight->layout, &weight->shape, data, MG_F32,
-                   trainer->pipeline->context.num_threads);
+    mg_pack_weight(part_of(trainer, index, part), mg_weights_master_layout(&trainer->pipeline->unet_weights, index),
+                   &weight->shape, data, MG_F32, trainer->pipeline->context.num_threads);
+    if (part == MG_PART_VALUE)
+        mg_weights_follow_master(&trainer->pipeline->unet_weights, index, trainer->pipeline->context.num_threads);
     return MG_OK;
 }
 

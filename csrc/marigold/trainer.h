@@ -7,7 +7,7 @@
 #include "pipeline.h"
 #include "scheduler.h"
 
-/* m and v of Adam for one weight, in the weight's layout. */
+/* m and v of Adam for one weight, in the layout of its master. */
 struct mg_moments {
     float *m, *v;
 };
@@ -23,9 +23,9 @@ struct mg_trainer {
     mg_pipeline *pipeline;           /* of which the UNet is trained */
     struct mg_trainer_params params; /* texts are not kept */
     mg_optimizer optimizer;
-    float *alphas_cumprod;      /* of the noise; ending in 0 if the schedule was rescaled */
-    struct mg_moments *moments; /* by weight of the UNet; NULL before the first step */
-    int64_t steps;              /* of the optimiser */
+    float *alphas_cumprod; /* of the noise; ending in 0 if the schedule was rescaled */
+    float *moments;        /* m of all weights as their gradients lie, then v; NULL before the first step */
+    int64_t steps;         /* of the optimiser */
     struct mg_gradient_progress progress;
 };
 
@@ -41,5 +41,6 @@ mg_status mg_objective_loss(double *loss, float *target, const float *output, co
 /* ---- optimizer.c ---- */
 /* Memory for the moments, zeros; nothing if there is some. */
 mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err);
+struct mg_moments mg_optimizer_moments(const struct mg_trainer *trainer, int index);
 void mg_optimizer_free(struct mg_trainer *trainer);
 #endif

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Protocol
 
+from .._cuda import is_cuda
 from ..messages import explain
 
 ENGINES = ("serial", "processes", "ray")
@@ -256,11 +257,12 @@ def cuda_devices() -> list[str]:
 
 
 def process_shares(device: str, threads: int | None, workers: int | None) -> list[Share]:
-    """One for each worker; without a number, one for each CUDA device, or for every four processors, but two."""
+    """One for each worker; without a number, one for each CUDA device, or for every four processors, but two. "cuda:1"
+    is that device for all workers."""
     allowed = sorted(os.sched_getaffinity(0))
     total = threads or len(allowed)
-    devices = cuda_devices() if device.startswith("cuda") else []
-    count = workers or len(devices) or min(total, max(2, total // 4))
+    devices = cuda_devices() if device == "cuda" else []
+    count = workers or (max(1, len(devices)) if is_cuda(device) else min(total, max(2, total // 4)))
     shares, first = [], 0
     for number in range(count):
         mine = max(1, total // count + (number < total % count))

@@ -111,7 +111,11 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
         "--solver", choices=SOLVERS, help="how ensembles of depth maps are aligned; default: closed-form"
     )
     group.add_argument(
-        "--batch-size", type=integer(0), default=0, metavar="N", help="members of an ensemble at once; default: 1"
+        "--batch-size",
+        type=integer(0),
+        default=0,
+        metavar="N",
+        help="members of an ensemble at once; 0: what a GPU's memory holds, 1 on a CPU; default: 0",
     )
     group.add_argument(
         "--overwrite", action="store_true", help="make all predictions anew; those that are there are removed first"

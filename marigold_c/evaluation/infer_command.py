@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .._cuda import is_cuda
 from ..command_tasks import TASKS
 from ..datasets import Dataset
 from ..files import write_atomically
@@ -49,6 +50,11 @@ def _checkpoint_name(args: argparse.Namespace) -> str:
     return str(Path(args.checkpoint).resolve()) if Path(args.checkpoint).exists() else str(args.checkpoint)
 
 
+def _batch_size(args: argparse.Namespace) -> int:
+    """0, the engine's choice, is 1 on a CPU."""
+    return int(args.batch_size) or (0 if is_cuda(args.device) else 1)
+
+
 def _settings(args: argparse.Namespace, dataset: Dataset, checkpoint: str, variant: str | None) -> dict[str, Any]:
     """What predictions depend on, by the names of flags."""
     return {
@@ -64,7 +70,7 @@ def _settings(args: argparse.Namespace, dataset: Dataset, checkpoint: str, varia
         "output_processing_res": args.output_processing_res,
         "resample_method": args.resample_method,
         "solver": args.solver,
-        "batch_size": args.batch_size or 1,
+        "batch_size": _batch_size(args),
         "noise": args.noise,
         "seed": args.seed,
     }
@@ -167,7 +173,7 @@ def _job(args: argparse.Namespace, dataset: Dataset, checkpoint: str, settings: 
         "match_input_resolution": not args.output_processing_res,
         "resample_method_input": args.resample_method,
         "resample_method_output": args.resample_method,
-        "batch_size": args.batch_size or 1,
+        "batch_size": _batch_size(args),
         "ensembling_kwargs": {"solver": args.solver} if args.solver and args.ensemble_size > 1 else None,
         "preset": "paper",
     }

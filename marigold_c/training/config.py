@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ..metrics import DEPTH_METRICS, INTRINSICS_METRICS, NORMALS_METRICS
 from .settings import (
     Augmentation,
     DataSetConfig,
@@ -27,6 +28,7 @@ from .settings import (
 from .yaml_tree import Section, Value, find_beside, load_tree, plain
 
 TASKS = ("depth", "normals", "iid")
+_METRICS = {"depth": DEPTH_METRICS, "normals": NORMALS_METRICS, "iid": INTRINSICS_METRICS}
 OBJECTIVES = ("latent", "e2e", "lcm")
 # Pipelines of prs-eth and of diffusers: the task, and what model_index.json calls the class.
 _PIPELINES = {
@@ -286,6 +288,8 @@ def _read_validation(root: Section, task: str) -> Validation:
         main = section.text("main_val_metric", None)
         if main is not None and metrics and main not in metrics:
             raise section.fail("main_val_metric", f"is {main!r}, which eval.eval_metrics does not list")
+        if main is not None and main not in _METRICS[task]:
+            raise section.fail("main_val_metric", f"is {main!r}; the metrics of {task} are {', '.join(_METRICS[task])}")
         return Validation(
             steps=section.integer("denoising_steps", 1, low=1, high=1000),
             ensemble_size=section.integer("ensemble_size", 1, low=1, high=1000),

@@ -19,7 +19,15 @@ from ..datasets import Dataset, Truth, open_dataset
 from ..errors import SampleError
 from .augmentations import change_image
 from .settings import DataSetConfig, TrainingConfig
-from .targets import EmptyTarget, depth_image, intrinsic_image, latent_mask, lighting_targets, normals_image
+from .targets import (
+    LATENT_BLOCK,
+    EmptyTarget,
+    depth_image,
+    intrinsic_image,
+    latent_mask,
+    lighting_targets,
+    normals_image,
+)
 
 Array = NDArray[np.float32]
 
@@ -86,7 +94,7 @@ class TrainingSet:
         """Reads a sample. generator None: nothing but the flip is changed. SampleError names what cannot be used."""
         image, truth = self._data.read_image(index), self._data.read_truth(index)
         if image.shape[:2] != truth.mask.shape:
-            raise self._refuse(index, f"the image is {image.shape[:2]}, its truth {truth.mask.shape}")
+            raise self.refuse(index, f"the image is {image.shape[:2]}, its truth {truth.mask.shape}")
         if flip:
             image = np.ascontiguousarray(image[:, ::-1])
         if generator is not None:
@@ -95,15 +103,22 @@ class TrainingSet:
         try:
             target = self._target(truth, flip)
         except EmptyTarget as error:
-            raise self._refuse(index, str(error)) from error
+            raise self.refuse(index, str(error)) from error
         mask = mask[:, :, ::-1] if flip else mask
         size = self.entry.resize
         if size is not None:
             mode = "nearest-exact" if self.config.task == "depth" else "bilinear"
             planes, target = _resized(planes, size, mode), _resized(target, size, mode)
             mask = _resized(mask.astype(np.float32), size, "nearest-exact") > 0
+        height, width = planes.shape[1:]
+        if height % LATENT_BLOCK or width % LATENT_BLOCK:
+            raise self.refuse(
+                index,
+                f"is {height} x {width}, but the VAE takes multiples of {LATENT_BLOCK}; give resize_to_hw",
+                self._data.samples[index].name,
+            )
         if self.config.masked and not latent_mask(mask).any():
-            raise self._refuse(index, "no latent cell has valid pixels only")
+            raise self.refuse(index, "no latent cell has valid pixels only")
         return Example(
             self.sample_name(index),
             self.files(index),
@@ -112,9 +127,10 @@ class TrainingSet:
             np.ascontiguousarray(mask),
         )
 
-    def _refuse(self, index: int, reason: str) -> SampleError:
+    def refuse(self, index: int, reason: str, file: str | None = None) -> SampleError:
+        """The error of a sample; file None: its truth."""
         sample = self._data.samples[index]
-        return SampleError(self.name, sample.name, ", ".join(sample.members[1:]) or sample.name, reason)
+        return SampleError(self.name, sample.name, file or ", ".join(sample.members[1:]) or sample.name, reason)
 
     def _target(self, truth: Truth, flip: bool) -> Array:
         """(3 T, H, W) in [-1, 1]; mirrored, with normals whose x points the other way then."""
@@ -122,7 +138,7 @@ class TrainingSet:
         if config.task == "iid":
             maps = {name: _chw(cast("dict[str, Array]", truth.target)[name]) for name in config.target_names}
             maps.update(self._to_common_scale(maps))
-            target = np.concatenate([intrinsic_image(maps[name]) for name in config.target_names])
+            target = np.concatenate([intrinsic_image(maps[name], name) for name in config.target_names])
             return target[:, :, ::-1] if flip else target
         values = _chw(cast(Array, truth.target))
         if config.task == "depth":

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from ..errors import DatasetError, SampleError
+from ..messages import explain
 from .examples import Example, TrainingSet
 from .latent_cache import CachedLatents, LatentCache
 from .mixed_sampler import BatchPlan
@@ -145,7 +146,7 @@ class Loader:
                 continue
             try:
                 return self._item(plan, position, index, first)
-            except (SampleError, OSError) as error:
+            except SampleError as error:
                 if not self._skip_bad:
                     raise
                 self.bad_samples.add(plan.data_set, index, str(error))
@@ -161,14 +162,16 @@ class Loader:
         flip = data_set.flips(generator)
         files = data_set.files(index)
         latents = self._caches[plan.data_set].load(index, flip) if self._caches else None
-        example = None if latents else data_set.example(index, flip, generator)
+        try:
+            example = None if latents else data_set.example(index, flip, generator)
+        except OSError as error:
+            raise data_set.refuse(index, explain(error)) from error
         item = Item(index, flip, files, example, latents)
         if first is not None and item.size != first.size:
-            raise SampleError(
-                data_set.name,
-                data_set.sample_name(index),
-                files[0],
+            raise data_set.refuse(
+                index,
                 f"is {item.size[0]} x {item.size[1]}, but {first.files[0]} in the same batch is {first.size[0]} x "
                 f"{first.size[1]}; give resize_to_hw, or max_train_batch_size 1",
+                files[0],
             )
         return item

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import read_config
-from ..errors import DatasetError, ProcessFailed, SampleError
+from ..errors import ProcessFailed
 from ..extras import optional_module
 from ..files import write_atomically
 from ..gradient_sums import decline
@@ -62,7 +62,6 @@ from .validation import HeldOut, goal_complaint, improves, main_metric, save_pic
 from .yaml_tree import ConfigError
 
 TRAIN_STEPS = 1000  # time steps of the noise schedule
-_OF_DATA = (DatasetError.__name__, SampleError.__name__)
 
 
 class TrainingStopped(RuntimeError):
@@ -332,17 +331,24 @@ class TrainingRun:
         return nullcontext() if self.processes.size == 1 else self.engine.summed_over(self.processes)
 
     def _end(self, error: BaseException) -> None:
-        """Where the data are at fault, the iterations that were done are saved before the processes end."""
+        """The iterations that were done are saved before the processes end, but for a loss that is no number: who knows
+        what led to it."""
         kind = error.kind if isinstance(error, ProcessFailed) else type(error).__name__
         self._tell_skipped(self.loader.bad_samples.take_news())
         try:
-            if self.processes.rank == 0 and kind in _OF_DATA:
-                latest = self.store.latest
-                if latest is None or state_from(latest).iteration < self.state.iteration:
-                    self._save()
+            if self.processes.rank == 0 and kind != TrainingStopped.__name__:
+                self._save_what_was_done()
         finally:
             if self.processes.parted:
                 self.processes.gather(None)  # launchers end all processes with the first
+
+    def _save_what_was_done(self) -> None:
+        latest = self.store.latest
+        if latest is None or state_from(latest).iteration < self.state.iteration:
+            try:
+                self._save()
+            except TrainingStopped as error:
+                self.say(f"marigold: warning: {error}")
 
     def _tell_skipped(self, news: list[str]) -> None:
         for reason in news:
@@ -429,10 +435,13 @@ class TrainingRun:
             self._duplicate(backup_name(self.state.iteration))
             if periods.keep_backups is not None:
                 self.store.drop_backups(periods.keep_backups)
-        if validating:
-            self._validate()
-        if showing:
-            self._show()
+        try:
+            if validating:
+                self._validate()
+            if showing:
+                self._show()
+        except OSError as error:
+            raise self._stopped(0, explain(error)) from error
 
     def _time_is_up(self) -> bool:
         minutes = self.options.exit_after

@@ -73,10 +73,10 @@ def lighting_targets(*maps: Array) -> list[Array]:
     return [np.clip(one, 0, scale) / scale for one in maps]
 
 
-def intrinsic_image(values: Array) -> Array:
-    """A target (3, H, W) in [0, 1] to [-1, 1]."""
+def intrinsic_image(values: Array, name: str = "the map") -> Array:
+    """A target (3, H, W) in [0, 1] to [-1, 1]. name: for the message."""
     if not np.isfinite(values).all():
-        raise EmptyTarget("the map holds values that are no numbers")
+        raise EmptyTarget(f"{name} holds values that are no numbers")
     return np.clip(values, 0, 1).astype(np.float32) * 2 - 1
 
 

@@ -38,12 +38,25 @@ class Emulator:
     def fail_call_after(self, calls: int) -> None:
         self.library.mg_emu_fail_call_after(calls)
 
-    def device(self, count: int, capability: int) -> None:
+    def memory(self, total: int, block: int = 0) -> None:
+        self.library.mg_emu_set_memory(ctypes.c_ulonglong(total), ctypes.c_ulonglong(block))
+
+    def device(self, count: int, capability: int, code: bool = True) -> None:
         self.library.mg_emu_set_device(count, capability)
+        self.library.mg_emu_set_code(code)
 
     @property
     def held(self) -> int:
         return int(self.library.mg_emu_held())
+
+    @property
+    def used(self) -> int:
+        self.library.mg_emu_used_memory.restype = ctypes.c_ulonglong
+        return int(self.library.mg_emu_used_memory())
+
+    @property
+    def graph_launches(self) -> int:
+        return int(self.library.mg_emu_graph_launches())
 
     @property
     def faults(self) -> int:
@@ -61,4 +74,5 @@ def emulator() -> Iterator[Emulator]:
     found.fail_after(-1)
     found.fail_call_after(-1)
     found.device(1, 86)
+    found.memory(0)
     assert found.faults == 0

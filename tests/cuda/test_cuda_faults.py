@@ -43,6 +43,14 @@ def test_what_is_missing_is_named(
     assert emulator.held == held
 
 
+def test_a_missing_architecture_is_named(emulator: Any) -> None:
+    held = emulator.held
+    emulator.device(1, 89, code=False)
+    with pytest.raises(mc.DeviceError, match=r"capability 8.9, .* build it with MARIGOLD_CUDA_ARCHITECTURES=89"):
+        load()
+    assert emulator.held == held
+
+
 def test_turing_computes_in_float16(emulator: Any) -> None:
     emulator.device(1, 75)
     assert np.isfinite(predict(load(dtype="float16"))).all()
@@ -81,11 +89,16 @@ def test_a_failed_allocation_leaves_the_pipeline_usable(emulator: Any) -> None:
     np.testing.assert_array_equal(predict(pipe), expected)
 
 
-def test_every_failing_call_is_told(emulator: Any) -> None:
-    """Every call of the runtime and of cuBLASLt that a run makes fails once: none of them goes unnoticed."""
+@pytest.mark.parametrize(("graphs", "least"), [("0", 100), ("1", 100), ("replayed", 5)])
+def test_every_failing_call_is_told(emulator: Any, monkeypatch: pytest.MonkeyPatch, graphs: str, least: int) -> None:
+    """Every call of the runtime and of cuBLASLt that a run makes fails once: none of them goes unnoticed. Where
+    launches are made, where they are recorded, and where the recording is replayed."""
+    monkeypatch.setenv("MARIGOLD_CUDA_GRAPHS", graphs)
     pipe = load()
     latent = np.full((1, 4, 1, 1), 0.5, np.float32)
     expected = pipe.vae.decode(latent)
+    if graphs == "replayed":
+        pipe.vae.decode(latent)
     calls = 0
     while True:
         emulator.fail_call_after(calls)
@@ -98,7 +111,7 @@ def test_every_failing_call_is_told(emulator: Any) -> None:
             emulator.fail_call_after(-1)
         calls += 1
     np.testing.assert_array_equal(found, expected)
-    assert calls > 100
+    assert calls >= least
 
 
 def test_stops_on_request(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -154,3 +154,26 @@ def test_ids_outside_the_table_read_its_ends() -> None:
 def test_every_operation_is_covered() -> None:
     assert {case.op for case in HALF_CASES} == set(HALF_TOLERANCES)
     assert {case.op for case in CASES} == set(FORWARD)
+
+
+# ---- TF32 ----
+
+# Errors as multiples of half a unit of eleven bits times the magnitude: both factors are rounded.
+TF32_TOLERANCES = {"conv2d": 2.01, "linear": 2.01, "attention": 4.5}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.op in TF32_TOLERANCES], ids=str)
+def test_tf32_agrees_with_float64(case: Case) -> None:
+    expected = reference_of(case)
+    allowed = TF32_TOLERANCES[case.op] * 2.0**-11 * expected.magnitude + SMALLEST
+    check(run("cuda", "tf32", 1, case, inputs_of(case)), expected, allowed)
+
+
+def test_tf32_is_used_where_it_is(emulator: Any) -> None:
+    """Turing has none: there the same request means float32."""
+    for case in (next(case for case in CASES if case.op == op) for op in TF32_TOLERANCES):
+        exact, rounded = (run("cuda", isa, 1, case, inputs_of(case)) for isa in (None, "tf32"))
+        assert not np.array_equal(rounded, exact)
+        emulator.device(1, 75)
+        np.testing.assert_array_equal(run("cuda", "tf32", 1, case, inputs_of(case)), exact)
+        emulator.device(1, 86)

@@ -6,24 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cuda_cases import load, picture
 
 import marigold_c as mc
 
 TASKS = ("depth", "normals", "intrinsics")
 # Mean error against the CPU in float32, relative to that of the CPU in bfloat16.
 HALF_TOLERANCE = {"bfloat16": 1.5, "float16": 0.4}
-
-
-def picture(height: int = 72, width: int = 96) -> Any:
-    """A few smooth hills in colour."""
-    y, x = np.mgrid[:height, :width] / 17.0
-    return np.stack([np.sin(x + k) * np.cos(y * (k + 1)) for k in range(3)], axis=-1) * 0.5 + 0.5
-
-
-def load(task: str, **options: Any) -> Any:
-    pipe = mc.load(mc.default_checkpoint(task), **options)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
 
 
 def predict(pipe: Any, **options: Any) -> Any:

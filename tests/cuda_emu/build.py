@@ -16,13 +16,16 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parent.parent / "csrc"
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+NCCL = HERE / "nccl" / "nccl.cc"
 # What the backend needs of the engine's own room "core".
-CORE = [CSRC / "core" / name for name in ("error.c", "memory.c", "tensor.c")]
+CORE = [CSRC / "core" / name for name in ("context.c", "error.c", "memory.c", "tensor.c")]
 
 
 def flags() -> list[str]:
     fused = ["-mavx2", "-mfma"] if platform.machine() in ("x86_64", "AMD64") and has_fma() else []
-    return ["-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-D_GNU_SOURCE", "-ffp-contract=off", *fused]
+    # A GPU refuses to read 16 bytes from any other address than a multiple of 16: here it is an illegal instruction.
+    aligned = ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
+    return ["-O2", "-g1", "-fPIC", "-fvisibility=hidden", "-D_GNU_SOURCE", "-ffp-contract=off", *aligned, *fused]
 
 
 def has_fma() -> bool:
@@ -36,7 +39,7 @@ def command(source: Path, output: Path) -> list[str]:
     if source.suffix == ".c":
         compiler = [os.environ.get("CC", "cc"), "-std=gnu11"]
     else:
-        compiler = [os.environ.get("CXX", "c++"), "-std=gnu++17", "-x", "c++", f"-I{HERE}"]
+        compiler = [os.environ.get("CXX", "c++"), "-std=gnu++17", "-x", "c++", "-DMG_CUDA_NCCL", f"-I{HERE}"]
     return [*compiler, *WARNINGS, *flags(), "-c", str(source), "-o", str(output)]
 
 
@@ -46,10 +49,10 @@ def newest_header() -> float:
 
 
 def build(output: Path) -> Path:
-    """The shared object, compiled anew where a source or a header is newer than its object."""
+    """The shared object, compiled anew where a source or a header is newer than its object; libnccl.so.2 beside it."""
     folder = output.parent / "objects"
     folder.mkdir(parents=True, exist_ok=True)
-    sources = [*sorted((CSRC / "backend" / "cuda").rglob("*.cu")), *sorted(HERE.glob("*.cc")), *CORE]
+    sources = [*sorted((CSRC / "backend" / "cuda").rglob("*.cu")), *sorted(HERE.glob("*.cc")), *CORE, NCCL]
     objects = [folder / f"{source.stem}{source.suffix}.o" for source in sources]
     header = newest_header()
 
@@ -60,8 +63,10 @@ def build(output: Path) -> Path:
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(compile_one, zip(sources, objects, strict=True)))
-    link = [os.environ.get("CXX", "c++"), "-shared", "-o", str(output), *map(str, objects), "-Wl,-z,defs", "-lm"]
-    subprocess.run(link, check=True)
+    link = [os.environ.get("CXX", "c++"), "-shared", "-Wl,-z,defs"]
+    subprocess.run([*link, "-o", str(output), *map(str, objects[:-1]), "-lm"], check=True)
+    name = "libnccl.so.2"
+    subprocess.run([*link, f"-Wl,-soname,{name}", "-o", str(output.parent / name), str(objects[-1])], check=True)
     return output
 
 

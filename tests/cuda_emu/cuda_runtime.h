@@ -34,6 +34,15 @@ struct alignas(16) uint4 {
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
+/* To the nearest of eleven bits, ties away from zero. */
+static inline float mg_emu_tf32(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x1000) & ~(uint32_t)0x1fff;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 /* ---- threads ---- */
 extern dim3 threadIdx, blockIdx, blockDim, gridDim; /* of the thread that runs */
 
@@ -68,12 +77,18 @@ enum cudaError_t {
     cudaErrorMemoryAllocation,
     cudaErrorInsufficientDriver,
     cudaErrorNoDevice,
-    cudaErrorLaunchFailure
+    cudaErrorLaunchFailure,
+    cudaErrorStreamCaptureUnsupported,
+    cudaErrorNoKernelImageForDevice,
+    cudaErrorUnsupportedPtxVersion,
+    cudaErrorNotReady
 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 typedef struct mg_emu_stream *cudaStream_t;
+typedef struct mg_emu_graph *cudaGraph_t, *cudaGraphExec_t;
 typedef struct mg_emu_event *cudaEvent_t;
 
 const char *cudaGetErrorString(cudaError_t status);
@@ -81,6 +96,8 @@ cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
 cudaError_t cudaSetDevice(int device);
+struct cudaFuncAttributes {};
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, void (*kernel)());
 cudaError_t cudaMemGetInfo(size_t *left, size_t *all);
 cudaError_t cudaMalloc(void **out, size_t bytes);
 cudaError_t cudaFree(void *block);
@@ -89,7 +106,14 @@ cudaError_t cudaFreeHost(void *block);
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream);
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamQuery(cudaStream_t stream);
 cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long flags);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
@@ -100,8 +124,9 @@ struct cudaLaunchConfig_t {
     size_t dynamicSmemBytes = 0;
     cudaStream_t stream = nullptr;
 };
-bool mg_emu_call_fails();
 bool mg_emu_is_device(const void *address);
+/* Does the work now, or notes it while the stream is captured. */
+cudaError_t mg_emu_submit(cudaStream_t stream, std::function<cudaError_t()> work);
 cudaError_t mg_emu_launch(const cudaLaunchConfig_t &config, const std::function<void()> &thread);
 
 /* A pointer that is given to a kernel must be one to device memory, or none. */
@@ -114,8 +139,10 @@ template <class T> bool mg_emu_argument_fits(const T &argument) {
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
-    if (mg_emu_call_fails() || !(mg_emu_argument_fits(arguments) && ...))
-        return cudaErrorInvalidValue;
-    return mg_emu_launch(*config, [=] { kernel(arguments...); });
+    const cudaLaunchConfig_t copy = *config;
+    return mg_emu_submit(copy.stream, [=] {
+        return (mg_emu_argument_fits(arguments) && ...) ? mg_emu_launch(copy, [=] { kernel(arguments...); })
+                                                        : cudaErrorInvalidValue;
+    });
 }
 #endif

@@ -15,8 +15,13 @@ void mg_emu_fail_after(int acquisitions);
 void mg_emu_fail_call_after(int calls);
 int mg_emu_held(void);   /* acquisitions not given back */
 int mg_emu_faults(void); /* blocks of device memory written outside their bounds so far */
+/* Device memory: allocations beyond `all` bytes, and blocks of more than `block`, fail; 0 for either: no limit. */
+void mg_emu_set_memory(unsigned long long all, unsigned long long block);
+unsigned long long mg_emu_used_memory(void);
+int mg_emu_graph_launches(void); /* so far */
 /* Compute capability 86 and one device, or others; count -1: no driver. */
 void mg_emu_set_device(int count, int capability);
+void mg_emu_set_code(int there); /* whether kernels were built for the device */
 }
 #pragma GCC visibility pop
 

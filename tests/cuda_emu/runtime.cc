@@ -2,6 +2,7 @@
  * up, and acquisitions that fail on request. Called through cuda_runtime.h. */
 #include <cstdlib>
 #include <map>
+#include <vector>
 
 #include "emulator.h"
 
@@ -12,18 +13,35 @@ enum { FENCE = 256, FENCE_BYTE = 0xff, MOST_FILLED = 16 << 20 };
 
 static struct {
     std::map<const char *, size_t> blocks; /* of device memory */
-    int left = -1, calls_left = -1, held = 0, faults = 0;
-    int devices = 1, capability = 86;
+    int left = -1, calls_left = -1, held = 0, faults = 0, graph_launches = 0;
+    int devices = 1, capability = 86, code = 1;
+    size_t used = 0, most_used = 0, largest_block = 0; /* the last two: 0 for no limit */
+    cudaStream_t captured = nullptr;
 } runtime;
+
+struct mg_emu_graph {
+    std::vector<std::function<cudaError_t()>> work;
+};
+struct mg_emu_stream {
+    struct mg_emu_graph captured;
+};
 
 extern "C" void mg_emu_fail_after(int acquisitions) { runtime.left = acquisitions; }
 extern "C" void mg_emu_fail_call_after(int calls) { runtime.calls_left = calls; }
 extern "C" int mg_emu_held(void) { return runtime.held; }
 extern "C" int mg_emu_faults(void) { return runtime.faults; }
+extern "C" int mg_emu_graph_launches(void) { return runtime.graph_launches; }
+extern "C" unsigned long long mg_emu_used_memory(void) { return runtime.used; }
+extern "C" void mg_emu_set_memory(unsigned long long all, unsigned long long block) {
+    runtime.most_used = all;
+    runtime.largest_block = block;
+}
 extern "C" void mg_emu_set_device(int count, int capability) {
     runtime.devices = count;
     runtime.capability = capability;
 }
+
+extern "C" void mg_emu_set_code(int there) { runtime.code = there; }
 
 bool mg_emu_call_fails() {
     const bool fails = runtime.calls_left == 0;
@@ -53,6 +71,10 @@ const char *cudaGetErrorString(cudaError_t status) {
         return "no CUDA-capable device is detected";
     case cudaErrorLaunchFailure:
         return mg_emu_launch_fault();
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorNoKernelImageForDevice:
+        return "no kernel image is available for execution on the device";
     default:
         return "invalid argument";
     }
@@ -75,9 +97,13 @@ cudaError_t cudaSetDevice(int device) {
     return !mg_emu_call_fails() && device >= 0 && device < runtime.devices ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, void (*)()) {
+    return mg_emu_call_fails() ? cudaErrorInvalidValue : runtime.code ? cudaSuccess : cudaErrorNoKernelImageForDevice;
+}
+
 cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
-    *left = 1 << 20;
-    *all = 1 << 30;
+    *all = runtime.most_used ? runtime.most_used : (size_t)1 << 30;
+    *left = *all > runtime.used ? *all - runtime.used : 0;
     return cudaSuccess;
 }
 
@@ -94,8 +120,12 @@ static bool is_device_range(const void *address, size_t bytes) {
 bool mg_emu_is_device(const void *address) { return is_device_range(address, 1); }
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
-    if (!mg_emu_acquire())
+    if (runtime.captured)
+        return cudaErrorStreamCaptureUnsupported;
+    if ((runtime.most_used && runtime.used + bytes > runtime.most_used) ||
+        (runtime.largest_block && bytes > runtime.largest_block) || !mg_emu_acquire())
         return cudaErrorMemoryAllocation;
+    runtime.used += bytes;
     const size_t padded = (bytes + FENCE - 1) / FENCE * FENCE + 2 * FENCE;
     char *memory = (char *)aligned_alloc(FENCE, padded);
     if (padded <= MOST_FILLED)
@@ -109,8 +139,11 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
 
 cudaError_t cudaFree(void *pointer) {
     const auto found = runtime.blocks.find((const char *)pointer);
+    if (runtime.captured)
+        return cudaErrorStreamCaptureUnsupported;
     if (found == runtime.blocks.end())
         return cudaErrorInvalidValue;
+    runtime.used -= found->second;
     const unsigned char *memory = (const unsigned char *)pointer;
     bool whole = true;
     for (int i = 1; i <= FENCE; i++)
@@ -138,12 +171,83 @@ static cudaError_t give_back(void *thing) {
 
 cudaError_t cudaMallocHost(void **out, size_t bytes) { return acquire(out, bytes); }
 cudaError_t cudaFreeHost(void *block) { return give_back(block); }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) { return acquire(out); }
-cudaError_t cudaStreamDestroy(cudaStream_t stream) { return give_back(stream); }
+/* ---- streams and graphs ---- */
+template <class T> static cudaError_t make(T **out) {
+    if (!mg_emu_acquire())
+        return cudaErrorMemoryAllocation;
+    *out = new T();
+    return cudaSuccess;
+}
+
+template <class T> static cudaError_t unmake(T *thing) {
+    delete thing;
+    mg_emu_give_back();
+    return thing ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned) { return make(out); }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) { return unmake(stream); }
+
+cudaError_t mg_emu_submit(cudaStream_t stream, std::function<cudaError_t()> work) {
+    if (mg_emu_call_fails() || !stream)
+        return cudaErrorInvalidValue;
+    if (runtime.captured != stream)
+        return work();
+    stream->captured.work.push_back(std::move(work));
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (mg_emu_call_fails() || !stream || runtime.captured)
+        return cudaErrorInvalidValue;
+    runtime.captured = stream;
+    stream->captured.work.clear();
+    return cudaSuccess;
+}
+
+/* A capture ends in any case, as with CUDA. */
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *out) {
+    const bool captured = runtime.captured == stream;
+    runtime.captured = nullptr;
+    if (mg_emu_call_fails() || !captured)
+        return cudaErrorInvalidValue;
+    const cudaError_t status = make(out);
+    if (status == cudaSuccess)
+        **out = stream->captured;
+    return status;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t graph, unsigned long long) {
+    const cudaError_t status = mg_emu_call_fails() ? cudaErrorInvalidValue : make(out);
+    if (status == cudaSuccess)
+        **out = *graph;
+    return status;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return unmake(graph); }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) { return unmake(graph); }
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+    if (mg_emu_call_fails() || !stream || runtime.captured)
+        return cudaErrorInvalidValue;
+    runtime.graph_launches++;
+    for (const auto &work : graph->work) {
+        const cudaError_t status = work();
+        if (status != cudaSuccess)
+            return status;
+    }
+    return cudaSuccess;
+}
+
+/* ---- events, waiting, copies: not in a graph ---- */
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) { return acquire(out); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return give_back(event); }
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
-    return stream && !mg_emu_call_fails() ? cudaSuccess : cudaErrorInvalidValue;
+    return runtime.captured                 ? cudaErrorStreamCaptureUnsupported
+           : stream && !mg_emu_call_fails() ? cudaSuccess
+                                            : cudaErrorInvalidValue;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
     return event && !mg_emu_call_fails() ? cudaSuccess : cudaErrorInvalidValue;
@@ -154,6 +258,8 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
     const bool up = kind == cudaMemcpyHostToDevice;
+    if (runtime.captured)
+        return cudaErrorStreamCaptureUnsupported;
     if (mg_emu_call_fails() || !is_device_range(up ? to : from, bytes) || mg_emu_is_device(up ? from : to))
         return cudaErrorInvalidValue;
     memcpy(to, from, bytes);

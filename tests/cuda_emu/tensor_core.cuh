@@ -7,6 +7,11 @@
 
 static inline float mg_emu_float(uint16_t bits, __half) { return __half2float({bits}); }
 static inline float mg_emu_float(uint16_t bits, __nv_bfloat16) { return __bfloat162float({bits}); }
+static inline float mg_emu_float(uint32_t bits, mg_tf32) {
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return mg_emu_tf32(value);
+}
 
 /* What a lane holds of the three matrices. */
 struct mg_emu_fragments {
@@ -33,6 +38,21 @@ template <class T> void mg_emu_multiply_warp(const struct mg_emu_fragments *cons
                 total += row[k] * column[k];
             lanes[lane]->sum[e] += total;
         }
+}
+
+/* Lane l holds elements l%4 and the fourth on, of rows l/4 and l/4+8 of a and of column l/4 of b. */
+static inline void mg_emu_multiply_warp(const struct mg_emu_fragments *const lanes[32], mg_tf32 type) {
+    float a[16][8], b[8][8];
+    for (int lane = 0; lane < 32; lane++) {
+        for (int word = 0; word < 4; word++)
+            a[lane / 4 + word % 2 * 8][lane % 4 + word / 2 * 4] = mg_emu_float(lanes[lane]->a[word], type);
+        for (int word = 0; word < 2; word++)
+            b[lane / 4][lane % 4 + word * 4] = mg_emu_float(lanes[lane]->b[word], type);
+    }
+    for (int lane = 0; lane < 32; lane++)
+        for (int e = 0; e < 4; e++)
+            for (int k = 0; k < 8; k++)
+                lanes[lane]->sum[e] += a[lane / 4 + e / 2 * 8][k] * b[lane % 4 * 2 + e % 2][k];
 }
 
 /* The lane that comes last computes for all: the others wait in here, so that what they hold is in place. */

@@ -11,6 +11,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include <type_traits>
+
 #include <cublasLt.h>
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -28,11 +30,12 @@ extern "C" {
 /* ---- the state of a context ---- */
 enum { MG_CUDA_BLAS_WORKSPACE = 32 << 20, MG_CUDA_STAGING = 2, MG_CUDA_PRODUCTS = 128, MG_CUDA_FAULT_TEXT = 256 };
 
-/* A matrix product that cuBLASLt has chosen a kernel for. */
+/* A matrix product that cuBLASLt has been asked for a kernel for. */
 struct mg_cuda_product {
     int64_t rows, columns, depth, stride; /* y (rows, columns), x (rows, depth), weight (columns, stride) */
     mg_dtype dtype;
     bool bias, residual, known;
+    bool direct; /* it has none: mg_cuda_multiply_directly */
     cublasLtMatmulAlgo_t algorithm;
 };
 
@@ -41,6 +44,7 @@ struct mg_cuda_state {
     int capability; /* 86 for 8.6 */
     char isa[16];   /* "sm_86" */
     bool tf32;      /* float32 products may be rounded to TF32 */
+    bool graphs;    /* operations that run again are recorded */
     cudaStream_t stream;
     cublasLtHandle_t blas;
     void *blas_workspace;
@@ -92,6 +96,11 @@ static inline dim3 mg_cuda_grid(int64_t count) {
     i < (count);                                                                                                       \
     i += (int64_t)gridDim.x * blockDim.x
 
+/* A float32 whose products tensor cores make: rounded to eleven bits, summed in float32. */
+struct mg_tf32 {
+    float value;
+};
+
 /* Calls f(T()) for the type of activations. */
 template <class F> void mg_cuda_for_type(mg_dtype dtype, F f) {
     if (dtype == MG_BF16)
@@ -100,6 +109,14 @@ template <class F> void mg_cuda_for_type(mg_dtype dtype, F f) {
         f(__half());
     else
         f(float());
+}
+
+/* Calls f(T(), P()) for it and what its products are made in: the same type, or mg_tf32 where that is allowed. */
+template <class F> void mg_cuda_for_product(const struct mg_cuda_state *state, mg_dtype dtype, F f) {
+    if (dtype == MG_F32 && state->tf32)
+        f(float(), mg_tf32());
+    else
+        mg_cuda_for_type(dtype, [&](auto zero) { f(zero, zero); });
 }
 
 /* ---- elements ---- */
@@ -111,6 +128,34 @@ template <class T> __device__ inline T mg_element(float x);
 template <> __device__ inline float mg_element<float>(float x) { return x; }
 template <> __device__ inline __nv_bfloat16 mg_element<__nv_bfloat16>(float x) { return __float2bfloat16(x); }
 template <> __device__ inline __half mg_element<__half>(float x) { return __float2half(x); }
+
+/* N neighbouring elements, read and written at once: at an address that is a multiple of their bytes. */
+template <class T, int N> struct alignas(sizeof(T) * N) mg_pack { T at[N]; };
+
+template <int N, class T> __device__ inline void mg_load(float to[N], const T *from) {
+    const mg_pack<T, N> pack = *(const mg_pack<T, N> *)from;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        to[i] = mg_float(pack.at[i]);
+}
+
+template <int N, class T> __device__ inline void mg_store(T *to, const float from[N]) {
+    mg_pack<T, N> pack;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+        pack.at[i] = mg_element<T>(from[i]);
+    *(mg_pack<T, N> *)to = pack;
+}
+
+/* Calls f with the number of elements that a thread handles, as a type: 16 bytes of T where `length`, of which all rows
+ * are multiples, allows it, else one. */
+template <class T, class F> void mg_cuda_for_width(int64_t length, F f) {
+    constexpr int most = 16 / (int)sizeof(T);
+    if (length % most == 0)
+        f(std::integral_constant<int, most>());
+    else
+        f(std::integral_constant<int, 1>());
+}
 
 __device__ inline float mg_silu(float x) { return x / (1.0f + expf(-x)); }
 /* erfc keeps the relative accuracy of the left tail, where 1 + erf cancels. */
@@ -160,6 +205,8 @@ struct mg_cuda_matrices {
 };
 void mg_cuda_multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices *m);
 size_t mg_cuda_multiply_bytes(const struct mg_op_shape *op);
+/* The same, but for activation and scratch, by the kernel of ops/conv2d.cu. */
+void mg_cuda_multiply_directly(struct mg_cuda_state *state, const struct mg_cuda_matrices *m);
 
 /* ---- weights ---- */
 /* The filters of conv2d and linear layers: one after the other, positions in the window outermost, channels filled up

@@ -1,8 +1,8 @@
 /* cuda_backend.cu: a GPU as a backend: opens a device, hands each operation to its driver in ops/, tells what failed.
  * Loaded by backend/library.c; called through the table by graph and marigold. */
 #include <stdio.h>
+#include <stdlib.h>
 
-#include "cuda.cuh"
 #include "memory.cuh"
 
 extern "C" {
@@ -23,10 +23,6 @@ static const char *const operation_names[MG_OP_COUNT] = {
 #include "../../graph/ops.def"
 #undef MG_OP
 };
-
-static struct mg_cuda_state *state_of(const struct mg_context *context) {
-    return (struct mg_cuda_state *)context->backend_state;
-}
 
 /* ---- faults ---- */
 static void note(struct mg_cuda_state *state, mg_status fault, const char *what, const char *text) {
@@ -49,16 +45,23 @@ void mg_cuda_note_blas(struct mg_cuda_state *state, cublasStatus_t status, const
              cublasLtGetStatusString(status));
 }
 
-static mg_status cuda_finish(const struct mg_context *context, struct mg_err *err) {
-    struct mg_cuda_state *state = state_of(context);
-    mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
-    mg_cuda_note(state, cudaStreamSynchronize(state->stream), "or before it");
+mg_status mg_cuda_tell(struct mg_cuda_state *state, struct mg_err *err) {
     const mg_status fault = state->fault;
     state->fault = MG_OK;
     return fault == MG_OK ? MG_OK : mg_fail(err, fault, "%s", state->fault_text);
 }
 
+static mg_status cuda_finish(const struct mg_context *context, struct mg_err *err) {
+    struct mg_cuda_state *state = mg_cuda_state_of(context);
+    mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
+    mg_cuda_note(state, cudaStreamSynchronize(state->stream), "or before it");
+    return mg_cuda_tell(state, err);
+}
+
 /* ---- opening ---- */
+/* Is there code for a device? */
+__global__ void probe_kernel() {}
+
 static mg_status find_device(int device, struct mg_err *err) {
     int count = 0;
     const cudaError_t status = cudaGetDeviceCount(&count);
@@ -75,6 +78,19 @@ static mg_status find_device(int device, struct mg_err *err) {
     return MG_OK;
 }
 
+static mg_status check_code(const struct mg_cuda_state *state, struct mg_err *err) {
+    struct cudaFuncAttributes attributes;
+    const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
+    if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorUnsupportedPtxVersion)
+        return mg_cuda_check(status, "cudaFuncGetAttributes", err);
+    (void)cudaGetLastError();
+    return mg_fail(
+        err, MG_ERR_DEVICE,
+        "device \"cuda:%d\" has compute capability %d.%d, for which the backend was not built (%s): build it "
+        "with MARIGOLD_CUDA_ARCHITECTURES=%d",
+        state->device, state->capability / 10, state->capability % 10, cudaGetErrorString(status), state->capability);
+}
+
 static mg_status check_capability(struct mg_cuda_state *state, struct mg_err *err) {
     int major = 0, minor = 0;
     MG_TRY(mg_cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, state->device),
@@ -82,16 +98,17 @@ static mg_status check_capability(struct mg_cuda_state *state, struct mg_err *er
     MG_TRY(mg_cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, state->device),
                          "cudaDeviceGetAttribute", err));
     state->capability = 10 * major + minor;
+    state->tf32 = state->tf32 && state->capability >= LEAST_FOR_BFLOAT16; /* both came with the same tensor cores */
     snprintf(state->isa, sizeof state->isa, "sm_%d%s", state->capability, state->tf32 ? "+tf32" : "");
     if (state->capability < LEAST_CAPABILITY)
         return mg_fail(err, MG_ERR_DEVICE,
                        "device \"cuda:%d\" has compute capability %d.%d; the backend is built for 7.5 and later",
                        state->device, major, minor);
-    return MG_OK;
+    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
+    return check_code(state, err);
 }
 
 static mg_status create_handles(struct mg_cuda_state *state, struct mg_err *err) {
-    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
     MG_TRY(mg_cuda_check(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "cudaStreamCreate", err));
     const cublasStatus_t status = cublasLtCreate(&state->blas);
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -127,8 +144,10 @@ static void destroy(struct mg_cuda_state *state) {
     mg_free(state);
 }
 
-/* `isa` "tf32" lets float32 products be rounded to TF32; a processor's instruction sets mean nothing here. */
+/* `isa` "tf32" lets float32 products be rounded to TF32; a processor's instruction sets mean nothing here.
+ * MARIGOLD_CUDA_GRAPHS=0 launches kernels one by one. */
 static mg_status cuda_open(struct mg_context *context, const char *isa, struct mg_err *err) {
+    const char *graphs = getenv("MARIGOLD_CUDA_GRAPHS");
     struct mg_cuda_state *state;
     void *block;
     mg_status status;
@@ -137,6 +156,7 @@ static mg_status cuda_open(struct mg_context *context, const char *isa, struct m
     state = (struct mg_cuda_state *)block;
     state->device = context->device;
     state->tf32 = isa && !strcmp(isa, "tf32");
+    state->graphs = !graphs || strcmp(graphs, "0") != 0;
     MG_TRY_GOTO(check_capability(state, err));
     MG_TRY_GOTO(create_handles(state, err));
     context->backend_state = state;
@@ -150,13 +170,13 @@ done:
 
 static void cuda_close(struct mg_context *context) {
     if (context->backend_state)
-        destroy(state_of(context));
+        destroy(mg_cuda_state_of(context));
     context->backend_state = NULL;
     context->memory = NULL;
 }
 
 static mg_status cuda_check_type(const struct mg_context *context, mg_dtype activations, struct mg_err *err) {
-    const int capability = state_of(context)->capability;
+    const int capability = mg_cuda_state_of(context)->capability;
     if (activations == MG_BF16 && capability < LEAST_FOR_BFLOAT16)
         return mg_fail(err, MG_ERR_DEVICE,
                        "dtype \"bfloat16\" needs a GPU of compute capability 8.0; \"cuda:%d\" has %d.%d: use "
@@ -188,7 +208,7 @@ static size_t cuda_workspace_bytes(const struct mg_context *context, const struc
 
 /* After a fault the rest of a run is not worth launching. */
 static void cuda_run(const struct mg_context *context, const struct mg_op_call *call) {
-    struct mg_cuda_state *state = state_of(context);
+    struct mg_cuda_state *state = mg_cuda_state_of(context);
     if (state->fault != MG_OK)
         return;
     state->running = call->op->kind;
@@ -196,21 +216,27 @@ static void cuda_run(const struct mg_context *context, const struct mg_op_call *
     drivers[call->op->kind]->run(state, call);
 }
 
-static const struct mg_backend backend = {
-    "cuda",
-    false, /* trains */
-    cuda_open,
-    cuda_close,
-    cuda_check_type,
-    cuda_weight_layout,
-    cuda_workspace_bytes,
-    NULL, /* trailing_gap: blocks run in no order */
-    cuda_run,
-    cuda_finish,
-    NULL, /* measure */
-    NULL, /* adam */
-    NULL, /* sum_of_squares */
-};
+/* Not there: trailing_gap, as blocks run in no order; measure; and training. */
+static const struct mg_backend backend = [] {
+    struct mg_backend b = {};
+    b.name = "cuda";
+    b.open = cuda_open;
+    b.close = cuda_close;
+    b.check_type = cuda_check_type;
+    b.weight_layout = cuda_weight_layout;
+    b.workspace_bytes = cuda_workspace_bytes;
+    b.run = cuda_run;
+    b.finish = cuda_finish;
+    b.record = mg_cuda_record;
+    b.recorded = mg_cuda_recorded;
+    b.replay = mg_cuda_replay;
+    b.forget = mg_cuda_forget;
+    b.group_name = mg_cuda_group_name;
+    b.join = mg_cuda_join;
+    b.sum = mg_cuda_sum;
+    b.leave = mg_cuda_leave;
+    return b;
+}();
 
 extern "C" __attribute__((visibility("default")))
 const struct mg_backend_library mg_backend_library = {mg_operations, MG_BACKEND_LAYOUT, &backend};

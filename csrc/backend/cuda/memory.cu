@@ -1,12 +1,7 @@
 /* memory.cu: memory of the device and copies to and from it. Called through the context by core and graph.
  *
  * Uploads go through pinned memory, in pieces, so that one piece is copied while the next is read from the file. */
-#include "cuda.cuh"
 #include "memory.cuh"
-
-static struct mg_cuda_state *state_of(const struct mg_context *context) {
-    return (struct mg_cuda_state *)context->backend_state;
-}
 
 mg_status mg_cuda_check(cudaError_t status, const char *what, struct mg_err *err) {
     if (status == cudaSuccess)
@@ -18,7 +13,7 @@ static mg_status device_alloc(void **out, const struct mg_context *context, size
                               struct mg_err *err) {
     size_t left = 0, all = 0;
     *out = NULL;
-    MG_TRY(mg_cuda_check(cudaSetDevice(state_of(context)->device), "cudaSetDevice", err));
+    MG_TRY(mg_cuda_check(cudaSetDevice(mg_cuda_state_of(context)->device), "cudaSetDevice", err));
     const cudaError_t status = cudaMalloc(out, bytes ? bytes : 1);
     if (status != cudaErrorMemoryAllocation)
         return mg_cuda_check(status, "cudaMalloc", err);
@@ -30,7 +25,7 @@ static mg_status device_alloc(void **out, const struct mg_context *context, size
 
 /* A block that cannot be freed belongs to a context that is lost. */
 static void device_free(const struct mg_context *context, void *block) {
-    if (cudaSetDevice(state_of(context)->device) != cudaSuccess || cudaFree(block) != cudaSuccess)
+    if (cudaSetDevice(mg_cuda_state_of(context)->device) != cudaSuccess || cudaFree(block) != cudaSuccess)
         (void)cudaGetLastError();
 }
 
@@ -48,7 +43,7 @@ static mg_status upload_piece(struct mg_cuda_state *state, char *device, const c
 
 static mg_status upload(const struct mg_context *context, void *device, const void *host, size_t bytes,
                         struct mg_err *err) {
-    struct mg_cuda_state *state = state_of(context);
+    struct mg_cuda_state *state = mg_cuda_state_of(context);
     MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
     for (size_t done = 0; done < bytes; done += MG_CUDA_STAGING_BYTES) {
         const size_t left = bytes - done, most = MG_CUDA_STAGING_BYTES, piece = left < most ? left : most;
@@ -59,11 +54,17 @@ static mg_status upload(const struct mg_context *context, void *device, const vo
 
 static mg_status download(const struct mg_context *context, void *host, const void *device, size_t bytes,
                           struct mg_err *err) {
-    struct mg_cuda_state *state = state_of(context);
+    struct mg_cuda_state *state = mg_cuda_state_of(context);
     MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
     MG_TRY(
         mg_cuda_check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, state->stream), "a download", err));
     return mg_cuda_check(cudaStreamSynchronize(state->stream), "a download", err);
 }
 
-const struct mg_device_memory mg_cuda_memory = {device_alloc, device_free, upload, download};
+static mg_status available(size_t *bytes, const struct mg_context *context, struct mg_err *err) {
+    size_t all = 0;
+    MG_TRY(mg_cuda_check(cudaSetDevice(mg_cuda_state_of(context)->device), "cudaSetDevice", err));
+    return mg_cuda_check(cudaMemGetInfo(bytes, &all), "cudaMemGetInfo", err);
+}
+
+const struct mg_device_memory mg_cuda_memory = {device_alloc, device_free, upload, download, available};

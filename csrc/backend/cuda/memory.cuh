@@ -1,11 +1,30 @@
-/* memory.cuh: what cuda_backend.cu and memory.cu share. */
+/* memory.cuh: what cuda_backend.cu, memory.cu, recording.cu and collective.cu share. */
 #ifndef MG_CUDA_MEMORY_CUH
 #define MG_CUDA_MEMORY_CUH
 #include "cuda.cuh"
 
 enum { MG_CUDA_STAGING_BYTES = 8 << 20 };
 
+static inline struct mg_cuda_state *mg_cuda_state_of(const struct mg_context *context) {
+    return (struct mg_cuda_state *)context->backend_state;
+}
+
 extern const struct mg_device_memory mg_cuda_memory;
+/* The first fault noted since the last call, if there was one. */
+mg_status mg_cuda_tell(struct mg_cuda_state *state, struct mg_err *err);
 /* MG_ERR_DEVICE naming `what` unless status is cudaSuccess. */
 mg_status mg_cuda_check(cudaError_t status, const char *what, struct mg_err *err);
+
+/* recording.cu: as backend.h says */
+mg_status mg_cuda_record(bool *begun, const struct mg_context *context, struct mg_err *err);
+mg_status mg_cuda_recorded(void **recording, const struct mg_context *context, struct mg_err *err);
+void mg_cuda_replay(const struct mg_context *context, void *recording);
+void mg_cuda_forget(const struct mg_context *context, void *recording);
+
+/* collective.cu: likewise */
+mg_status mg_cuda_group_name(char name[MG_GROUP_NAME], struct mg_err *err);
+mg_status mg_cuda_join(void **out, const struct mg_context *context, const char name[MG_GROUP_NAME], int rank, int size,
+                       struct mg_err *err);
+mg_status mg_cuda_sum(const struct mg_context *context, void *group, float *x, int64_t count, struct mg_err *err);
+void mg_cuda_leave(const struct mg_context *context, void *group);
 #endif

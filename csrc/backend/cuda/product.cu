@@ -1,5 +1,5 @@
-/* product.cu: matrix products by cuBLASLt, with bias and residual in its epilogue. Called by ops/linear.cu and
- * ops/conv2d.cu.
+/* product.cu: matrix products by cuBLASLt, with bias and residual in its epilogue; by our own kernel where cuBLASLt has
+ * none for a shape. Called by ops/linear.cu and ops/conv2d.cu, whose kernel that is.
  *
  * cuBLASLt thinks in columns: our row-major y = x weight^T is its (columns, rows) matrix weight^T' x' with the depth
  * side by side in both factors. Its GELU is the approximation by tanh, so activations are applied by a kernel of our
@@ -73,10 +73,11 @@ static cublasStatus_t describe(struct request *r, const struct mg_cuda_state *st
     return cublasLtMatrixLayoutInit(&r->y, type, (uint64_t)m->columns, (uint64_t)m->rows, m->columns);
 }
 
+/* Sums that are split are added up in float32: the other ways would round parts of them to the type of y. */
 static cublasStatus_t choose(struct mg_cuda_product *product, const struct mg_cuda_state *state,
                              const struct request *r) {
     const size_t workspace = MG_CUDA_BLAS_WORKSPACE;
-    const uint32_t alignment = MG_ALIGNMENT;
+    const uint32_t alignment = MG_ALIGNMENT, reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const cublasLtMatmulPreferenceAttributes_t aligned[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES};
@@ -86,15 +87,21 @@ static cublasStatus_t choose(struct mg_cuda_product *product, const struct mg_cu
     BLAS_TRY(cublasLtMatmulPreferenceInit(&preference));
     BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
                                                   sizeof workspace));
+    BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(&preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reduction,
+                                                  sizeof reduction));
     for (const auto attribute : aligned)
         BLAS_TRY(cublasLtMatmulPreferenceSetAttribute(&preference, attribute, &alignment, sizeof alignment));
-    BLAS_TRY(cublasLtMatmulAlgoGetHeuristic(state->blas, (cublasLtMatmulDesc_t)&r->operation,
-                                            (cublasLtMatrixLayout_t)&r->weight, (cublasLtMatrixLayout_t)&r->x,
-                                            (cublasLtMatrixLayout_t)&r->y, (cublasLtMatrixLayout_t)&r->y, &preference,
-                                            1, &result, &found));
-    if (!found)
-        return CUBLAS_STATUS_NOT_SUPPORTED;
-    product->algorithm = result.algo;
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
+        state->blas, (cublasLtMatmulDesc_t)&r->operation, (cublasLtMatrixLayout_t)&r->weight,
+        (cublasLtMatrixLayout_t)&r->x, (cublasLtMatrixLayout_t)&r->y, (cublasLtMatrixLayout_t)&r->y, &preference, 1,
+        &result, &found);
+    if (status != CUBLAS_STATUS_NOT_SUPPORTED)
+        BLAS_TRY(status);
+    product->direct = status == CUBLAS_STATUS_NOT_SUPPORTED || !found || result.state == CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!product->direct) {
+        BLAS_TRY(result.state);
+        product->algorithm = result.algo;
+    }
     product->known = true;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -135,6 +142,13 @@ static cublasStatus_t multiply(struct mg_cuda_state *state, const struct mg_cuda
     BLAS_TRY(describe(r, state, m, stride));
     if (!product->known)
         BLAS_TRY(choose(product, state, r));
+    if (product->direct) {
+        struct mg_cuda_matrices same = *m;
+        same.y = r->out;
+        same.residual = r->residual;
+        mg_cuda_multiply_directly(state, &same);
+        return CUBLAS_STATUS_SUCCESS;
+    }
     return cublasLtMatmul(state->blas, &r->operation, &one, m->weight, &r->weight, m->x, &r->x, &beta,
                           r->residual ? r->residual : r->out, &r->y, r->out, &r->y, &product->algorithm,
                           state->blas_workspace, MG_CUDA_BLAS_WORKSPACE, state->stream);

@@ -1,13 +1,13 @@
 /* tile_product.cuh: the product of two tiles in shared memory by a block of 256 threads: in float32 by the ordinary
- * units, in float16 and bfloat16 by tensor cores. Included by ops/conv2d.cu and ops/attention.cu.
+ * units, in float16, bfloat16 and TF32 by tensor cores. Included by ops/conv2d.cu and ops/attention.cu.
  *
  * A tile is rows of four chunks of 16 bytes (16 floats, or 32 halves), the dimension that is summed over, and a fifth
  * chunk of padding: rows lie 20 banks apart, so that what a warp reads at once lies in different banks. */
 #ifndef MG_TILE_PRODUCT_CUH
 #define MG_TILE_PRODUCT_CUH
-#include <tensor_core.cuh>
-
 #include "cuda.cuh"
+
+#include <tensor_core.cuh>
 
 enum { MG_TILE_CHUNKS = 4, MG_TILE_STRIDE = 5, MG_TILE_WORDS = 4 * MG_TILE_STRIDE };
 
@@ -31,8 +31,8 @@ __device__ inline uint4 mg_read_chunk(const U *row, int64_t channel, int64_t cha
     return chunk;
 }
 
-/* ROWS x COLUMNS sums, spread over the threads. multiply() adds the products of the rows of tile a with those of tile
- * b; each() calls f(row, column, sum) for the thread's own. */
+/* ROWS x COLUMNS sums of products of type T, spread over the threads. multiply() adds the products of the rows of tile a
+ * with those of tile b; each() calls f(row, column, sum) for the thread's own. */
 template <class T, int ROWS, int COLUMNS> struct mg_tile_product {
     /* Eight warps: four of them share the rows out, two the columns. */
     enum { TALL = ROWS / 64, WIDE = COLUMNS / 16 };

@@ -2,24 +2,40 @@
  * scheduler's step. Called by cuda_backend.cu. */
 #include "../cuda.cuh"
 
-template <class T> __global__ void activation_kernel(T *out, const T *x, int64_t count, mg_activation activation) {
-    for (MG_CUDA_EACH(i, count))
-        out[i] = mg_element<T>(mg_activate(mg_float(x[i]), activation));
+template <class T, int N>
+__global__ void activation_kernel(T *out, const T *x, int64_t packs, mg_activation activation) {
+    for (MG_CUDA_EACH(i, packs)) {
+        float value[N];
+        mg_load<N>(value, x + i * N);
+#pragma unroll
+        for (int e = 0; e < N; e++)
+            value[e] = mg_activate(value[e], activation);
+        mg_store<N>(out + i * N, value);
+    }
 }
 
 static void activation_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
     mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, activation_kernel<T>, (T *)call->out,
-                       (const T *)call->in[0], count, call->op->params.activation);
+        mg_cuda_for_width<T>(count, [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, activation_kernel<T, N>, (T *)call->out,
+                           (const T *)call->in[0], count / N, call->op->params.activation);
+        });
     });
 }
 const struct mg_cuda_driver mg_cuda_activation = {activation_run, NULL};
 
-template <class T> __global__ void scale_kernel(T *out, const T *x, int64_t count, float factor, float offset) {
-    for (MG_CUDA_EACH(i, count))
-        out[i] = mg_element<T>(mg_float(x[i]) * factor + offset);
+template <class T, int N> __global__ void scale_kernel(T *out, const T *x, int64_t packs, float factor, float offset) {
+    for (MG_CUDA_EACH(i, packs)) {
+        float value[N];
+        mg_load<N>(value, x + i * N);
+#pragma unroll
+        for (int e = 0; e < N; e++)
+            value[e] = value[e] * factor + offset;
+        mg_store<N>(out + i * N, value);
+    }
 }
 
 static void scale_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
@@ -27,15 +43,21 @@ static void scale_run(struct mg_cuda_state *state, const struct mg_op_call *call
     const struct mg_scale p = call->op->params.scale;
     mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, scale_kernel<T>, (T *)call->out,
-                       (const T *)call->in[0], count, p.factor, p.offset);
+        mg_cuda_for_width<T>(count, [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, scale_kernel<T, N>, (T *)call->out,
+                           (const T *)call->in[0], count / N, p.factor, p.offset);
+        });
     });
 }
 const struct mg_cuda_driver mg_cuda_scale = {scale_run, NULL};
 
-template <class T, class U> __global__ void cast_kernel(T *out, const U *x, int64_t count) {
-    for (MG_CUDA_EACH(i, count))
-        out[i] = mg_element<T>(mg_float(x[i]));
+template <class T, class U, int N> __global__ void cast_kernel(T *out, const U *x, int64_t packs) {
+    for (MG_CUDA_EACH(i, packs)) {
+        float value[N];
+        mg_load<N>(value, x + i * N);
+        mg_store<N>(out + i * N, value);
+    }
 }
 
 static void cast_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
@@ -44,24 +66,33 @@ static void cast_run(struct mg_cuda_state *state, const struct mg_op_call *call)
         mg_cuda_for_type(call->op->in[0].dtype, [&](auto from) {
             using T = decltype(to);
             using U = decltype(from);
-            mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, cast_kernel<T, U>, (T *)call->out,
-                           (const U *)call->in[0], count);
+            mg_cuda_for_width<float>(count, [&](auto width) {
+                constexpr int N = decltype(width)::value;
+                mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, cast_kernel<T, U, N>, (T *)call->out,
+                               (const U *)call->in[0], count / N);
+            });
         });
     });
 }
 const struct mg_cuda_driver mg_cuda_cast = {cast_run, NULL};
 
-/* The second input may be of size 1 in N, H, W: its strides are then 0. */
+/* The second input may be of size 1 in N, H, W: its strides are then 0. Channels in packs. */
 struct broadcast {
-    int64_t count, h, w, c;
+    int64_t packs, h, w, c;
     int64_t stride_n, stride_h, stride_w;
 };
 
-template <class T> __global__ void add_kernel(T *out, const T *a, const T *b, struct broadcast p) {
-    for (MG_CUDA_EACH(i, p.count)) {
+template <class T, int N> __global__ void add_kernel(T *out, const T *a, const T *b, struct broadcast p) {
+    for (MG_CUDA_EACH(i, p.packs)) {
         const int64_t pixel = i / p.c, row = pixel / p.w;
-        const int64_t from = row / p.h * p.stride_n + row % p.h * p.stride_h + pixel % p.w * p.stride_w + i % p.c;
-        out[i] = mg_element<T>(mg_float(a[i]) + mg_float(b[from]));
+        const int64_t from = row / p.h * p.stride_n + row % p.h * p.stride_h + pixel % p.w * p.stride_w + i % p.c * N;
+        float left[N], right[N];
+        mg_load<N>(left, a + i * N);
+        mg_load<N>(right, b + from);
+#pragma unroll
+        for (int e = 0; e < N; e++)
+            left[e] += right[e];
+        mg_store<N>(out + i * N, left);
     }
 }
 
@@ -73,16 +104,28 @@ static void add_run(struct mg_cuda_state *state, const struct mg_op_call *call) 
     p.stride_n = small[0] > 1 ? small[1] * small[2] * small[3] : 0;
     mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, add_kernel<T>, (T *)call->out,
-                       (const T *)call->in[0], (const T *)call->in[1], p);
+        mg_cuda_for_width<T>(big[3], [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            p.packs /= N;
+            p.c /= N;
+            mg_cuda_launch(state, mg_cuda_grid(p.packs), MG_CUDA_THREADS, add_kernel<T, N>, (T *)call->out,
+                           (const T *)call->in[0], (const T *)call->in[1], p);
+        });
     });
 }
 const struct mg_cuda_driver mg_cuda_add = {add_run, NULL};
 
-template <class T> __global__ void geglu_kernel(T *out, const T *x, int64_t count, int64_t channels) {
-    for (MG_CUDA_EACH(i, count)) {
-        const T *value = x + i / channels * 2 * channels + i % channels;
-        out[i] = mg_element<T>(mg_float(value[0]) * mg_gelu(mg_float(value[channels])));
+/* Channels in packs. */
+template <class T, int N> __global__ void geglu_kernel(T *out, const T *x, int64_t packs, int64_t channels) {
+    for (MG_CUDA_EACH(i, packs)) {
+        const T *first = x + (i / channels * 2 * channels + i % channels) * N;
+        float value[N], gate[N];
+        mg_load<N>(value, first);
+        mg_load<N>(gate, first + channels * N);
+#pragma unroll
+        for (int e = 0; e < N; e++)
+            value[e] *= mg_gelu(gate[e]);
+        mg_store<N>(out + i * N, value);
     }
 }
 
@@ -90,8 +133,11 @@ static void geglu_run(struct mg_cuda_state *state, const struct mg_op_call *call
     const int64_t count = mg_tensor_count(&call->op->out), channels = call->op->out.dim[3];
     mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, geglu_kernel<T>, (T *)call->out,
-                       (const T *)call->in[0], count, channels);
+        mg_cuda_for_width<T>(channels, [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, geglu_kernel<T, N>, (T *)call->out,
+                           (const T *)call->in[0], count / N, channels / N);
+        });
     });
 }
 const struct mg_cuda_driver mg_cuda_geglu = {geglu_run, NULL};

@@ -75,7 +75,8 @@ __device__ static inline void weigh_row(float *score, float *largest, float *tot
     }
 }
 
-template <class T, class U, int VALUES>
+/* P: the type of the products. */
+template <class T, class U, int VALUES, class P>
 __global__ void __launch_bounds__(MG_CUDA_THREADS)
     attention_kernel(T *out, const T *q, const U *k, const U *v, struct heads p, int64_t head_count) {
     typedef struct attention_tiles<T, VALUES> shared_tiles;
@@ -89,14 +90,14 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS)
     k += image * p.key_stride + head * p.size;
     v += image * p.key_stride + head * p.size + begin;
     out += image * p.queries * p.channels + head * p.size + begin;
-    struct mg_tile_product<T, QUERIES, VALUES> result;
+    struct mg_tile_product<P, QUERIES, VALUES> result;
     result.clear();
     if (threadIdx.x < QUERIES) {
         shared.largest[threadIdx.x] = -INFINITY;
         shared.total[threadIdx.x] = 0.0f;
     }
     for (int64_t key = 0; key < last; key += KEYS) {
-        struct mg_tile_product<T, QUERIES, KEYS> scores;
+        struct mg_tile_product<P, QUERIES, KEYS> scores;
         scores.clear();
         for (int64_t channel = 0; channel < p.size; channel += mg_tile_depth<T>()) {
             __syncthreads(); /* nobody reads the tiles any more */
@@ -150,19 +151,20 @@ static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *
     const int64_t heads = call->op->params.attention.heads;
     const dim3 grid((unsigned)mg_cuda_divide_up(p.queries, QUERIES), (unsigned)mg_cuda_divide_up(p.size, p.values),
                     (unsigned)(call->op->in[0].dim[0] * heads));
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_for_product(state, call->op->out.dtype, [&](auto zero, auto product) {
         using T = decltype(zero);
+        using P = decltype(product);
         const bool same = call->op->in[1].dtype == call->op->out.dtype;
         const T *q = (const T *)call->in[0];
         T *out = (T *)call->out;
         if (same && p.values <= 64)
-            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, 64>, out, q, (const T *)call->in[1],
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, 64, P>, out, q, (const T *)call->in[1],
                            (const T *)call->in[2], p, heads);
         else if (same)
-            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, MOST_VALUES>, out, q,
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, MOST_VALUES, P>, out, q,
                            (const T *)call->in[1], (const T *)call->in[2], p, heads);
         else /* from a text that is folded in float32 */
-            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, float, MOST_VALUES>, out, q,
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, float, MOST_VALUES, P>, out, q,
                            (const float *)call->in[1], (const float *)call->in[2], p, heads);
     });
 }

@@ -1,6 +1,6 @@
 /* conv2d.cu: the convolution, as a matrix product whose left factor is never written: tiles of it are gathered from
  * the image, position by position of the window (implicit GEMM). A 1x1 convolution is a plain product. Called by
- * cuda_backend.cu; calls product.cu. */
+ * cuda_backend.cu and, for products that cuBLASLt has no kernel for, by product.cu, which it calls. */
 #include "../tile_product.cuh"
 
 enum { ROWS = 128, NARROW = 64, WIDE = 128, MANY = 512 }; /* pixels and filters of a tile; tiles of an operation */
@@ -115,14 +115,15 @@ template <class T, int COLUMNS> struct carrier {
     }
 };
 
-template <class T, int COLUMNS>
+/* P: the type of the products. */
+template <class T, int COLUMNS, class P>
 __global__ void __launch_bounds__(MG_CUDA_THREADS, 2) conv2d_kernel(struct convolution p, struct operands<T> o) {
     typedef struct tiles<COLUMNS> shared_tiles;
     MG_SHARED(shared_tiles, shared);
     const int64_t row = blockIdx.x * (int64_t)ROWS, column = blockIdx.y * (int64_t)COLUMNS;
     const int64_t steps = p.positions * ((p.padded + mg_tile_depth<T>() - 1) / mg_tile_depth<T>());
     struct carrier<T, COLUMNS> carrier;
-    struct mg_tile_product<T, ROWS, COLUMNS> product;
+    struct mg_tile_product<P, ROWS, COLUMNS> product;
     product.clear();
     carrier.begin(p, o, row, column);
     carrier.read(p, o.x);
@@ -191,26 +192,52 @@ static void multiply(struct mg_cuda_state *state, const struct mg_op_call *call,
     mg_cuda_multiply(state, &m);
 }
 
+template <class P, class T>
+static void convolve(struct mg_cuda_state *state, const struct convolution &p, const struct operands<T> &o) {
+    constexpr bool fits = !std::is_same<P, float>::value;
+    dim3 grid((unsigned)mg_cuda_divide_up(p.pixels, ROWS), (unsigned)mg_cuda_divide_up(p.k, NARROW));
+    /* Wide tiles read the image half as often, where there are enough of them for all processors of a GPU. Without
+     * tensor cores, whose factors are spread over a warp, they would not fit into the registers. */
+    if (fits && p.k > NARROW && grid.x * (size_t)grid.y >= MANY) {
+        constexpr int columns = fits ? WIDE : NARROW;
+        grid.y = (unsigned)mg_cuda_divide_up(p.k, columns);
+        mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, columns, P>, p, o);
+    } else
+        mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, NARROW, P>, p, o);
+}
+
 static void conv2d_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct convolution p = convolution_of(call->op);
     if (is_product(call->op)) {
         multiply(state, call, &p);
         return;
     }
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_for_product(state, call->op->out.dtype, [&](auto zero, auto product) {
         using T = decltype(zero);
         const struct operands<T> o = {
             (T *)call->out, (const T *)call->in[0], (const T *)call->in[1], (const T *)call->in[3],
                 (const float *)call->in[2], (const float *)call->in[4]
         };
-        dim3 grid((unsigned)mg_cuda_divide_up(p.pixels, ROWS), (unsigned)mg_cuda_divide_up(p.k, NARROW));
-        /* Wide tiles read the image half as often, where there are enough of them for all processors of a GPU. In
-         * float32 their sums would not fit into the registers. */
-        if (sizeof(T) == 2 && p.k > NARROW && grid.x * (size_t)grid.y >= MANY) {
-            grid.y = (unsigned)mg_cuda_divide_up(p.k, WIDE);
-            mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel < T, sizeof(T) == 2 ? WIDE : NARROW >, p, o);
-        } else
-            mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, NARROW>, p, o);
+        convolve<decltype(product)>(state, p, o);
+    });
+}
+
+/* A window of one pixel over an image of one line. */
+void mg_cuda_multiply_directly(struct mg_cuda_state *state, const struct mg_cuda_matrices *m) {
+    struct convolution p = {};
+    p.pixels = p.w = p.full_w = p.out_w = m->rows;
+    p.h = p.full_h = p.out_h = 1;
+    p.c = m->depth;
+    p.k = m->columns;
+    p.padded = mg_cuda_padded(m->depth, m->dtype);
+    p.positions = p.window_w = p.stride = 1;
+    p.whole = p.c == p.padded;
+    mg_cuda_for_product(state, m->dtype, [&](auto zero, auto product) {
+        using T = decltype(zero);
+        const struct operands<T> o = {
+            (T *)m->y, (const T *)m->x, (const T *)m->weight, (const T *)m->residual, m->bias, NULL
+        };
+        convolve<decltype(product)>(state, p, o);
     });
 }
 

@@ -2,12 +2,13 @@
  * Called by cuda_backend.cu. */
 #include "../cuda.cuh"
 
-/* Copies `count` channels of every pixel, from channel in_begin of in_channels to out_begin of out_channels. */
+/* Copies `count` channels of every pixel, from channel in_begin of in_channels to out_begin of out_channels; all in
+ * elements of the kernel. */
 struct channels {
     int64_t pixels, count, out_begin, out_channels, in_begin, in_channels;
 };
 
-template <class T> __global__ void copy_channels_kernel(T *out, const T *in, struct channels p) {
+template <class E> __global__ void copy_channels_kernel(E *out, const E *in, struct channels p) {
     for (MG_CUDA_EACH(i, p.pixels * p.count)) {
         const int64_t pixel = i / p.count, c = i % p.count;
         out[pixel * p.out_channels + p.out_begin + c] = in[pixel * p.in_channels + p.in_begin + c];
@@ -17,8 +18,16 @@ template <class T> __global__ void copy_channels_kernel(T *out, const T *in, str
 static void copy_channels(struct mg_cuda_state *state, const struct mg_op_call *call, int slot, struct channels p) {
     mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_launch(state, mg_cuda_grid(p.pixels * p.count), MG_CUDA_THREADS, copy_channels_kernel<T>,
-                       (T *)call->out, (const T *)call->in[slot], p);
+        /* All are multiples of a power of two if their bits together are. */
+        const int64_t length = p.count | p.out_begin | p.out_channels | p.in_begin | p.in_channels;
+        mg_cuda_for_width<T>(length, [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            using E = struct mg_pack<T, N>;
+            const struct channels q = {p.pixels,           p.count / N,    p.out_begin / N,
+                                       p.out_channels / N, p.in_begin / N, p.in_channels / N};
+            mg_cuda_launch(state, mg_cuda_grid(q.pixels * q.count), MG_CUDA_THREADS, copy_channels_kernel<E>,
+                           (E *)call->out, (const E *)call->in[slot], q);
+        });
     });
 }
 

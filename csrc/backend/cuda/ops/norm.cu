@@ -80,12 +80,18 @@ __global__ void group_statistics_kernel(float2 *affine, const float2 *runs, cons
         affine[image * p.channels + c] = make_float2(shared.factor * gamma[c], beta[c] - shared.offset * gamma[c]);
 }
 
-template <class T> __global__ void affine_kernel(T *out, const T *x, const float2 *affine, struct group_norm p) {
-    const int64_t image = blockIdx.y, count = p.pixels * p.channels;
-    for (MG_CUDA_EACH(i, count)) {
-        const float2 a = affine[image * p.channels + i % p.channels];
-        const float y = mg_float(x[image * count + i]) * a.x + a.y;
-        out[image * count + i] = mg_element<T>(p.silu ? mg_silu(y) : y);
+template <class T, int N> __global__ void affine_kernel(T *out, const T *x, const float2 *affine, struct group_norm p) {
+    const int64_t image = blockIdx.y, count = p.pixels * p.channels, packs = p.channels / N;
+    for (MG_CUDA_EACH(i, count / N)) {
+        const float2 *a = affine + image * p.channels + i % packs * N;
+        float value[N];
+        mg_load<N>(value, x + image * count + i * N);
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            const float y = value[e] * a[e].x + a[e].y;
+            value[e] = p.silu ? mg_silu(y) : y;
+        }
+        mg_store<N>(out + image * count + i * N, value);
     }
 }
 
@@ -111,15 +117,18 @@ static void groupnorm_run(struct mg_cuda_state *state, const struct mg_op_call *
     float2 *runs = (float2 *)call->workspace, *affine = (float2 *)((char *)call->workspace + runs_bytes(call->op, &p));
     const int threads = p.channels < 128 ? 64 : 128;
     const dim3 grid((unsigned)(mg_cuda_divide_up(p.channels, threads) * p.runs), images);
-    dim3 elements = mg_cuda_grid(p.pixels * p.channels);
-    elements.y = images;
     mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
         const T *x = (const T *)call->in[0];
         mg_cuda_launch(state, grid, threads, channel_runs_kernel<T>, runs, x, p);
         mg_cuda_launch(state, dim3((unsigned)p.groups, images), MG_CUDA_THREADS, group_statistics_kernel, affine, runs,
                        (const float *)call->in[1], (const float *)call->in[2], p);
-        mg_cuda_launch(state, elements, MG_CUDA_THREADS, affine_kernel<T>, (T *)call->out, x, affine, p);
+        mg_cuda_for_width<T>(p.channels, [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            dim3 elements = mg_cuda_grid(p.pixels * p.channels / N);
+            elements.y = images;
+            mg_cuda_launch(state, elements, MG_CUDA_THREADS, affine_kernel<T, N>, (T *)call->out, x, affine, p);
+        });
     });
 }
 const struct mg_cuda_driver mg_cuda_groupnorm = {groupnorm_run, groupnorm_bytes};

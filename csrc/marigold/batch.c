@@ -1,0 +1,93 @@
+/* batch.c: how many samples go through the UNet at a time. Called by denoise.c; calls stages.c. */
+#include "run.h"
+
+/* More do not occupy a GPU better. */
+enum { MOST_CHOSEN = 32 };
+/* Part of the free memory that is left to others: to recordings, the driver, and to what does not fit between blocks. */
+enum { SPARED = 16 };
+
+static struct mg_stage_key denoise_key(const struct mg_run *run, int64_t samples, bool noise) {
+    return (struct mg_stage_key){.stage = MG_STAGE_DENOISE,
+                                 .n = samples,
+                                 .h = run->geometry.latent_h,
+                                 .w = run->geometry.latent_w,
+                                 .noise = noise};
+}
+
+/* All steps but the last add noise, or none. */
+static mg_status adds_noise(bool *out, const struct mg_run *run, struct mg_err *err) {
+    struct mg_step_coefficients k;
+    MG_TRY(mg_scheduler_step_coefficients(&k, run->scheduler, run->timesteps[0], 0.0, err));
+    *out = k.noise_factor != 0.0f;
+    return MG_OK;
+}
+
+/* What the free memory and that of the context's activations, which is made anew, hold beside the weights. */
+static mg_status largest_fitting(int64_t *out, const struct mg_run *run, bool noise, struct mg_err *err) {
+    mg_pipeline *pipe = run->pipeline;
+    const struct mg_context *context = &pipe->context;
+    const struct mg_stage_key one_key = denoise_key(run, 1, noise), two_key = denoise_key(run, 2, noise);
+    struct mg_plan *plan;
+    size_t free_bytes, one, two;
+    /* The decoder comes after the loop: its weights and its activations are to be there before the rest is given away. */
+    const struct mg_stage_key decoder = {
+        .stage = MG_STAGE_PREDICT, .n = 1, .h = run->geometry.latent_h, .w = run->geometry.latent_w};
+    MG_TRY(mg_stage_plan(&plan, pipe, &decoder, err));
+    MG_TRY(mg_stage_plan(&plan, pipe, &one_key, err));
+    MG_TRY(mg_stage_bytes(&one, pipe, &one_key, err));
+    MG_TRY(mg_stage_bytes(&two, pipe, &two_key, err));
+    MG_TRY(context->memory->available(&free_bytes, context, err));
+    const size_t usable = free_bytes - free_bytes / SPARED + context->activation_bytes + context->workspace_bytes;
+    const size_t more = usable > one && two > one ? (usable - one) / (two - one) : 0;
+    *out = more < MOST_CHOSEN ? 1 + (int64_t)more : MOST_CHOSEN;
+    return MG_OK;
+}
+
+/* The same number of batches of nearly equal size, so that the last one is no plan of its own. */
+static int64_t even(int64_t samples, int64_t most) {
+    const int64_t batches = (samples + most - 1) / most;
+    return (samples + batches - 1) / batches;
+}
+
+/* The largest batch that fits. Fewer samples where memory lies in pieces. */
+static mg_status choose(int64_t *out, struct mg_run *run, bool noise, struct mg_err *err) {
+    int64_t most;
+    MG_TRY(largest_fitting(&most, run, noise, err));
+    for (;;) {
+        struct mg_plan *plan;
+        *out = even(run->samples, most);
+        const struct mg_stage_key key = denoise_key(run, *out, noise);
+        const mg_status status = mg_stage_plan(&plan, run->pipeline, &key, err);
+        if (status != MG_ERR_MEMORY || *out == 1)
+            return status;
+        most = *out / 2;
+    }
+}
+
+/* What is asked for; too much of it is told before anything is computed. */
+static mg_status check(struct mg_run *run, int64_t batch, bool noise, struct mg_err *err) {
+    const struct mg_stage_key key = denoise_key(run, batch, noise);
+    struct mg_plan *plan;
+    struct mg_err reason = {0};
+    const mg_status status = mg_stage_plan(&plan, run->pipeline, &key, &reason);
+    if (status == MG_OK)
+        return MG_OK;
+    return status == MG_ERR_MEMORY
+               ? mg_fail(err, status, "%s; batch_size is %lld: 0 chooses what fits", reason.message, (long long)batch)
+               : mg_fail(err, status, "%s", reason.message);
+}
+
+mg_status mg_run_choose_batch(int64_t *out, struct mg_run *run, struct mg_err *err) {
+    const int asked = run->params->batch_size;
+    bool noise;
+    *out = asked < run->samples ? asked : run->samples;
+    /* A processor's cores are busy with one sample. */
+    if (!run->pipeline->context.memory || run->samples == 1) {
+        *out = asked ? *out : 1;
+        return MG_OK;
+    }
+    MG_TRY(adds_noise(&noise, run, err));
+    if (!asked)
+        return choose(out, run, noise, err);
+    return *out > 1 ? check(run, *out, noise, err) : MG_OK;
+}
