@@ -211,15 +211,20 @@ class Trainer:
         zero_terminal_snr: bool = True,
         recompute: bool = False,
         num_targets: int = -1,
+        teacher: str | PathLike[str] = ...,
+        ema_decay: float = 0.95,
+        num_ddim_timesteps: int = 5,
     ) -> Self: ...
     def forward_backward(
         self,
         image_latent: ArrayLike,
-        target_latent: ArrayLike,
-        noise: ArrayLike,
-        timesteps: ArrayLike,
+        target_latent: ArrayLike | None,
+        noise: ArrayLike | None,
+        timesteps: ArrayLike | None,
         mask: ArrayLike | None,
         weight: float,
+        pixel_target: ArrayLike | None,
+        pixel_mask: ArrayLike | None,
         /,
     ) -> float: ...
     def step(self, learning_rate: float, /) -> float: ...

@@ -298,3 +298,17 @@ def scheduler_of(configurations: Configurations) -> DDIMScheduler | LCMScheduler
             f"supported: {', '.join(SCHEDULERS)}"
         )
     return SCHEDULERS[name].from_config(config)
+
+
+def trained_schedule(base: Mapping[str, Any], objective: str, zero_terminal_snr: bool = True) -> dict[str, Any]:
+    """What a network predicts with that was trained from a checkpoint with the scheduler `base`, of any class: the
+    base's betas, rescaled as for training, and trailing time steps."""
+    kind: type[Scheduler] = LCMScheduler if objective == "lcm" else DDIMScheduler
+    # Where betas are not written, they are the defaults of the base's class; all others that train have DDIM's.
+    defaults = SCHEDULERS.get(str(base.get("_class_name")), DDIMScheduler)._DEFAULTS
+    options = {key: defaults[key] for key in ("beta_start", "beta_end", "beta_schedule")}
+    options |= {key: value for key, value in base.items() if key != "_use_default_values"}
+    options |= {"clip_sample": False, "thresholding": False, "timestep_spacing": "trailing"}
+    options["rescale_betas_zero_snr"] = zero_terminal_snr or bool(options.get("rescale_betas_zero_snr", False))
+    written = {key: value for key, value in kind.from_config(options).config.items() if key != "_use_default_values"}
+    return written | {key: base[key] for key in ("_diffusers_version",) if key in base}

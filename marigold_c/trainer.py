@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import _C
 from .arguments import checked_threads, dtype_name
-from .config import read_json_object
+from .config import read_config, read_json_object
 from .errors import CheckpointError
 from .files import write_atomically
 from .gradient_sums import GradientSums
 from .loading import explaining_damage, resolve_folder
 from .parameter_files import read_arrays, write_arrays
 from .processes import processes_of
+from .schedulers import trained_schedule
 
 Array = NDArray[np.float32]
 
@@ -34,13 +35,16 @@ class Trainer:
     Made by from_pretrained. Results do not depend on the number of threads.
     """
 
-    def __init__(self, folder: Path, engine: _C.Trainer, learning_rate: float) -> None:
+    def __init__(
+        self, folder: Path, engine: _C.Trainer, learning_rate: float, objective: str, zero_terminal_snr: bool
+    ) -> None:
         """Use from_pretrained."""
         self.folder = folder
         self.learning_rate = learning_rate
         self._engine = engine
         self._names = engine.names()
         self._sums: GradientSums | None = None
+        self._objective, self._zero_terminal_snr = objective, zero_terminal_snr
 
     @classmethod
     def from_pretrained(
@@ -61,22 +65,33 @@ class Trainer:
         max_gradient_norm: float | None = None,
         zero_terminal_snr: bool = True,
         num_targets: int | None = None,
+        teacher: str | PathLike[str] | None = None,
+        ema_decay: float = 0.95,
+        num_ddim_timesteps: int = 5,
         variant: str | None = None,
         cache_dir: str | PathLike[str] | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> Self:
-        """Opens a folder in diffusers layout, or a hub id.
+        """Opens a folder in diffusers layout, or a hub id. Any of diffusers' schedulers for discrete time steps will
+        do: its betas, number of time steps and prediction_type are used.
 
         task: "depth", "normals" or "iid" ("intrinsics"); None: the one that model_index.json names.
-        objective: "latent", the mean square error of the UNet's output, of the scheduler's prediction_type.
+        objective: "latent", the mean square error of the UNet's output, of the scheduler's prediction_type;
+        "e2e", one step whose result is decoded and compared in pixels (arXiv 2409.11355); "lcm", distillation into
+        a latent consistency model (2310.04378).
         optimizer: "adam" or "adamw"; weight_decay None is 0 or 0.01, as in torch.
+        dtype: "float32", or "bfloat16": of activations and their gradients; weights, their gradients and the optimiser
+        stay in float32.
         gradient_checkpointing: keeps only what passes between the UNet's layers and computes the rest twice.
         max_gradient_norm: clips the gradients of a step by the norm of all.
         zero_terminal_snr: rescales the noise schedule so that the last time step is pure noise.
         num_targets: maps for one image, where a text-to-image UNet is widened for the first time: its first
         convolution is repeated for the image and each target and divided by their number, its last one repeated.
+        teacher, ema_decay, num_ddim_timesteps: of "lcm": the checkpoint that the training began with (None: this one);
+        how much of the average of the weights stays in each step; parts of the schedule, whose last time steps are
+        trained. It holds the weights three times.
         """
         if task is not None and task not in _TASKS:
             raise ValueError(f"`task` is {task!r}; known: {', '.join(map(repr, _TASKS))}")
@@ -84,6 +99,9 @@ class Trainer:
             raise ValueError(f"`learning_rate` is {learning_rate}; it must be 0 or more")
         threads = checked_threads(num_threads)
         folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
+        others: dict[str, Any] = {}
+        if teacher is not None:
+            others["teacher"] = resolve_folder(teacher, variant, cache_dir, revision, local_files_only, token)
         with explaining_damage(folder):
             engine = _C.Trainer(
                 folder,
@@ -102,28 +120,43 @@ class Trainer:
                 zero_terminal_snr=zero_terminal_snr,
                 recompute=gradient_checkpointing,
                 num_targets=num_targets or -1,
+                ema_decay=ema_decay,
+                num_ddim_timesteps=num_ddim_timesteps,
+                **others,
             )
-        return cls(folder, engine, learning_rate)
+        return cls(folder, engine, learning_rate, objective, zero_terminal_snr)
 
     # ---- training ----
 
     def forward_backward(
         self,
         image_latent: ArrayLike,
-        target_latent: ArrayLike,
-        noise: ArrayLike,
-        timesteps: ArrayLike,
+        target_latent: ArrayLike | None = None,
+        noise: ArrayLike | None = None,
+        timesteps: ArrayLike | None = None,
         mask: ArrayLike | None = None,
         weight: float = 1.0,
+        *,
+        pixel_target: ArrayLike | None = None,
+        pixel_mask: ArrayLike | None = None,
     ) -> float:
         """The loss of a batch; its gradients, times `weight`, are added to those of earlier calls.
 
-        Latents are (N, C, h, w), scaled as the UNet takes them; timesteps N whole numbers; mask (N, 1 or C, h, w), true
-        where a cell counts: the loss is the mean over these.
+        Latents are (N, C, h, w), scaled as the UNet takes them; timesteps N whole numbers, of "lcm" those of the
+        distillation (199, 399, ... 999); mask (N, 1 or C, h, w), true where a cell counts: the loss is the mean over
+        these.
+
+        "e2e" takes image_latent and pixels instead: pixel_target (N, C, H, W), H and W the latent's times 8 (the
+        autoencoder's scale): C is 1 for depth, in any unit; 3 for normals (x right, y up, z to the viewer; 0 where
+        there is none); 3 for each intrinsic image, in [-1, 1]. pixel_mask (N, 1, H, W), true where a pixel counts; what
+        it leaves out may be anything, NaN included.
+        ValueError: what the objective needs is missing, does not fit, or nothing counts.
         """
         if self._sums is not None:
             self._sums.note_batch()
-        return self._engine.forward_backward(image_latent, target_latent, noise, timesteps, mask, float(weight))
+        return self._engine.forward_backward(
+            image_latent, target_latent, noise, timesteps, mask, float(weight), pixel_target, pixel_mask
+        )
 
     def summed_over(self, communicator: Any) -> GradientSums:
         """Around the last forward_backward of a step: its gradients and those of earlier calls are summed over the
@@ -175,7 +208,11 @@ class Trainer:
     # ---- files ----
 
     def save_pretrained(self, save_directory: str | PathLike[str]) -> None:
-        """Writes unet/ and scheduler/ in diffusers layout. Each file appears whole or not at all."""
+        """Writes unet/ and scheduler/ in diffusers layout. Each file appears whole or not at all.
+
+        The UNet is the one that is trained, not its average; the schedule is DDIM (of "lcm" LCM) with the betas of the
+        checkpoint, rescaled as for training, and trailing time steps, for which Marigold's pipelines are made.
+        """
         target = Path(save_directory)
         for name in ("unet", "scheduler"):
             (target / name).mkdir(parents=True, exist_ok=True)
@@ -183,7 +220,8 @@ class Trainer:
         inputs, outputs = self._shape("conv_in.weight")[1], self._shape("conv_out.weight")[0]
         config |= {"in_channels": inputs, "out_channels": outputs}
         _write_json(target / "unet" / "config.json", config)
-        scheduler = dict(read_json_object(self.folder / "scheduler" / "scheduler_config.json"))
+        base = read_config(self.folder / "scheduler" / "scheduler_config.json")
+        scheduler = trained_schedule(base, self._objective, self._zero_terminal_snr)
         _write_json(target / "scheduler" / "scheduler_config.json", scheduler)
         index = {name: i for i, name in enumerate(self._names)}
         shapes = {name: self._shape(name) for name in self._names}
@@ -192,8 +230,8 @@ class Trainer:
         )
 
     def save_state(self, path: str | PathLike[str]) -> None:
-        """Writes the optimiser's state, between steps: with the weights of save_pretrained, training goes on from it
-        as if it had not stopped."""
+        """Writes the state of optimiser and objective, between steps: with the weights of save_pretrained (and of "lcm"
+        the same teacher), training goes on from it as if it had not stopped."""
         index = {name: i for i, name in enumerate(self._names)}
 
         def make(name: str) -> Array:
@@ -209,7 +247,7 @@ class Trainer:
         if not (isinstance(steps, str) and steps.isdecimal() and len(steps) < 16):
             raise CheckpointError(f"{path}: no state of a trainer: its number of steps is {steps!r}")
         for i, name in enumerate(self._names):
-            for part in ("m", "v"):
+            for part in self._state_parts():
                 self._engine.write(i, part, arrays[f"{part}.{name}"])
         self._engine.steps = int(steps)
 
@@ -217,7 +255,11 @@ class Trainer:
         return self._engine.shape(self._names.index(name))
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
-        return {f"{part}.{name}": self._engine.shape(i) for part in ("m", "v") for i, name in enumerate(self._names)}
+        shapes = {name: self._engine.shape(i) for i, name in enumerate(self._names)}
+        return {f"{part}.{name}": shape for part in self._state_parts() for name, shape in shapes.items()}
+
+    def _state_parts(self) -> tuple[str, ...]:
+        return ("m", "v", "average") if self._objective == "lcm" else ("m", "v")
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

@@ -209,12 +209,57 @@ def test_cpu_agrees_with_ref(isa: str, case: Case) -> None:
         assert error <= TOLERANCE * largest + 1e-30, f"input {slot}: error {error:.3g} of {largest:.3g}"
 
 
+# In bfloat16: each activation on the way is rounded (2^-9 of it), an attention has three on its longest way. Gradients
+# of weights are sums of exact products of what was rounded.
+HALF_TOLERANCE = 8e-3
+HALF = [
+    case
+    for case in (*SMALL, *LARGE)
+    if not case.params.get("few_rows") and case.op not in ("nchw_to_nhwc", "nhwc_to_nchw")
+]
+
+
+def to_bfloat16(array: Array | None) -> Array | None:
+    """To the nearest, as float32; vectors are float32 in every precision."""
+    if array is None or array.ndim == 1:
+        return array
+    bits = array.astype(np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def half_gradients(backend: str, isa: str | None, threads: int, case: Case, half: bool) -> list[Array | None]:
+    inputs, seed = [to_bfloat16(array) for array in inputs_of(case)], to_bfloat16(seed_of(case))
+    found, _ = engine.run_gradient(backend, isa, threads, case.op, case.params, inputs, seed, 0.25, half)
+    return [None if data is None else np.frombuffer(data, np.float32) for data in found]
+
+
+@cache
+def half_gradients_of_ref(case: Case) -> list[Array | None]:
+    return half_gradients("ref", None, 1, case, False)
+
+
 @pytest.mark.parametrize("isa", THREADED)
+@pytest.mark.parametrize("case", HALF, ids=str)
+def test_bfloat16_agrees_with_ref(isa: str, case: Case) -> None:
+    found = half_gradients("cpu", isa, 1, case, True)
+    for slot, expected in enumerate(half_gradients_of_ref(case)):
+        gradient = found[slot]
+        if expected is None or gradient is None:
+            assert gradient is expected
+            continue
+        error, largest = np.abs(gradient - expected).max(), np.abs(expected).max()
+        assert error <= HALF_TOLERANCE * largest + 1e-30, f"input {slot}: error {error:.3g} of {largest:.3g}"
+
+
+@pytest.mark.parametrize("isa", THREADED)
+@pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("case", LARGE, ids=str)
-def test_threads_do_not_change_a_bit(isa: str, case: Case) -> None:
-    single, _ = gradients("cpu", isa, 1, case)
+def test_threads_do_not_change_a_bit(isa: str, half: bool, case: Case) -> None:
+    if half and case not in HALF:
+        pytest.skip("float32 in every precision")
+    single = half_gradients("cpu", isa, 1, case, half)
     for threads in (2, 3):
-        for one, other in zip(single, gradients("cpu", isa, threads, case)[0], strict=True):
+        for one, other in zip(single, half_gradients("cpu", isa, threads, case, half), strict=True):
             np.testing.assert_array_equal(one, other)
 
 

@@ -56,14 +56,55 @@ def train(threads: int, steps: int, **options: Any) -> tuple[list[float], dict[s
     return losses, trainer.parameters()
 
 
-def test_threads_do_not_change_a_bit() -> None:
-    one, many = train(1, 3, max_gradient_norm=1.0), train(3, 3, max_gradient_norm=1.0)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_threads_do_not_change_a_bit(dtype: str) -> None:
+    one, many = (train(threads, 3, max_gradient_norm=1.0, dtype=dtype) for threads in (1, 3))
     assert one[0] == many[0]
     assert_same(one[1], many[1])
 
 
-def test_it_learns() -> None:
-    trainer = open_trainer()
+def test_bfloat16_follows_float32() -> None:
+    batch = random_batch(3, h=16, w=24)
+    exact, rounded = open_trainer(), open_trainer(dtype="bfloat16")
+    assert rounded.forward_backward(*batch) == pytest.approx(exact.forward_backward(*batch), rel=5e-3)
+    gradients = rounded.gradients()
+    squares = [
+        (np.square(gradients[name] - one, dtype=np.float64).sum(), np.square(one, dtype=np.float64).sum())
+        for name, one in exact.gradients().items()
+    ]
+    error, whole = np.sum(squares, axis=0)
+    assert 0 < error < 0.03**2 * whole
+    for trainer in (exact, rounded):
+        trainer.clear_gradients()
+    losses: list[list[float]] = [[], []]
+    for _ in range(12):
+        for trainer, curve in zip((exact, rounded), losses, strict=True):
+            curve.append(trainer.forward_backward(*batch))
+            trainer.optimizer_step()
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.03)
+
+
+def test_small_steps_are_not_lost_in_bfloat16() -> None:
+    """A thousandth of a bfloat16's last bit at a time: the master moves, and what operations read follows."""
+    trainer = open_trainer(dtype="bfloat16", learning_rate=1e-6)
+    before = trainer.parameters()
+    batch = random_batch(2)
+    first = trainer.forward_backward(*batch)
+    for _ in range(2):
+        trainer.optimizer_step()
+        trainer.forward_backward(*batch)
+    for name, value in trainer.parameters().items():
+        assert 0 < np.abs(value - before[name]).max() < 3e-6, name
+    trainer.clear_gradients()
+    for _ in range(3):
+        trainer.forward_backward(*batch)
+        trainer.optimizer_step(1e-3)
+    assert trainer.forward_backward(*batch) < 0.95 * first
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_it_learns(dtype: str) -> None:
+    trainer = open_trainer(dtype=dtype)
     batch = random_batch(5)
     losses = []
     for _ in range(12):
@@ -106,8 +147,9 @@ def test_a_pipeline_opens_what_was_saved(tmp_path: Path) -> None:
     assert not np.array_equal(pipe(image, generator=0).prediction, before(image, generator=0).prediction)
 
 
-def test_resuming_repeats_the_uninterrupted_run(tmp_path: Path) -> None:
-    whole = open_trainer()
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_resuming_repeats_the_uninterrupted_run(dtype: str, tmp_path: Path) -> None:
+    whole = open_trainer(dtype=dtype)
     for step in range(4):
         whole.forward_backward(*random_batch(step))
         whole.optimizer_step()
@@ -117,7 +159,7 @@ def test_resuming_repeats_the_uninterrupted_run(tmp_path: Path) -> None:
     for part in mc.default_checkpoint().iterdir():
         if not (tmp_path / part.name).exists():
             (tmp_path / part.name).symlink_to(part)
-    resumed = open_trainer(tmp_path)
+    resumed = open_trainer(tmp_path, dtype=dtype)
     resumed.load_state(tmp_path / "state.safetensors")
     assert resumed.steps == 2
     for step in (2, 3):

@@ -97,12 +97,81 @@ def test_a_model_of_depth_learns_normals(root: Path) -> None:
     assert len(list((run / "visualization" / "iter_000060" / "val").iterdir())) == 1
 
 
-@pytest.mark.parametrize("task", ["depth", "iid"])
-def test_killed_at_random_moments(root: Path, task: str) -> None:
+ADAMW = {"optimizer": {"name": "AdamW", "max_grad_norm": 1.0}}
+
+
+@pytest.mark.parametrize("task", ["depth", "normals", "iid"])
+def test_end_to_end_fine_tuning(root: Path, task: str) -> None:
+    """The loss in pixels falls, and what is left predicts in one step."""
+    start = {"depth": "normals", "normals": "depth"}.get(task, "intrinsics")
+    metric = {"depth": "abs_relative_difference", "normals": "mean_angular_error"}.get(task, "psnr")
+    config = make(
+        root,
+        f"e2e_{task}",
+        task,
+        **ADAMW,
+        trainer__objective="e2e",
+        trainer__validation_period=8,
+        dataset__val=[data_entry(task, "val")],
+        validation={"denoising_steps": 1, "main_val_metric": metric},
+        model__pretrained_path=str(default_checkpoint(start)),
+        gt_mask_type="valid_mask_raw" if task == "depth" else None,
+        lr=0.0004,
+        lr_scheduler=None,
+        max_iter=32,
+    )
+    train(root, config)
+    run = root / "output" / f"e2e_{task}"
+    curve = losses(run)
+    assert len(curve) == 32 and np.mean(curve[-6:]) < 0.8 * np.mean(curve[:4])
+    with (run / "validation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    scores = [float(row["value"]) for row in rows if row["metric"] in (metric, f"{metric}_albedo")]
+    assert len(scores) == 4 and np.isfinite(scores).all()
+    pipe = mc.load(run / "checkpoint" / "best")
+    picture = np.asarray(Image.open(next((root / "val" / "rgb").iterdir())))
+    assert np.isfinite(pipe(picture, num_inference_steps=1, generator=1).prediction).all()
+
+
+def test_distillation(root: Path) -> None:
+    """prs-eth's configuration of the distillation: the loss falls, and what is left is a consistency model."""
+    config = make(
+        root,
+        "lcm",
+        "depth",
+        **ADAMW,
+        trainer__name="MarigoldDepthLCMTrainer",
+        trainer__save_target=False,
+        gt_mask_type="valid_mask_raw",
+        lr=0.0002,
+        lr_scheduler=None,
+        max_iter=30,
+    )
+    train(root, config)
+    run = root / "output" / "lcm"
+    curve = losses(run)
+    assert len(curve) == 30 and np.mean(curve[-8:]) < 0.9 * np.mean(curve[:8])
+    pipe = mc.load(run / "checkpoint" / "latest")
+    assert type(pipe.scheduler) is mc.LCMScheduler
+    picture = np.asarray(Image.open(next((root / "val" / "rgb").iterdir())))
+    for steps in (1, 4):
+        assert np.isfinite(pipe(picture, num_inference_steps=steps, generator=1).prediction).all()
+
+
+RUNS = {
+    "depth": ("depth", {"gt_mask_type": "valid_mask_raw"}),
+    "iid": ("iid", {}),
+    "e2e": ("normals", {**ADAMW, "trainer__objective": "e2e"}),
+    "lcm": ("depth", {**ADAMW, "trainer__objective": "lcm", "gt_mask_type": "valid_mask_raw"}),
+}
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_killed_at_random_moments(root: Path, kind: str) -> None:
     """The weights at the end are those of the uninterrupted run, to the bit."""
-    changes: dict[str, Any] = {"max_iter": 8, "gt_mask_type": "valid_mask_raw" if task == "depth" else None}
-    whole = make(root, f"{task}_whole", task, **changes)
-    killed = make(root, f"{task}_killed", task, **changes)
+    task, changes = RUNS[kind]
+    whole = make(root, f"{kind}_whole", task, max_iter=8, **changes)
+    killed = make(root, f"{kind}_killed", task, max_iter=8, **changes)
     train(root, whole)
     generator = random.Random(2)
     for _ in range(3):
@@ -116,7 +185,7 @@ def test_killed_at_random_moments(root: Path, task: str) -> None:
         process.stderr.read()
         process.wait()
     train(root, killed, "--resume")
-    runs = [root / "output" / f"{task}_{name}" / "checkpoint" / "latest" for name in ("whole", "killed")]
+    runs = [root / "output" / f"{kind}_{name}" / "checkpoint" / "latest" for name in ("whole", "killed")]
     for name in ("unet/diffusion_pytorch_model.safetensors", "trainer_state.safetensors"):
         assert (runs[0] / name).read_bytes() == (runs[1] / name).read_bytes()
     assert read_state(runs[0]) == read_state(runs[1])

@@ -57,13 +57,13 @@ class Part:
         except (Exception, SystemExit) as error:
             self.outcome = error
 
-    def _open(self, config: TrainingConfig, folder: Path, device: str, threads: int | None) -> StandInEngine:
-        self.engine = open_stand_in(config, folder, device, threads)
+    def _open(self, *what: Any) -> StandInEngine:
+        self.engine = open_stand_in(*what)
         learn = self.engine.forward_backward
 
-        def remember(*args: Any) -> float:
-            self.batches.append(args[2])
-            return learn(*args)
+        def remember(*args: Any, **inputs: Any) -> float:
+            self.batches.append(inputs["noise"] if inputs else args[2])
+            return learn(*args, **inputs)
 
         self.engine.forward_backward = remember  # type: ignore[method-assign]
         if self._spoil is not None:
@@ -184,8 +184,8 @@ def test_a_loss_that_is_no_number(scenes: Path, rank: int, position: int) -> Non
     def spoil(part: Part) -> None:
         learn, calls = part.engine.forward_backward, iter(range(1000))
 
-        def fail(*args: Any) -> float:
-            loss = learn(*args)
+        def fail(*args: Any, **inputs: Any) -> float:
+            loss = learn(*args, **inputs)
             return float("nan") if part.processes.rank == rank and next(calls) == 2 * 3 + position else loss
 
         part.engine.forward_backward = fail  # type: ignore[method-assign]

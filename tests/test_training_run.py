@@ -48,8 +48,10 @@ class Recorder:
     def __init__(self, spoil: Any = None) -> None:
         self.spoil = spoil
 
-    def __call__(self, config: TrainingConfig, folder: Path, device: str, threads: int | None) -> StandInEngine:
-        self.engine = open_stand_in(config, folder, device, threads)
+    def __call__(
+        self, config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None
+    ) -> StandInEngine:
+        self.engine = open_stand_in(config, folder, base, device, threads)
         if self.spoil is not None:
             self.spoil(self.engine)
         return self.engine
@@ -97,9 +99,9 @@ def test_the_mask_of_the_loss(scenes: Path, masked: bool) -> None:
     def spy(engine: StandInEngine) -> None:
         learn = engine.forward_backward
 
-        def remember(*args: Any) -> float:
-            masks.append(args[4])
-            return learn(*args)
+        def remember(**inputs: Any) -> float:
+            masks.append(inputs["mask"])
+            return learn(**inputs)
 
         engine.forward_backward = remember  # type: ignore[method-assign]
 
@@ -213,7 +215,7 @@ def test_exit_after_some_minutes(scenes: Path) -> None:
 def test_a_loss_that_is_no_number(scenes: Path) -> None:
     def spoil(engine: StandInEngine) -> None:
         learn = engine.forward_backward
-        engine.forward_backward = lambda *args: learn(*args) if engine.steps < 3 else float("nan")  # type: ignore
+        engine.forward_backward = lambda **inputs: learn(**inputs) if engine.steps < 3 else float("nan")  # type: ignore
 
     with pytest.raises(TrainingStopped) as caught:
         run(scenes, open_with=Recorder(spoil))
@@ -235,7 +237,7 @@ def test_gradients_that_are_no_numbers(scenes: Path) -> None:
 def test_what_came_after_the_checkpoint_is_done_again(scenes: Path) -> None:
     def spoil(engine: StandInEngine) -> None:
         learn = engine.forward_backward
-        engine.forward_backward = lambda *args: learn(*args) if engine.steps < 5 else float("nan")  # type: ignore
+        engine.forward_backward = lambda **inputs: learn(**inputs) if engine.steps < 5 else float("nan")  # type: ignore
 
     with pytest.raises(TrainingStopped, match=r"iteration 6: .* of iteration 3"):
         run(scenes, open_with=Recorder(spoil), trainer__save_period=3)
@@ -340,6 +342,14 @@ def test_validation_and_pictures(scenes: Path, task: str, metric: str, name: str
     shown = scenes / "run" / "visualization" / "iter_000003" / "val"
     assert sorted(path.name for path in shown.iterdir()) == ["rgb_0000.png", "rgb_0001.png"]
     mc.load(scenes / "run" / "checkpoint" / "best")
+
+
+def test_a_held_out_file_that_is_missing_is_found_at_the_start(scenes: Path) -> None:
+    (scenes / "val" / "depth" / "0001.npy").unlink()
+    with pytest.raises(SampleError, match=r"val: sample rgb/0001.png: depth/0001.npy: there is no such file"):
+        run(scenes, **held_out("depth", "delta1_acc"))
+    assert not (scenes / "run" / "checkpoint" / "latest").exists()
+    assert run(scenes, **held_out("depth", "delta1_acc", max_samples=1)) == "done"
 
 
 def test_the_best_psnr_is_the_largest(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from safetensors_files import write
 
 from marigold_c.gradient_sums import GradientSums
 from marigold_c.loading import default_checkpoint
+from marigold_c.schedulers import trained_schedule
 from marigold_c.training.config import load_config
 from marigold_c.training.settings import TrainingConfig
 
@@ -152,6 +153,10 @@ class StandInEngine:
 
     def save_pretrained(self, folder: Any) -> None:
         shutil.copytree(self.folder / "unet", Path(folder) / "unet", dirs_exist_ok=True)
+        path = Path("scheduler") / "scheduler_config.json"
+        (Path(folder) / path).parent.mkdir(exist_ok=True)
+        schedule = trained_schedule(json.loads((self.folder / path).read_text()), "latent")
+        (Path(folder) / path).write_text(json.dumps(schedule))
 
     def save_state(self, path: Any) -> None:
         with Path(path).open("wb") as file:
@@ -162,7 +167,7 @@ class StandInEngine:
             self.weights, self.moments, self.steps = stored["weights"], stored["moments"], int(stored["steps"])
 
 
-def open_stand_in(config: TrainingConfig, folder: Path, device: str, threads: int | None) -> StandInEngine:
+def open_stand_in(config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None) -> StandInEngine:
     return StandInEngine(Path(folder), 4 * len(config.target_names))
 
 

@@ -40,7 +40,8 @@ enum { MG_GROUP_NAME = 128 };
 
 struct mg_backend {
     const char *name;
-    bool trains; /* runs gradients, too */
+    bool trains;                   /* runs gradients, too */
+    bool fuses_attention_gradient; /* has self_attention_gradient */
     /* Fills context->backend_state, context->isa and, for a device with memory of its own, context->memory. `isa` NULL: the
      * best of this processor. */
     mg_status (*open)(struct mg_context *context, const char *isa, struct mg_err *err);

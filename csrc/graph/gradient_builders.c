@@ -31,6 +31,7 @@ mg_value mg_op_conv2d_input_gradient(struct mg_graph *graph, mg_value dy, mg_val
     if (!mg_op_begin(graph, &op, MG_OP_CONV2D_INPUT_GRADIENT, in))
         return MG_NONE;
     op.params.conv2d = *params;
+    op.in[1].dtype = op.in[0].dtype;
     const struct mg_tensor *k = &op.in[1];
     if (k->ndim != 4 || k->dim[0] != op.in[0].dim[3])
         return mg_op_refuse(graph, &op, "the weight must be (K, C, R, S) with K the channels of dy");
@@ -66,6 +67,7 @@ mg_value mg_op_linear_input_gradient(struct mg_graph *graph, mg_value dy, mg_val
     if (!mg_op_begin(graph, &op, MG_OP_LINEAR_INPUT_GRADIENT, in))
         return MG_NONE;
     op.params.linear = *params;
+    op.in[1].dtype = op.in[0].dtype;
     if (op.in[1].ndim < 2 || op.in[1].dim[0] != op.in[0].dim[3])
         return mg_op_refuse(graph, &op, "the weight must be (K, C) with K the channels of dy");
     op.out.dim[3] = op.in[1].dim[1];
@@ -109,6 +111,7 @@ mg_value mg_op_reduce(struct mg_graph *graph, mg_value x, int64_t n, int64_t h, 
             return mg_op_refuse(graph, &op, "the result must have the size of the input or 1");
         op.out.dim[d] = wanted[d];
     }
+    op.out.dtype = MG_F32;
     return mg_graph_append(graph, &op, in);
 }
 
@@ -205,6 +208,19 @@ mg_value mg_op_attention_key_value_gradient(struct mg_graph *graph, mg_value q, 
         return MG_NONE;
     op.out = op.in[1];
     op.out.dim[3] *= 2;
+    return mg_graph_append(graph, &op, in);
+}
+
+mg_value mg_op_self_attention_gradient(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, mg_value out,
+                                       mg_value dy, const struct mg_attention *params) {
+    MG_OP_INPUTS(q, k, v, out, dy);
+    if (!mg_op_begin(graph, &op, MG_OP_SELF_ATTENTION_GRADIENT, in))
+        return MG_NONE;
+    op.params.attention = *params;
+    for (int slot = 1; slot < MG_MAX_INPUTS; slot++)
+        if (!mg_tensor_same_kind(&op.in[0], &op.in[slot]) || params->causal)
+            return mg_op_refuse(graph, &op, "all inputs must have one shape and type, and every query sees every key");
+    op.out.dim[3] *= 3;
     return mg_graph_append(graph, &op, in);
 }
 

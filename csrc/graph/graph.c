@@ -135,7 +135,7 @@ mg_value mg_graph_weight(struct mg_graph *graph, const char *key, int ndim, cons
     if (value != MG_NONE) {
         graph->nodes[value].weight = index;
         graph->nodes[value].weights = graph->weights;
-        graph->nodes[value].constant = !graph->weights->trained;
+        graph->nodes[value].constant = !graph->weights->trained && !graph->weights->moving;
     }
     return value;
 }

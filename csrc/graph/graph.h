@@ -48,6 +48,7 @@ struct mg_precision {
 struct mg_graph {
     struct mg_weights *weights;    /* of the layers that follow: may change between networks */
     struct mg_precision precision; /* zeros: float32. To be set before the first layer. */
+    bool fuses_attention_gradient; /* of the backend that will run it; to be set before the backward pass */
     struct mg_node *nodes;
     int num_nodes, node_capacity;
     struct mg_graph_op *ops;
@@ -147,6 +148,9 @@ mg_value mg_op_attention_query_gradient(struct mg_graph *graph, mg_value q, mg_v
                                         mg_value rows, const struct mg_attention *params);
 mg_value mg_op_attention_key_value_gradient(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, mg_value dy,
                                             mg_value rows, const struct mg_attention *params);
+/* Where queries, keys and values have one shape: the three gradients side by side. */
+mg_value mg_op_self_attention_gradient(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, mg_value out,
+                                       mg_value dy, const struct mg_attention *params);
 mg_value mg_op_geglu_gradient(struct mg_graph *graph, mg_value x, mg_value dy);
 mg_value mg_op_activation_gradient(struct mg_graph *graph, mg_value x, mg_value dy, mg_activation activation);
 mg_value mg_op_nearest_gradient(struct mg_graph *graph, mg_value dy, int64_t h, int64_t w);

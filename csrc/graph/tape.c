@@ -98,7 +98,7 @@ static void contribute_reduced(struct tape *tape, mg_value value, mg_value dy) {
     const int64_t *big = mg_graph_dim(tape->graph, dy), *dim = mg_graph_dim(tape->graph, value);
     if (big[0] != dim[0] || big[1] != dim[1] || big[2] != dim[2])
         dy = mg_op_reduce(tape->graph, dy, dim[0], dim[1], dim[2]);
-    contribute(tape, value, dy);
+    contribute(tape, value, mg_op_cast(tape->graph, dy, tape->graph->nodes[value].tensor.dtype));
 }
 
 /* ---- the rules: op is a copy, for the list grows ---- */
@@ -169,9 +169,24 @@ static void of_layernorm(struct tape *tape, const struct mg_graph_op *op, mg_val
         contribute(tape, op->in[0], mg_op_layernorm_gradient(tape->graph, x, gamma, dy, epsilon));
 }
 
+/* One operation for all three, where the backend has it. */
+static void of_self_attention(struct tape *tape, const struct mg_graph_op *op, mg_value dy) {
+    const int64_t channels = op->shape.in[0].dim[3];
+    const mg_value all =
+        mg_op_self_attention_gradient(tape->graph, kept(tape, op->in[0]), kept(tape, op->in[1]), kept(tape, op->in[2]),
+                                      kept(tape, op->out), dy, &op->shape.params.attention);
+    for (int slot = 0; slot < 3; slot++)
+        if (needs(tape, op->in[slot]))
+            contribute(tape, op->in[slot], mg_op_channel_slice(tape->graph, all, slot * channels, channels));
+}
+
 static void of_attention(struct tape *tape, const struct mg_graph_op *op, mg_value dy) {
     const struct mg_attention *p = &op->shape.params.attention;
     struct mg_graph *graph = tape->graph;
+    if (graph->fuses_attention_gradient && !p->causal && mg_tensor_same_kind(&op->shape.in[0], &op->shape.in[1])) {
+        of_self_attention(tape, op, dy);
+        return;
+    }
     const mg_value q = kept(tape, op->in[0]), k = kept(tape, op->in[1]), v = kept(tape, op->in[2]);
     const mg_value rows = mg_op_attention_rows(graph, q, k, kept(tape, op->out), dy, p);
     if (needs(tape, op->in[0]))

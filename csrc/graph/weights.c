@@ -304,6 +304,8 @@ static size_t master_bytes(const struct mg_weights *weights, size_t i) {
     return mg_packed_bytes(mg_weights_master_layout(weights, (int)i), &weights->list[i].shape);
 }
 
+static bool changes(const struct mg_weights *weights) { return weights->trained || weights->moving; }
+
 /* The blocks of masters (a device has the values in its own memory) and of gradients. */
 static mg_status allocate_masters(struct mg_weights *weights, struct mg_context *context, struct mg_err *err) {
     size_t total = 0, next = 0;
@@ -315,13 +317,15 @@ static mg_status allocate_masters(struct mg_weights *weights, struct mg_context 
     }
     if (!context->memory)
         MG_TRY(mg_alloc_zeroed((void **)&weights->masters, total, "weights", err));
-    MG_TRY(mg_alloc_zeroed((void **)&weights->gradients, total, "gradients", err));
+    if (weights->trained) {
+        MG_TRY(mg_alloc_zeroed((void **)&weights->gradients, total, "gradients", err));
+        context->training += total;
+    }
     weights->gradient_count = (int64_t)(total / sizeof(float));
-    context->training += total;
     for (size_t i = weights->count; i-- > 0;)
         if (weights->list[i].has_layout) {
             weights->list[i].master = weights->masters ? weights->masters + next : NULL;
-            weights->list[i].gradient = weights->gradients + next;
+            weights->list[i].gradient = weights->gradients ? weights->gradients + next : NULL;
             next += mg_aligned(master_bytes(weights, i)) / sizeof(float);
         }
     return MG_OK;
@@ -335,8 +339,8 @@ void mg_weights_follow_master(const struct mg_weights *weights, int index, int n
 }
 
 /* The master, and what operations read of it. */
-static mg_status bind_trained(struct mg_weights *weights, int index, struct mg_context *context, size_t bytes,
-                              struct mg_err *err) {
+static mg_status bind_changing(struct mg_weights *weights, int index, struct mg_context *context, size_t bytes,
+                               struct mg_err *err) {
     struct mg_weight *weight = &weights->list[index];
     const struct mg_weight_layout layout = mg_weights_master_layout(weights, index);
     MG_TRY(pack(weight->master, weights, index, layout, context->num_threads, err));
@@ -362,9 +366,9 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
     if (bytes == SIZE_MAX)
         return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
     weights->context = context;
-    if (weights->trained && !weights->gradients)
+    if (changes(weights) && !weights->masters && !weights->gradients)
         MG_TRY(allocate_masters(weights, context, err));
-    if (weights->trained && !weight->gradient)
+    if (weights->trained ? !weight->gradient : weights->moving && !weight->master)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "the layout of weight \"%s\" was chosen after others were bound",
                        weight->key);
     if (context->memory) {
@@ -372,8 +376,8 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
         weight->ready = weight->packed;
         weight->master = weights->trained ? weight->packed : NULL;
         context->weights_packed += bytes;
-    } else if (weights->trained) {
-        MG_TRY(bind_trained(weights, index, context, bytes, err));
+    } else if (changes(weights)) {
+        MG_TRY(bind_changing(weights, index, context, bytes, err));
     } else if (is_in_place(weight)) {
         weight->ready = weight->stored->data;
         context->weights_mapped += bytes;

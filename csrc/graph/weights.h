@@ -15,7 +15,7 @@ struct mg_weight {
     void *packed;
     bool repeated; /* larger than what is stored: see mg_weights.may_repeat */
     /* Trained weights, once bound: the values that an optimiser changes, and sums of gradients; both in the layout of the weight
-     * but float32. `packed` is the master itself where that is its layout. */
+     * but float32. `packed` is the master itself where that is its layout. Moving weights have a master only. */
     float *master, *gradient;
     struct mg_weight_layout layout; /* once has_layout */
     bool has_layout;
@@ -34,6 +34,8 @@ struct mg_weights {
     /* To be set before the first graph: weights are no constants (nothing made of them is folded), are never used in place,
      * and have gradients. */
     bool trained;
+    /* The same, with masters and without gradients: weights that follow others, such as their average. */
+    bool moving;
     /* NULL, or told during a backward pass that no operation after this one adds to the gradient of weight `index`. */
     void (*gradient_done)(void *user, int index);
     void *gradient_user;

@@ -256,6 +256,9 @@ struct mg_pipeline_params {
     const char *device;  /* "cpu"; "cuda", "cuda:1": a GPU; "ref": the slow oracle */
     const char *isa;     /* NULL: the best this processor has; "scalar" | "avx2" | "avx512" */
     int num_threads;     /* 0: all processors allowed to this process */
+    bool
+        any_scheduler; /* false; true: of the scheduler only the noise levels matter, so that all of diffusers' for discrete time
+                            steps are taken (DDPM, PNDM, Euler, ...); those that are not known here sample as DDIM */
     int widen_to_targets; /* 0; else a text-to-image UNet is widened to so many maps for one image (-1: the task's number) */
     mg_poll_fn poll;      /* NULL, or see above; used by every call on this pipeline */
     void *poll_user;
@@ -359,13 +362,22 @@ struct mg_trainer_params {
     /* A folder, float32. If its UNet takes and gives one latent only, it is widened to widen_to_targets (-1) of them: the first convolution repeated for the image and each target, and divided by their number; the last
      * convolution and its bias repeated for each target. */
     struct mg_pipeline_params pipeline;
-    const char *objective;        /* "latent": mean square error of the network's output */
+    /* "latent": mean square error of the network's output (arXiv 2312.02145).
+     * "e2e": errors of decoded maps in pixels, after one step from a zero latent (2409.11355).
+     * "lcm": distillation into a latent consistency model (2310.04378). */
+    const char *objective;
     const char *optimizer;        /* "adam"; "adamw" decays the weights themselves, not through the gradient */
     double beta1, beta2, epsilon; /* 0.9, 0.999, 1e-8 */
     double weight_decay;          /* 0 */
     double max_gradient_norm;     /* 0: gradients are not clipped; else the most that the norm of all may be */
     bool zero_terminal_snr;       /* true: the schedule is rescaled so that the last time step is pure noise */
     bool recompute;               /* false; true keeps only the inputs of the UNet's layers and computes them twice */
+    /* "lcm" only. The teacher: the checkpoint that the training began with (NULL: `folder`). After each step the average of the
+     * weights becomes ema_decay (0.95) times itself, plus the rest times the weights. The time steps are the last ones of
+     * num_ddim_timesteps (5) equal parts of the schedule: 199, 399, ... 999. */
+    const char *teacher;
+    double ema_decay;
+    int num_ddim_timesteps;
 };
 void mg_trainer_params_init(struct mg_trainer_params *params);
 mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *params, struct mg_err *err);
@@ -382,11 +394,25 @@ struct mg_training_batch {
     int64_t mask_channels;              /* 1, or unet_out_channels */
     int64_t n, h, w;
     double weight; /* of this batch's gradients: 1 / batches where several make a step */
+    /* "e2e", which takes these and image_latent and nothing else: the others are NULL. Truths (N, pixel_channels, pixel_h,
+     * pixel_w), h and w times the autoencoder's scale; 1 channel of depth in any unit, 3 of a normal (x, y, z; none where the
+     * vector is 0) or 3 of each intrinsic image, in [-1, 1]. Mask: NULL, or (N, 1, pixel_h, pixel_w); what it leaves out may be
+     * anything. */
+    const float *pixel_target;
+    const uint8_t *pixel_mask;
+    int64_t pixel_channels, pixel_h, pixel_w;
 };
-/* The noise is mixed into the target at its time step; the network, which sees the image's latent beside it, should give what
- * the scheduler's prediction_type asks for. *loss: the mean over cells of the squared difference, without the weight; its
- * gradients are added to those of earlier calls. The same result for any number of threads. After a cancelled or failed call
- * the gradients are worthless: mg_trainer_clear_gradients. */
+/* "latent": the noise is mixed into the target at its time step; the network, which sees the image's latent beside it, should
+ * give what the scheduler's prediction_type asks for. *loss: the mean over cells of the squared difference.
+ * "e2e": the clean latent that the network makes of zeros at the last time step is decoded. *loss: the mean over all valid pixels
+ * of the batch; depth: |scale * depth + shift - truth|, depth the mean of the channels clipped to [-1, 1], scale and shift fitted
+ * to each image by least squares (the gradient goes through them, too; both are 0 for a constant map); normals: the angle in
+ * radians; intrinsic images: the absolute difference.
+ * "lcm": *loss: the mean over cells of the pseudo-Huber error (c = 0.001) between where the network and where the teacher's step
+ * and the average of the weights end. MG_ERR_ARGUMENT for other time steps than those of the distillation.
+ *
+ * The loss is without the weight; its gradients are added to those of earlier calls. The same result for any number of threads.
+ * After a cancelled or failed call the gradients are worthless: mg_trainer_clear_gradients. */
 mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,
                                       struct mg_err *err);
 /* Moves the weights along the gradients, which become 0. *norm: of the gradients, before they were clipped.
@@ -407,8 +433,14 @@ int64_t mg_trainer_gradients_done(const mg_trainer *trainer);
 int mg_trainer_num_parameters(const mg_trainer *trainer);
 /* The name that diffusers gives parameter `index`. */
 const char *mg_trainer_parameter(const mg_trainer *trainer, int index, int64_t shape[4], int *ndim);
-typedef enum mg_parameter_part { MG_PART_VALUE, MG_PART_GRADIENT, MG_PART_M, MG_PART_V } mg_parameter_part;
-/* In the order of a checkpoint; m and v are Adam's moments. */
+typedef enum mg_parameter_part {
+    MG_PART_VALUE,
+    MG_PART_GRADIENT,
+    MG_PART_M,
+    MG_PART_V,
+    MG_PART_AVERAGE
+} mg_parameter_part;
+/* In the order of a checkpoint; m and v are Adam's moments, the average is that of "lcm" (else zeros, and MG_ERR_ARGUMENT). */
 void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part);
 mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
                            struct mg_err *err);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "pipeline.h"
+#include "scheduler.h"
 
 void mg_pipeline_params_init(struct mg_pipeline_params *params) {
     *params = (struct mg_pipeline_params){.dtype = "auto", .device = "cpu"};
@@ -86,7 +87,7 @@ done:
     return status;
 }
 
-static bool is_first_or_last(const char *key) {
+bool mg_unet_may_widen(const char *key) {
     return !strcmp(key, "conv_in.weight") || !strcmp(key, "conv_out.weight") || !strcmp(key, "conv_out.bias");
 }
 
@@ -98,7 +99,7 @@ static void widen(struct mg_pipeline *p, int targets) {
         return;
     p->unet.in_channels = latent * (1 + targets);
     p->unet.out_channels = latent * targets;
-    p->unet_weights.may_repeat = is_first_or_last;
+    p->unet_weights.may_repeat = mg_unet_may_widen;
 }
 
 /* The marigold UNet sees the image latent and one latent for each target. */
@@ -194,14 +195,14 @@ done:
     return status;
 }
 
-static mg_status open_scheduler(struct mg_pipeline *p, struct mg_err *err) {
+static mg_status open_scheduler(struct mg_pipeline *p, bool any_class, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
     const char *text, *label;
     size_t length;
     mg_status status;
     MG_TRY_GOTO(mg_source_text(&text, &length, &label, &p->source, "scheduler/scheduler_config.json", &arena, err));
-    MG_TRY_GOTO(mg_scheduler_create(&p->scheduler, text, length, err));
+    MG_TRY_GOTO((any_class ? mg_scheduler_create_levels : mg_scheduler_create)(&p->scheduler, text, length, err));
 done:
     mg_arena_free(&arena);
     return status;
@@ -271,7 +272,7 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     widen(p, params->widen_to_targets);
     MG_TRY_GOTO(check_channels(p, err));
     MG_TRY_GOTO(mg_stages_check_weights(p, err));
-    MG_TRY_GOTO(open_scheduler(p, err));
+    MG_TRY_GOTO(open_scheduler(p, params->any_scheduler, err));
     MG_TRY_GOTO(p->source.is_packed ? read_empty_prompt(p, err) : embed_empty_prompt(p, err));
     *out = p;
 done:

@@ -1,28 +1,62 @@
-/* objective.c: what a network is trained towards: noised latents and the mean square error of what it makes of them (DDPM,
- * arXiv 2006.11239; v-prediction, 2202.00512). Called by trainer.c. */
+/* objective.c: what a network is trained towards, a row for each way, and what those on latents share: noise (DDPM, arXiv
+ * 2006.11239) and means over a mask. Called by trainer.c and the objectives; calls stages.c. */
 #include <math.h>
 
 #include "trainer.h"
 
-void mg_objective_noise(float *sample, float *target, const struct mg_trainer *trainer,
-                        const struct mg_training_batch *batch) {
-    const struct mg_pipeline *p = trainer->pipeline;
-    const int64_t cells = batch->h * batch->w, image = p->vae.latent_channels * cells;
-    const int64_t latent = p->unet.out_channels * cells;
+static const struct mg_objective *const objectives[] = {&mg_objective_latent, &mg_objective_end_to_end,
+                                                        &mg_objective_consistency};
+enum { NUM_OBJECTIVES = sizeof objectives / sizeof objectives[0] };
+
+mg_status mg_objective_from_name(const struct mg_objective **out, const char *name, struct mg_err *err) {
+    for (int i = 0; i < NUM_OBJECTIVES; i++)
+        if (!strcmp(objectives[i]->name, name)) {
+            *out = objectives[i];
+            return MG_OK;
+        }
+    return mg_fail(err, MG_ERR_UNSUPPORTED,
+                   "objective \"%s\" is not supported; supported: \"latent\", \"e2e\", \"lcm\"", name);
+}
+
+int64_t mg_image_latent_count(const struct mg_trainer *trainer, const struct mg_training_batch *batch) {
+    return trainer->pipeline->vae.latent_channels * batch->h * batch->w;
+}
+
+int64_t mg_target_latent_count(const struct mg_trainer *trainer, const struct mg_training_batch *batch) {
+    return trainer->pipeline->unet.out_channels * batch->h * batch->w;
+}
+
+mg_status mg_check_latents(const struct mg_trainer *trainer, const struct mg_training_batch *batch,
+                           struct mg_err *err) {
+    const char *name = trainer->objective->name;
+    const int levels = trainer->pipeline->scheduler->train_timesteps;
+    if (!batch->target_latent || !batch->noise || !batch->timesteps)
+        return mg_fail(err, MG_ERR_ARGUMENT, "objective \"%s\" needs `target_latent`, `noise` and `timesteps`", name);
+    if (batch->pixel_target || batch->pixel_mask)
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "objective \"%s\" compares latents; `pixel_target` and `pixel_mask` are for \"e2e\"", name);
+    if (batch->mask && batch->mask_channels != 1 && batch->mask_channels != trainer->pipeline->unet.out_channels)
+        return mg_fail(err, MG_ERR_ARGUMENT, "`mask` has %lld channels; expected 1 or %d",
+                       (long long)batch->mask_channels, trainer->pipeline->unet.out_channels);
+    for (int64_t n = 0; n < batch->n; n++)
+        if (batch->timesteps[n] < 0 || batch->timesteps[n] >= levels)
+            return mg_fail(err, MG_ERR_ARGUMENT, "`timesteps[%lld]` is %lld; expected 0 to %d", (long long)n,
+                           (long long)batch->timesteps[n], levels - 1);
+    return MG_OK;
+}
+
+void mg_noise_latents(struct mg_learning *learning, const struct mg_trainer *trainer,
+                      const struct mg_training_batch *batch) {
+    const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     for (int64_t n = 0; n < batch->n; n++) {
         const float alpha = trainer->alphas_cumprod[batch->timesteps[n]];
         const float signal = sqrtf(alpha), strength = sqrtf(1.0f - alpha);
         const float *clean = batch->target_latent + n * latent, *noise = batch->noise + n * latent;
-        float *to = sample + n * (image + latent), *wanted = target + n * latent;
+        float *to = learning->sample + n * (image + latent);
         memcpy(to, batch->image_latent + n * image, (size_t)image * sizeof *to);
-        to += image;
-        for (int64_t i = 0; i < latent; i++) {
-            to[i] = signal * clean[i] + strength * noise[i];
-            if (p->scheduler->prediction == MG_PREDICT_V)
-                wanted[i] = signal * noise[i] - strength * clean[i];
-            else
-                wanted[i] = p->scheduler->prediction == MG_PREDICT_EPSILON ? noise[i] : clean[i];
-        }
+        for (int64_t i = 0; i < latent; i++)
+            to[image + i] = signal * clean[i] + strength * noise[i];
+        learning->timesteps[n] = (float)batch->timesteps[n];
     }
 }
 
@@ -34,26 +68,38 @@ static const uint8_t *plane_of(const struct mg_training_batch *batch, int64_t n,
     return batch->mask + (n * batch->mask_channels + (batch->mask_channels > 1 ? c : 0)) * cells;
 }
 
-mg_status mg_objective_loss(double *loss, float *target, const float *output, const struct mg_training_batch *batch,
-                            int64_t channels, struct mg_err *err) {
-    const int64_t cells = batch->h * batch->w;
+mg_status mg_mean_over_mask(struct mg_learning *learning, const struct mg_trainer *trainer,
+                            const struct mg_training_batch *batch, mg_error_measure *measure, struct mg_err *err) {
+    const int64_t cells = batch->h * batch->w, channels = trainer->pipeline->unet.out_channels;
     double sum = 0.0;
     int64_t count = 0;
     for (int64_t i = 0; i < batch->n * channels; i++) {
         const uint8_t *mask = plane_of(batch, i / channels, i % channels);
+        float *plane = learning->gradient + i * cells;
         for (int64_t cell = 0; cell < cells; cell++) {
-            const double difference = (double)output[i * cells + cell] - target[i * cells + cell];
-            const bool counts = !mask || mask[cell];
-            sum += counts ? difference * difference : 0.0;
-            count += counts;
-            target[i * cells + cell] = counts ? (float)difference : 0.0f;
+            double slope = 0.0;
+            if (!mask || mask[cell]) {
+                sum += measure(&slope, plane[cell]);
+                count++;
+            }
+            plane[cell] = (float)slope;
         }
     }
     if (!count)
         return mg_fail(err, MG_ERR_ARGUMENT, "`mask` has no cell that counts");
-    *loss = sum / (double)count;
-    const float factor = (float)(2.0 * batch->weight / (double)count);
+    learning->loss = sum / (double)count;
+    const float factor = (float)(batch->weight / (double)count);
     for (int64_t i = 0; i < batch->n * channels * cells; i++)
-        target[i] *= factor;
+        learning->gradient[i] *= factor;
     return MG_OK;
+}
+
+mg_status mg_estimate(struct mg_learning *learning, struct mg_trainer *trainer, const struct mg_training_batch *batch,
+                      struct mg_weights *weights, struct mg_err *err) {
+    const struct mg_stage_key key = {
+        .stage = MG_STAGE_ESTIMATE, .n = batch->n, .h = batch->h, .w = batch->w, .weights = weights};
+    struct mg_plan *plan;
+    MG_TRY(mg_stage_plan(&plan, trainer->pipeline, &key, err));
+    const struct mg_binding inputs[] = {{"sample", learning->sample}, {"timesteps", learning->timesteps}};
+    return mg_plan_run(plan, inputs, 2, &(struct mg_binding){"output", learning->output}, 1, err);
 }

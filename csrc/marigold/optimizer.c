@@ -80,11 +80,14 @@ mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rat
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
     *norm = norm_of(trainer);
     mg_status status = MG_OK;
-    if (isfinite(*norm))
+    if (isfinite(*norm)) {
         status = step(trainer, learning_rate, *norm, err);
-    else
+        if (status == MG_OK && trainer->objective->after_step)
+            trainer->objective->after_step(trainer);
+    } else {
         status = mg_fail(err, MG_ERR_ARGUMENT, "the gradient is %s: no step was taken",
                          isnan(*norm) ? "no number" : "infinite");
+    }
     mg_pipeline_leave(trainer->pipeline);
     return status;
 }

@@ -35,21 +35,24 @@ const char *mg_task_names(void);
 
 /* ---- stages.c: networks planned for one size, kept for the next run of the same size ---- */
 typedef enum mg_stage {
-    MG_STAGE_ENCODE,  /* x -> posterior mean, scaled by `factor` */
-    MG_STAGE_DENOISE, /* image latent, sample, time step, factors, (noise) -> sample of the next step */
-    MG_STAGE_PREDICT, /* latent -> decoded -> the task's head */
-    MG_STAGE_DECODE,  /* latent -> decoded image, unscaled: the piece */
-    MG_STAGE_UNET,    /* sample, time steps, text -> model output: the piece */
-    MG_STAGE_TRAIN    /* sample, time steps -> output; then its gradient -> gradients of the UNet's weights */
+    MG_STAGE_ENCODE,          /* x -> posterior mean, scaled by `factor` */
+    MG_STAGE_DENOISE,         /* image latent, sample, time step, factors, (noise) -> sample of the next step */
+    MG_STAGE_PREDICT,         /* latent -> decoded -> the task's head */
+    MG_STAGE_DECODE,          /* latent -> decoded image, unscaled: the piece */
+    MG_STAGE_UNET,            /* sample, time steps, text -> model output: the piece */
+    MG_STAGE_TRAIN,           /* sample, time steps -> output; then its gradient -> gradients of the UNet's weights */
+    MG_STAGE_ESTIMATE,        /* the same forward: what the UNet, or other weights of its kind, makes of a sample */
+    MG_STAGE_DECODER_GRADIENT /* latent -> decoded image; then its gradient -> gradient of the latent */
 } mg_stage;
 
 struct mg_stage_key {
     mg_stage stage;
     int64_t n, h, w;             /* h, w: of the latent; ENCODE: of the image */
     bool noise;                  /* DENOISE */
-    bool recompute;              /* TRAIN */
+    bool recompute;              /* TRAIN, DECODER_GRADIENT */
     float factor;                /* ENCODE: scaling factor, or 1 */
     int64_t text_n, text_tokens; /* UNET */
+    struct mg_weights *weights;  /* ESTIMATE: NULL, or those in the place of the UNet's */
 };
 
 enum { MG_KEPT_PLANS = 12 };
@@ -94,8 +97,12 @@ void mg_stages_free(struct mg_pipeline *pipeline);
 mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *err);
 /* Declares every weight of UNet and VAE once (on the smallest graph) and checks them against the files. */
 mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err);
+/* Declares, checks and binds other weights for the UNet of a pipeline. */
+mg_status mg_stages_bind_other_unet(struct mg_weights *weights, struct mg_pipeline *pipeline, struct mg_err *err);
 
 /* ---- model.c ---- */
+/* Whether a weight of a text-to-image UNet is repeated where it is widened: for mg_weights.may_repeat. */
+bool mg_unet_may_widen(const char *key);
 /* The configuration of the autoencoder in use. */
 mg_status mg_vae_config_text(const char **text, size_t *length, const char **label, const struct mg_pipeline *pipeline,
                              struct mg_arena *arena, struct mg_err *err);

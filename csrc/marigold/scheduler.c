@@ -137,7 +137,8 @@ static mg_status read_choice(int *out, const struct mg_json *config, const char 
     return unsupported(config, key, supported, err);
 }
 
-static mg_status read_options(struct mg_scheduler *s, const struct mg_json *config, struct mg_err *err) {
+static mg_status read_options(struct mg_scheduler *s, const struct mg_json *config, bool levels_only,
+                              struct mg_err *err) {
     static const char *const predictions[3] = {"epsilon", "sample", "v_prediction"};
     static const char *const spacings[3] = {"leading", "trailing", "linspace"};
     int choice;
@@ -153,6 +154,8 @@ static mg_status read_options(struct mg_scheduler *s, const struct mg_json *conf
     MG_TRY(mg_json_get_int(&number, config, "original_inference_steps", 50, 1, 1 << 20, FILE_NAME, err));
     s->original_inference_steps = (int)number;
     MG_TRY(mg_json_get_double(&s->timestep_scaling, config, "timestep_scaling", 10.0, FILE_NAME, err));
+    if (levels_only)
+        return MG_OK;
     MG_TRY(mg_json_get_bool(&clip, config, "clip_sample", s->class_of->clip_sample, FILE_NAME, err));
     MG_TRY(mg_json_get_bool(&threshold, config, "thresholding", false, FILE_NAME, err));
     if (clip)
@@ -160,7 +163,19 @@ static mg_status read_options(struct mg_scheduler *s, const struct mg_json *conf
     return threshold ? unsupported(config, "thresholding", "false", err) : MG_OK;
 }
 
-static mg_status read_config(struct mg_scheduler *s, const struct mg_json *config, struct mg_err *err) {
+/* Further classes whose betas have DDIM's defaults. */
+static const char *const of_levels[] = {"DDPMScheduler",
+                                        "PNDMScheduler",
+                                        "EulerDiscreteScheduler",
+                                        "EulerAncestralDiscreteScheduler",
+                                        "LMSDiscreteScheduler",
+                                        "UniPCMultistepScheduler",
+                                        "DPMSolverMultistepScheduler",
+                                        "DPMSolverSinglestepScheduler",
+                                        "DEISMultistepScheduler"};
+
+static mg_status read_config(struct mg_scheduler *s, const struct mg_json *config, bool levels_only,
+                             struct mg_err *err) {
     static const struct mg_scheduler_class *const classes[] = {&mg_scheduler_ddim, &mg_scheduler_lcm};
     const char *name;
     if (config->type != MG_JSON_OBJECT)
@@ -169,13 +184,21 @@ static mg_status read_config(struct mg_scheduler *s, const struct mg_json *confi
     for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
         if (!strcmp(name, classes[i]->name))
             s->class_of = classes[i];
+    for (size_t i = 0; levels_only && i < sizeof of_levels / sizeof of_levels[0]; i++)
+        if (!strcmp(name, of_levels[i]))
+            s->class_of = &mg_scheduler_ddim;
     if (!s->class_of)
-        return unsupported(config, "_class_name", "DDIMScheduler, LCMScheduler", err);
-    MG_TRY(read_options(s, config, err));
+        return unsupported(config, "_class_name",
+                           levels_only ? "those of diffusers for discrete time steps, such as DDIMScheduler, "
+                                         "PNDMScheduler, EulerDiscreteScheduler"
+                                       : "DDIMScheduler, LCMScheduler",
+                           err);
+    MG_TRY(read_options(s, config, levels_only, err));
     return make_noise_levels(s, config, err);
 }
 
-mg_status mg_scheduler_create(mg_scheduler **out, const char *config_json, size_t config_bytes, struct mg_err *err) {
+static mg_status create(mg_scheduler **out, const char *config_json, size_t config_bytes, bool levels_only,
+                        struct mg_err *err) {
     struct mg_arena arena;
     const struct mg_json *config;
     struct mg_scheduler *s = NULL;
@@ -184,13 +207,22 @@ mg_status mg_scheduler_create(mg_scheduler **out, const char *config_json, size_
     mg_arena_init(&arena);
     MG_TRY_GOTO(mg_alloc_zeroed((void **)&s, sizeof *s, "a scheduler", err));
     MG_TRY_GOTO(mg_json_parse(&config, &arena, config_bytes ? config_json : "", config_bytes, FILE_NAME, err));
-    MG_TRY_GOTO(read_config(s, config, err));
+    MG_TRY_GOTO(read_config(s, config, levels_only, err));
     *out = s;
 done:
     mg_arena_free(&arena);
     if (status != MG_OK)
         mg_scheduler_destroy(s);
     return status;
+}
+
+mg_status mg_scheduler_create(mg_scheduler **out, const char *config_json, size_t config_bytes, struct mg_err *err) {
+    return create(out, config_json, config_bytes, false, err);
+}
+
+mg_status mg_scheduler_create_levels(mg_scheduler **out, const char *config_json, size_t config_bytes,
+                                     struct mg_err *err) {
+    return create(out, config_json, config_bytes, true, err);
 }
 
 void mg_scheduler_destroy(mg_scheduler *scheduler) {
@@ -253,17 +285,16 @@ mg_status mg_scheduler_check_timestep(const struct mg_scheduler *s, int64_t time
                    s->num_timesteps);
 }
 
-mg_status mg_scheduler_clean_estimate(struct mg_clean_estimate *out, const struct mg_scheduler *s, int64_t timestep,
-                                      struct mg_err *err) {
-    const float alpha = s->alphas_cumprod[timestep], signal = sqrtf(alpha), noise = sqrtf(1.0f - alpha);
-    if ((s->prediction == MG_PREDICT_EPSILON && signal == 0.0f) ||
-        (s->prediction == MG_PREDICT_SAMPLE && noise == 0.0f))
+mg_status mg_scheduler_clean_estimate(struct mg_clean_estimate *out, mg_prediction_type prediction, float alpha,
+                                      int64_t timestep, struct mg_err *err) {
+    const float signal = sqrtf(alpha), noise = sqrtf(1.0f - alpha);
+    if ((prediction == MG_PREDICT_EPSILON && signal == 0.0f) || (prediction == MG_PREDICT_SAMPLE && noise == 0.0f))
         return mg_fail(err, MG_ERR_ARGUMENT,
                        "at time step %lld the sample has no %s, which this prediction_type divides by",
                        (long long)timestep, signal == 0.0f ? "signal" : "noise");
-    if (s->prediction == MG_PREDICT_EPSILON)
+    if (prediction == MG_PREDICT_EPSILON)
         *out = (struct mg_clean_estimate){1.0f / signal, -noise / signal, 0.0f, 1.0f};
-    else if (s->prediction == MG_PREDICT_SAMPLE)
+    else if (prediction == MG_PREDICT_SAMPLE)
         *out = (struct mg_clean_estimate){0.0f, 1.0f, 1.0f / noise, -signal / noise};
     else
         *out = (struct mg_clean_estimate){signal, -noise, noise, signal};

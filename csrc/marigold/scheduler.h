@@ -37,12 +37,16 @@ extern const struct mg_scheduler_class mg_scheduler_ddim, mg_scheduler_lcm;
 /* Room for `count` time steps. */
 mg_status mg_scheduler_reserve(struct mg_scheduler *s, int count, struct mg_err *err);
 
-/* x0 = sample_factor*sample + model_factor*output and noise likewise, at cumulative alpha a: the linear maps that the
+/* x0 = origin_sample*sample + origin_model*output and noise likewise, at cumulative alpha `alpha` of a time step: the linear maps that the
  * prediction type stands for. MG_ERR_ARGUMENT where a division by zero would be needed. */
 struct mg_clean_estimate {
     float origin_sample, origin_model, noise_sample, noise_model;
 };
-mg_status mg_scheduler_clean_estimate(struct mg_clean_estimate *out, const struct mg_scheduler *s, int64_t timestep,
-                                      struct mg_err *err);
+mg_status mg_scheduler_clean_estimate(struct mg_clean_estimate *out, mg_prediction_type prediction, float alpha,
+                                      int64_t timestep, struct mg_err *err);
+/* As mg_scheduler_create, for training, where only the noise levels and the prediction type matter: takes other classes of
+ * diffusers, too, in whose place it samples as DDIM does. */
+mg_status mg_scheduler_create_levels(mg_scheduler **out, const char *config_json, size_t config_bytes,
+                                     struct mg_err *err);
 mg_status mg_scheduler_check_timestep(const struct mg_scheduler *s, int64_t timestep, int *index, struct mg_err *err);
 #endif

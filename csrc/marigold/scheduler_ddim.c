@@ -44,7 +44,7 @@ static mg_status coefficients(struct mg_step_coefficients *out, const struct mg_
     if (!(eta >= 0.0 && eta <= 1e6))
         return mg_fail(err, MG_ERR_ARGUMENT, "eta is %g; it must be 0 (deterministic) or positive", eta);
     MG_TRY(mg_scheduler_check_timestep(s, timestep, &index, err));
-    MG_TRY(mg_scheduler_clean_estimate(&e, s, timestep, err));
+    MG_TRY(mg_scheduler_clean_estimate(&e, s->prediction, s->alphas_cumprod[timestep], timestep, err));
     const int64_t previous = timestep - s->train_timesteps / s->inference_steps;
     const float alpha = s->alphas_cumprod[timestep];
     const float alpha_previous = previous >= 0 ? s->alphas_cumprod[previous] : s->final_alpha_cumprod;

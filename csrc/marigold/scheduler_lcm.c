@@ -31,7 +31,7 @@ static mg_status coefficients(struct mg_step_coefficients *out, const struct mg_
     int index;
     (void)eta; /* a DDIM option */
     MG_TRY(mg_scheduler_check_timestep(s, timestep, &index, err));
-    MG_TRY(mg_scheduler_clean_estimate(&e, s, timestep, err));
+    MG_TRY(mg_scheduler_clean_estimate(&e, s->prediction, s->alphas_cumprod[timestep], timestep, err));
     const bool last = index + 1 == s->num_timesteps;
     const float alpha = last ? 1.0f : s->alphas_cumprod[s->timesteps[index + 1]];
     const float signal = last ? 1.0f : sqrtf(alpha);

@@ -38,6 +38,15 @@ static mg_value decoded(struct mg_graph *g, struct mg_pipeline *p, const struct 
     return outside(g, mg_autoencoder_decode_build(g, &p->vae, z));
 }
 
+static void build_decoder_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value latent = mg_graph_input(g, "latent", key->n, p->vae.latent_channels, key->h, key->w), gradient;
+    mg_value z = mg_op_scale(g, mg_op_nchw_to_nhwc(g, latent), (float)(1.0 / p->vae.scaling_factor));
+    mg_value image = mg_op_nhwc_to_nchw(g, outside(g, mg_autoencoder_decode_build(g, &p->vae, inside(g, z))));
+    mg_graph_output(g, "image", image);
+    mg_graph_backward(g, image, mg_graph_seed(g, "gradient", image), &latent, 1, &gradient, key->recompute);
+    mg_graph_output(g, "latent_gradient", gradient);
+}
+
 static void build_predict(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
     mg_value image = decoded(g, p, key, (float)(1.0 / p->vae.scaling_factor));
     mg_graph_output(g, "prediction", mg_op_nhwc_to_nchw(g, p->task->head(g, p, image)));
@@ -55,13 +64,22 @@ static void build_unet(struct mg_graph *g, struct mg_pipeline *p, const struct m
     mg_graph_output(g, "output", mg_op_nhwc_to_nchw(g, outside(g, output)));
 }
 
-static void build_train(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+static mg_value estimated(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
     mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
     mg_value timesteps = mg_graph_input(g, "timesteps", key->n, 1, 1, 1);
     mg_value output =
         mg_unet_build(g, &p->unet, inside(g, mg_op_nchw_to_nhwc(g, sample)), timesteps, text_constant(g, p));
     output = mg_op_nhwc_to_nchw(g, outside(g, output));
     mg_graph_output(g, "output", output);
+    return output;
+}
+
+static void build_estimate(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    estimated(g, p, key);
+}
+
+static void build_train(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    const mg_value output = estimated(g, p, key);
     mg_graph_backward(g, output, mg_graph_seed(g, "gradient", output), NULL, 0, NULL, key->recompute);
 }
 
@@ -69,21 +87,24 @@ static const struct {
     void (*build)(struct mg_graph *, struct mg_pipeline *, const struct mg_stage_key *);
     bool is_unet;
 } stages[] = {
-    [MG_STAGE_ENCODE] = {build_encode, false},   [MG_STAGE_DENOISE] = {build_denoise, true},
-    [MG_STAGE_PREDICT] = {build_predict, false}, [MG_STAGE_DECODE] = {build_decode, false},
-    [MG_STAGE_UNET] = {build_unet, true},        [MG_STAGE_TRAIN] = {build_train, true},
+    [MG_STAGE_ENCODE] = {build_encode, false},    [MG_STAGE_DENOISE] = {build_denoise, true},
+    [MG_STAGE_PREDICT] = {build_predict, false},  [MG_STAGE_DECODE] = {build_decode, false},
+    [MG_STAGE_UNET] = {build_unet, true},         [MG_STAGE_TRAIN] = {build_train, true},
+    [MG_STAGE_ESTIMATE] = {build_estimate, true}, [MG_STAGE_DECODER_GRADIENT] = {build_decoder_gradient, false},
 };
 
 static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b) {
     return a->stage == b->stage && a->n == b->n && a->h == b->h && a->w == b->w && a->noise == b->noise &&
            a->recompute == b->recompute && a->factor == b->factor && a->text_n == b->text_n &&
-           a->text_tokens == b->text_tokens;
+           a->text_tokens == b->text_tokens && a->weights == b->weights;
 }
 
 static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
                   struct mg_err *err) {
-    mg_graph_init(graph, stages[key->stage].is_unet ? &pipeline->unet_weights : &pipeline->vae_weights, err);
+    struct mg_weights *weights = stages[key->stage].is_unet ? &pipeline->unet_weights : &pipeline->vae_weights;
+    mg_graph_init(graph, key->weights ? key->weights : weights, err);
     graph->precision = *pipeline->precision;
+    graph->fuses_attention_gradient = pipeline->context.backend->fuses_attention_gradient;
     stages[key->stage].build(graph, pipeline, key);
 }
 
@@ -125,26 +146,33 @@ void mg_stages_free(struct mg_pipeline *pipeline) {
         mg_plan_destroy(pipeline->kept[i].plan);
 }
 
-/* Builds the networks at a size that every number of levels can halve; nothing is computed. */
+/* Builds a network, so that its weights are declared and perhaps have layouts; nothing is computed. */
+static mg_status visit(struct mg_pipeline *pipeline, const struct mg_stage_key *key, bool choose_layouts,
+                       struct mg_err *err) {
+    struct mg_graph graph;
+    build(&graph, pipeline, key, err);
+    mg_status status = mg_graph_status(&graph);
+    if (status == MG_OK && choose_layouts)
+        status = mg_graph_choose_layouts(&graph, &pipeline->context, err);
+    mg_graph_free(&graph);
+    return status;
+}
+
+/* A size that every number of levels can halve. */
+enum { SMALLEST = 1 << (MG_MAX_LEVELS - 1) };
+
 static mg_status visit_networks(struct mg_pipeline *pipeline, bool choose_layouts, struct mg_err *err) {
-    const int64_t size = 1 << (MG_MAX_LEVELS - 1);
     const mg_stage declaring[] = {MG_STAGE_UNET, MG_STAGE_ENCODE, MG_STAGE_DECODE};
     for (size_t i = 0; i < sizeof declaring / sizeof declaring[0]; i++) {
         /* of the latent or of the image: either will do */
         struct mg_stage_key key = {.stage = declaring[i],
                                    .n = 1,
-                                   .h = size,
-                                   .w = size,
+                                   .h = SMALLEST,
+                                   .w = SMALLEST,
                                    .factor = 1.0f,
                                    .text_n = 1,
                                    .text_tokens = MG_TEXT_TOKENS};
-        struct mg_graph graph;
-        build(&graph, pipeline, &key, err);
-        mg_status status = mg_graph_status(&graph);
-        if (status == MG_OK && choose_layouts)
-            status = mg_graph_choose_layouts(&graph, &pipeline->context, err);
-        mg_graph_free(&graph);
-        MG_TRY(status);
+        MG_TRY(visit(pipeline, &key, choose_layouts, err));
     }
     return MG_OK;
 }
@@ -157,4 +185,15 @@ mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *e
     MG_TRY(visit_networks(pipeline, false, err));
     MG_TRY(mg_weights_check(&pipeline->unet_weights, err));
     return mg_weights_check(&pipeline->vae_weights, err);
+}
+
+mg_status mg_stages_bind_other_unet(struct mg_weights *weights, struct mg_pipeline *pipeline, struct mg_err *err) {
+    const struct mg_stage_key key = {
+        .stage = MG_STAGE_ESTIMATE, .n = 1, .h = SMALLEST, .w = SMALLEST, .weights = weights};
+    MG_TRY(visit(pipeline, &key, false, err));
+    MG_TRY(mg_weights_check(weights, err));
+    MG_TRY(visit(pipeline, &key, true, err));
+    for (size_t i = 0; i < weights->count; i++)
+        MG_TRY(mg_weights_bind(weights, (int)i, &pipeline->context, err));
+    return MG_OK;
 }

@@ -1,5 +1,5 @@
 /* trainer.c: opens a checkpoint to train its UNet, and adds up gradients over batches. Called through marigold.h; calls
- * model.c, stages.c (the planned graph of UNet and gradients), objective.c. */
+ * model.c, stages.c (the planned graph of UNet and gradients), the objective. */
 #include "trainer.h"
 
 #include <math.h>
@@ -12,15 +12,15 @@ void mg_trainer_params_init(struct mg_trainer_params *params) {
                                          .beta1 = 0.9,
                                          .beta2 = 0.999,
                                          .epsilon = 1e-8,
-                                         .zero_terminal_snr = true};
+                                         .zero_terminal_snr = true,
+                                         .ema_decay = 0.95,
+                                         .num_ddim_timesteps = 5};
     mg_pipeline_params_init(&params->pipeline);
+    params->pipeline.any_scheduler = true;
     params->pipeline.widen_to_targets = -1;
 }
 
 static mg_status check_params(const struct mg_trainer_params *p, struct mg_err *err) {
-    if (strcmp(p->objective, "latent"))
-        return mg_fail(err, MG_ERR_UNSUPPORTED, "objective \"%s\" is not supported; supported: \"latent\"",
-                       p->objective);
     if (!(p->beta1 >= 0.0 && p->beta1 < 1.0) || !(p->beta2 >= 0.0 && p->beta2 < 1.0))
         return mg_fail(err, MG_ERR_ARGUMENT, "`betas` are %g and %g; they must lie in [0, 1)", p->beta1, p->beta2);
     if (!(p->epsilon >= 0.0) || !(p->weight_decay >= 0.0) || !(p->max_gradient_norm >= 0.0))
@@ -59,8 +59,10 @@ static mg_status open_pipeline(struct mg_trainer *t, const struct mg_trainer_par
     const struct mg_pipeline *p = t->pipeline;
     if (!p->context.backend->trains)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" does not train", p->context.backend->name);
-    if (p->precision->activations != MG_F32 || p->source.is_packed)
-        return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: only a folder opened with dtype \"float32\" can be trained",
+    const mg_dtype type = p->precision->activations;
+    if ((type != MG_F32 && type != MG_BF16) || p->precision->weights != type || p->source.is_packed)
+        return mg_fail(err, MG_ERR_UNSUPPORTED,
+                       "%s: only a folder opened with dtype \"float32\" or \"bfloat16\" can be trained",
                        p->source.path);
     return MG_OK;
 }
@@ -72,10 +74,13 @@ mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *para
     MG_TRY(check_params(params, err));
     MG_TRY(mg_alloc_zeroed((void **)&t, sizeof *t, "a trainer", err));
     t->params = *params;
+    MG_TRY_GOTO(mg_objective_from_name(&t->objective, params->objective, err));
     MG_TRY_GOTO(mg_optimizer_from_name(&t->optimizer, params->optimizer, err));
     MG_TRY_GOTO(open_pipeline(t, params, err));
     MG_TRY_GOTO(find_noise_levels(t, err));
     MG_TRY_GOTO(bind_weights(t, err));
+    if (t->objective->open)
+        MG_TRY_GOTO(t->objective->open(t, params, err));
     *out = t;
 done:
     if (status != MG_OK)
@@ -88,6 +93,8 @@ void mg_trainer_close(mg_trainer *trainer) {
         return;
     mg_optimizer_free(trainer);
     mg_free(trainer->progress.done);
+    if (trainer->objective && trainer->objective->close)
+        trainer->objective->close(trainer);
     mg_pipeline_close(trainer->pipeline);
     mg_free(trainer->alphas_cumprod);
     mg_free(trainer);
@@ -96,56 +103,38 @@ void mg_trainer_close(mg_trainer *trainer) {
 const mg_pipeline *mg_trainer_pipeline(const mg_trainer *trainer) { return trainer->pipeline; }
 
 /* ---- gradients ---- */
-static mg_status check_batch(const struct mg_trainer *t, const struct mg_training_batch *batch, struct mg_err *err) {
-    const int levels = t->pipeline->scheduler->train_timesteps;
-    if (batch->mask && batch->mask_channels != 1 && batch->mask_channels != t->pipeline->unet.out_channels)
-        return mg_fail(err, MG_ERR_ARGUMENT, "`mask` has %lld channels; expected 1 or %d",
-                       (long long)batch->mask_channels, t->pipeline->unet.out_channels);
-    for (int64_t n = 0; n < batch->n; n++)
-        if (batch->timesteps[n] < 0 || batch->timesteps[n] >= levels)
-            return mg_fail(err, MG_ERR_ARGUMENT, "`timesteps[%lld]` is %lld; expected 0 to %d", (long long)n,
-                           (long long)batch->timesteps[n], levels - 1);
-    return MG_OK;
-}
-
-/* What one batch needs beside the plan. */
-struct buffers {
-    float *sample, *target, *output, *timesteps;
-};
-
-static mg_status forward_backward(double *loss, struct mg_trainer *t, const struct mg_training_batch *batch,
-                                  const struct buffers *b, struct mg_err *err) {
+static mg_status forward_backward(struct mg_learning *learning, struct mg_trainer *t,
+                                  const struct mg_training_batch *batch, struct mg_err *err) {
     const struct mg_stage_key key = {
         .stage = MG_STAGE_TRAIN, .n = batch->n, .h = batch->h, .w = batch->w, .recompute = t->params.recompute};
     struct mg_plan *plan;
+    MG_TRY(t->objective->prepare(learning, t, batch, err));
     MG_TRY(mg_stage_plan(&plan, t->pipeline, &key, err));
-    mg_objective_noise(b->sample, b->target, t, batch);
-    for (int64_t n = 0; n < batch->n; n++)
-        b->timesteps[n] = (float)batch->timesteps[n];
-    const struct mg_binding inputs[] = {{"sample", b->sample}, {"timesteps", b->timesteps}};
-    MG_TRY(mg_plan_run_forward(plan, inputs, 2, &(struct mg_binding){"output", b->output}, 1, err));
-    MG_TRY(mg_objective_loss(loss, b->target, b->output, batch, t->pipeline->unet.out_channels, err));
-    return mg_plan_run_backward(plan, &(struct mg_binding){"gradient", b->target}, 1, NULL, 0, err);
+    const struct mg_binding inputs[] = {{"sample", learning->sample}, {"timesteps", learning->timesteps}};
+    MG_TRY(mg_plan_run_forward(plan, inputs, 2, &(struct mg_binding){"output", learning->output}, 1, err));
+    MG_TRY(t->objective->compare(learning, t, batch, err));
+    return mg_plan_run_backward(plan, &(struct mg_binding){"gradient", learning->gradient}, 1, NULL, 0, err);
 }
 
 mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,
                                       struct mg_err *err) {
     const struct mg_pipeline *p = trainer->pipeline;
     const int64_t cells = batch->n * batch->h * batch->w;
-    struct buffers b = {0};
+    struct mg_learning learning = {0};
     mg_status status;
-    MG_TRY(check_batch(trainer, batch, err));
+    MG_TRY(trainer->objective->check(trainer, batch, err));
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
-    MG_TRY_GOTO(mg_alloc_floats(&b.sample, cells, (size_t)p->unet.in_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&b.target, cells, (size_t)p->unet.out_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&b.output, cells, (size_t)p->unet.out_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&b.timesteps, batch->n, 1, "a batch", err));
-    MG_TRY_GOTO(forward_backward(loss, trainer, batch, &b, err));
+    MG_TRY_GOTO(mg_alloc_floats(&learning.sample, cells, (size_t)p->unet.in_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&learning.output, cells, (size_t)p->unet.out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&learning.gradient, cells, (size_t)p->unet.out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&learning.timesteps, batch->n, 1, "a batch", err));
+    MG_TRY_GOTO(forward_backward(&learning, trainer, batch, err));
+    *loss = learning.loss;
 done:
-    mg_free(b.sample);
-    mg_free(b.target);
-    mg_free(b.output);
-    mg_free(b.timesteps);
+    mg_free(learning.sample);
+    mg_free(learning.output);
+    mg_free(learning.gradient);
+    mg_free(learning.timesteps);
     mg_pipeline_leave(trainer->pipeline);
     return status;
 }
@@ -160,7 +149,7 @@ const char *mg_trainer_parameter(const mg_trainer *trainer, int index, int64_t s
     return weight->key;
 }
 
-/* Where a part lies; NULL: the moments before the first step. */
+/* Where a part lies; NULL: the moments before the first step, an average that is not kept. */
 static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part part) {
     const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
     switch (part) {
@@ -171,9 +160,12 @@ static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part pa
     case MG_PART_M:
         return trainer->moments ? mg_optimizer_moments(trainer, index).m : NULL;
     case MG_PART_V:
+        return trainer->moments ? mg_optimizer_moments(trainer, index).v : NULL;
+    case MG_PART_AVERAGE:
         break;
     }
-    return trainer->moments ? mg_optimizer_moments(trainer, index).v : NULL;
+    const struct mg_weights *average = &trainer->distillation.average;
+    return average->count ? average->list[index].master : NULL;
 }
 
 void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part) {
@@ -191,10 +183,15 @@ mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part par
     const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
     if (part == MG_PART_M || part == MG_PART_V)
         MG_TRY(mg_optimizer_reserve(trainer, err));
+    if (!part_of(trainer, index, part))
+        return mg_fail(err, MG_ERR_ARGUMENT, "objective \"%s\" keeps no average of its weights",
+                       trainer->objective->name);
     mg_pack_weight(part_of(trainer, index, part), mg_weights_master_layout(&trainer->pipeline->unet_weights, index),
                    &weight->shape, data, MG_F32, trainer->pipeline->context.num_threads);
-    if (part == MG_PART_VALUE)
-        mg_weights_follow_master(&trainer->pipeline->unet_weights, index, trainer->pipeline->context.num_threads);
+    if (part == MG_PART_VALUE || part == MG_PART_AVERAGE)
+        mg_weights_follow_master(part == MG_PART_VALUE ? &trainer->pipeline->unet_weights
+                                                       : &trainer->distillation.average,
+                                 index, trainer->pipeline->context.num_threads);
     return MG_OK;
 }
 

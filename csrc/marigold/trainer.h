@@ -1,4 +1,4 @@
-/* trainer.h: the insides of a trainer, shared by trainer.c (opening, gradients), objective.c (losses), optimizer.c (steps) and
+/* trainer.h: the insides of a trainer, shared by trainer.c (opening, gradients), the objectives (losses), optimizer.c (steps) and
  * gradient_progress.c (sums over processes). Private to csrc/marigold. */
 #ifndef MG_TRAINER_H
 #define MG_TRAINER_H
@@ -19,24 +19,83 @@ struct mg_gradient_progress {
     _Atomic int64_t numbers; /* of the block, from its beginning; another thread reads it */
 };
 
+/* The two other sets of weights of a consistency distillation, by index as those that are trained. */
+struct mg_distillation {
+    struct mg_source source;            /* of the teacher */
+    struct mg_weights teacher, average; /* as the training began; the moving average of those that are trained */
+};
+
 struct mg_trainer {
     mg_pipeline *pipeline;           /* of which the UNet is trained */
     struct mg_trainer_params params; /* texts are not kept */
+    const struct mg_objective *objective;
     mg_optimizer optimizer;
     float *alphas_cumprod; /* of the noise; ending in 0 if the schedule was rescaled */
     float *moments;        /* m of all weights as their gradients lie, then v; NULL before the first step */
     int64_t steps;         /* of the optimiser */
     struct mg_gradient_progress progress;
+    struct mg_distillation distillation; /* zeros but for that objective */
 };
 
-/* ---- objective.c ---- */
-/* What the network sees and should give for one batch, NCHW; `sample` begins with the image's latent. */
-void mg_objective_noise(float *sample, float *target, const struct mg_trainer *trainer,
-                        const struct mg_training_batch *batch);
-/* The mean over the cells of the mask of (output - target)^2, and its gradient times `weight` into `target`.
- * MG_ERR_ARGUMENT: the mask has no cell. */
-mg_status mg_objective_loss(double *loss, float *target, const float *output, const struct mg_training_batch *batch,
-                            int64_t channels, struct mg_err *err);
+/* One batch on its way through the network, NCHW. */
+struct mg_learning {
+    float *sample;    /* what the network sees: the image's latent, then those of the targets */
+    float *timesteps; /* N */
+    float *output;    /* what it gives */
+    float *gradient;  /* of the loss by the output; until then the objective keeps here what it compares with */
+    double loss;
+};
+
+/* ---- objective.c: the table of objectives, and what they share ---- */
+struct mg_objective {
+    const char *name;
+    /* NULL, or what it needs beside the UNet, and whether it fits the checkpoint. */
+    mg_status (*open)(struct mg_trainer *trainer, const struct mg_trainer_params *params, struct mg_err *err);
+    /* MG_ERR_ARGUMENT where a batch does not fit. */
+    mg_status (*check)(const struct mg_trainer *trainer, const struct mg_training_batch *batch, struct mg_err *err);
+    /* Fills sample and timesteps. May run plans: the memory of activations is free. */
+    mg_status (*prepare)(struct mg_learning *learning, struct mg_trainer *trainer,
+                         const struct mg_training_batch *batch, struct mg_err *err);
+    /* The output is there: the loss, and its gradient times the batch's weight. May run no plan. */
+    mg_status (*compare)(struct mg_learning *learning, const struct mg_trainer *trainer,
+                         const struct mg_training_batch *batch, struct mg_err *err);
+    void (*after_step)(struct mg_trainer *trainer); /* NULL, or what follows a step of the optimiser */
+    void (*close)(struct mg_trainer *trainer);      /* NULL, or undoes open; before the pipeline closes */
+};
+extern const struct mg_objective mg_objective_latent, mg_objective_end_to_end, mg_objective_consistency;
+mg_status mg_objective_from_name(const struct mg_objective **out, const char *name, struct mg_err *err);
+
+/* Numbers of one sample in its image's latent, and in those of its targets. */
+int64_t mg_image_latent_count(const struct mg_trainer *trainer, const struct mg_training_batch *batch);
+int64_t mg_target_latent_count(const struct mg_trainer *trainer, const struct mg_training_batch *batch);
+/* Refuses a batch of latents that lacks something or has pixels. */
+mg_status mg_check_latents(const struct mg_trainer *trainer, const struct mg_training_batch *batch, struct mg_err *err);
+/* Fills sample (the targets' latents mixed with the noise) and timesteps. */
+void mg_noise_latents(struct mg_learning *learning, const struct mg_trainer *trainer,
+                      const struct mg_training_batch *batch);
+/* An error of a difference, and its derivative. */
+typedef double mg_error_measure(double *slope, double difference);
+/* The mean of the errors over the cells of the mask into learning->loss. learning->gradient holds the differences, and then the
+ * gradient by them, times the batch's weight. MG_ERR_ARGUMENT: the mask has no cell. */
+mg_status mg_mean_over_mask(struct mg_learning *learning, const struct mg_trainer *trainer,
+                            const struct mg_training_batch *batch, mg_error_measure *measure, struct mg_err *err);
+
+/* What the UNet, or other weights in its place (not NULL), makes of learning->sample, into learning->output. */
+mg_status mg_estimate(struct mg_learning *learning, struct mg_trainer *trainer, const struct mg_training_batch *batch,
+                      struct mg_weights *weights, struct mg_err *err);
+
+/* ---- pixel_errors.c: how decoded maps are compared, a row for each task ---- */
+struct mg_pixel_measure {
+    const char *task;
+    int errors; /* of a pixel */
+    /* NULL, or whether a target (its channels `pixels` apart) says anything. */
+    bool (*is_known)(const float *target, int64_t pixels);
+    /* The sum of the errors of one decoded map (3, pixels) over the pixels that are valid, and its gradient times `factor`, which
+     * is written everywhere. target: (channels of the task, pixels). */
+    double (*errors_of)(float *gradient, const float *decoded, const float *target, const uint8_t *valid,
+                        int64_t pixels, double factor);
+};
+const struct mg_pixel_measure *mg_pixel_measure_of(const char *task);
 
 /* ---- optimizer.c ---- */
 /* Memory for the moments, zeros; nothing if there is some. */

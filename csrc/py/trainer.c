@@ -16,30 +16,50 @@ static bool open_trainer(struct mgpy_trainer *self, struct mg_trainer_params *pa
 }
 
 static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {
-        "folder",    "variant",     "dtype", "device",  "isa",          "num_threads",       "task",
-        "objective", "optimizer",   "betas", "epsilon", "weight_decay", "max_gradient_norm", "zero_terminal_snr",
-        "recompute", "num_targets", NULL};
+    static char *names[] = {"folder",
+                            "variant",
+                            "dtype",
+                            "device",
+                            "isa",
+                            "num_threads",
+                            "task",
+                            "objective",
+                            "optimizer",
+                            "betas",
+                            "epsilon",
+                            "weight_decay",
+                            "max_gradient_norm",
+                            "zero_terminal_snr",
+                            "recompute",
+                            "num_targets",
+                            "teacher",
+                            "ema_decay",
+                            "num_ddim_timesteps",
+                            NULL};
     struct mg_trainer_params params;
-    PyObject *folder = NULL;
+    PyObject *folder = NULL, *teacher = NULL;
     int zero_terminal_snr = 1, recompute = 0;
     mg_trainer_params_init(&params);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizss(dd)dddppi:Trainer", names, PyUnicode_FSConverter,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizss(dd)dddppiO&di:Trainer", names, PyUnicode_FSConverter,
                                      &folder, &params.pipeline.variant, &params.pipeline.dtype, &params.pipeline.device,
                                      &params.pipeline.isa, &params.pipeline.num_threads, &params.pipeline.task,
                                      &params.objective, &params.optimizer, &params.beta1, &params.beta2,
                                      &params.epsilon, &params.weight_decay, &params.max_gradient_norm,
-                                     &zero_terminal_snr, &recompute, &params.pipeline.widen_to_targets)) {
+                                     &zero_terminal_snr, &recompute, &params.pipeline.widen_to_targets,
+                                     PyUnicode_FSConverter, &teacher, &params.ema_decay, &params.num_ddim_timesteps)) {
         Py_XDECREF(folder);
+        Py_XDECREF(teacher);
         return NULL;
     }
     params.pipeline.folder = PyBytes_AS_STRING(folder);
+    params.teacher = teacher ? PyBytes_AS_STRING(teacher) : NULL;
     params.zero_terminal_snr = zero_terminal_snr;
     params.recompute = recompute;
     struct mgpy_trainer *self = (struct mgpy_trainer *)type->tp_alloc(type, 0);
     if (self && !open_trainer(self, &params))
         Py_CLEAR(self);
     Py_DECREF(folder);
+    Py_XDECREF(teacher);
     return (PyObject *)self;
 }
 
@@ -51,9 +71,8 @@ static void trainer_dealloc(PyObject *object) {
 }
 
 /* ---- a batch ---- */
-struct arrays {
-    PyArrayObject *image, *target, *noise, *timesteps, *mask;
-};
+/* In the order of forward_backward's arguments, but for `weight` after the mask. */
+enum { IMAGE, TARGET, NOISE, TIMESTEPS, MASK, PIXEL_TARGET, PIXEL_MASK, NUM_ARRAYS };
 
 static PyArrayObject *whole_numbers(PyObject *object, int64_t samples) {
     PyArrayObject *array = (PyArrayObject *)PyArray_FROM_OTF(object, NPY_INT64, NPY_ARRAY_CARRAY_RO);
@@ -67,68 +86,110 @@ static PyArrayObject *whole_numbers(PyObject *object, int64_t samples) {
     return NULL;
 }
 
-static PyArrayObject *mask_of(PyObject *object, const struct mg_training_batch *batch) {
+static PyArrayObject *mask_of(PyObject *object, const char *name, const char *channels, int64_t n, int64_t h,
+                              int64_t w) {
     PyArrayObject *mask = (PyArrayObject *)PyArray_FROM_OTF(object, NPY_BOOL, NPY_ARRAY_CARRAY_RO);
     if (!mask)
         return NULL;
-    if (PyArray_NDIM(mask) == 4 && PyArray_DIM(mask, 0) == batch->n && PyArray_DIM(mask, 2) == batch->h &&
-        PyArray_DIM(mask, 3) == batch->w)
+    if (PyArray_NDIM(mask) == 4 && PyArray_DIM(mask, 0) == n && PyArray_DIM(mask, 2) == h && PyArray_DIM(mask, 3) == w)
         return mask;
-    PyErr_Format(PyExc_ValueError, "`mask` must be (%lld, 1 or C, %lld, %lld), as the latents are", (long long)batch->n,
-                 (long long)batch->h, (long long)batch->w);
+    PyErr_Format(PyExc_ValueError, "`%s` must be (%lld, %s, %lld, %lld), as what it masks", name, (long long)n,
+                 channels, (long long)h, (long long)w);
     Py_DECREF(mask);
     return NULL;
 }
 
-static bool take_batch(struct mg_training_batch *batch, struct arrays *a, const struct mg_pipeline_info *info,
-                       PyObject *const objects[5]) {
-    if (!(a->image = mgpy_float_array(objects[0], 4, "image_latent", "N, C, h, w")))
+/* One of the arrays of latents; None is left out. */
+static bool take_latent(PyArrayObject **out, PyObject *object, const char *name, const int64_t shape[4]) {
+    if (object == Py_None)
+        return true;
+    *out = mgpy_float_array(object, 4, name, "N, C, h, w");
+    return *out && mgpy_check_shape(*out, shape, name);
+}
+
+static bool take_latents(struct mg_training_batch *batch, PyArrayObject *arrays[NUM_ARRAYS],
+                         const struct mg_pipeline_info *info, PyObject *const objects[NUM_ARRAYS]) {
+    if (!(arrays[IMAGE] = mgpy_float_array(objects[IMAGE], 4, "image_latent", "N, C, h, w")))
         return false;
-    const npy_intp *d = PyArray_DIMS(a->image);
+    const npy_intp *d = PyArray_DIMS(arrays[IMAGE]);
     const int64_t image[] = {d[0], info->latent_channels, d[2], d[3]};
     const int64_t latent[] = {d[0], info->unet_out_channels, d[2], d[3]};
     batch->n = d[0];
     batch->h = d[2];
     batch->w = d[3];
-    if (!mgpy_check_shape(a->image, image, "image_latent") ||
-        !(a->target = mgpy_float_array(objects[1], 4, "target_latent", "N, C, h, w")) ||
-        !mgpy_check_shape(a->target, latent, "target_latent") ||
-        !(a->noise = mgpy_float_array(objects[2], 4, "noise", "N, C, h, w")) ||
-        !mgpy_check_shape(a->noise, latent, "noise") || !(a->timesteps = whole_numbers(objects[3], d[0])))
+    if (!mgpy_check_shape(arrays[IMAGE], image, "image_latent") ||
+        !take_latent(&arrays[TARGET], objects[TARGET], "target_latent", latent) ||
+        !take_latent(&arrays[NOISE], objects[NOISE], "noise", latent))
         return false;
-    if (objects[4] != Py_None && !(a->mask = mask_of(objects[4], batch)))
+    if (objects[TIMESTEPS] != Py_None && !(arrays[TIMESTEPS] = whole_numbers(objects[TIMESTEPS], d[0])))
         return false;
-    batch->image_latent = mgpy_floats(a->image);
-    batch->target_latent = mgpy_floats(a->target);
-    batch->noise = mgpy_floats(a->noise);
-    batch->timesteps = PyArray_DATA(a->timesteps);
-    batch->mask = a->mask ? PyArray_DATA(a->mask) : NULL;
-    batch->mask_channels = a->mask ? PyArray_DIM(a->mask, 1) : 0;
+    return objects[MASK] == Py_None ||
+           (arrays[MASK] = mask_of(objects[MASK], "mask", "1 or C", batch->n, batch->h, batch->w));
+}
+
+static bool take_pixels(struct mg_training_batch *batch, PyArrayObject *arrays[NUM_ARRAYS],
+                        PyObject *const objects[NUM_ARRAYS]) {
+    if (objects[PIXEL_TARGET] == Py_None) {
+        if (objects[PIXEL_MASK] == Py_None)
+            return true;
+        PyErr_SetString(PyExc_ValueError, "`pixel_mask` is given without `pixel_target`");
+        return false;
+    }
+    if (!(arrays[PIXEL_TARGET] = mgpy_float_array(objects[PIXEL_TARGET], 4, "pixel_target", "N, C, H, W")))
+        return false;
+    const npy_intp *d = PyArray_DIMS(arrays[PIXEL_TARGET]);
+    if (d[0] != batch->n) {
+        PyErr_Format(PyExc_ValueError, "`pixel_target` has %lld samples; expected %lld, as `image_latent`",
+                     (long long)d[0], (long long)batch->n);
+        return false;
+    }
+    batch->pixel_channels = d[1];
+    batch->pixel_h = d[2];
+    batch->pixel_w = d[3];
+    if (objects[PIXEL_MASK] == Py_None)
+        return true;
+    const int64_t mask[] = {d[0], 1, d[2], d[3]};
+    arrays[PIXEL_MASK] = mask_of(objects[PIXEL_MASK], "pixel_mask", "1", d[0], d[2], d[3]);
+    return arrays[PIXEL_MASK] && mgpy_check_shape(arrays[PIXEL_MASK], mask, "pixel_mask");
+}
+
+static void *data_of(PyArrayObject *array) { return array ? PyArray_DATA(array) : NULL; }
+
+static bool take_batch(struct mg_training_batch *batch, PyArrayObject *arrays[NUM_ARRAYS],
+                       const struct mg_pipeline_info *info, PyObject *const objects[NUM_ARRAYS]) {
+    if (!take_latents(batch, arrays, info, objects) || !take_pixels(batch, arrays, objects))
+        return false;
+    batch->image_latent = data_of(arrays[IMAGE]);
+    batch->target_latent = data_of(arrays[TARGET]);
+    batch->noise = data_of(arrays[NOISE]);
+    batch->timesteps = data_of(arrays[TIMESTEPS]);
+    batch->mask = data_of(arrays[MASK]);
+    batch->mask_channels = arrays[MASK] ? PyArray_DIM(arrays[MASK], 1) : 0;
+    batch->pixel_target = data_of(arrays[PIXEL_TARGET]);
+    batch->pixel_mask = data_of(arrays[PIXEL_MASK]);
     return true;
 }
 
 static PyObject *trainer_forward_backward(PyObject *object, PyObject *args) {
     struct mgpy_trainer *self = (struct mgpy_trainer *)object;
-    PyObject *objects[5], *result = NULL;
-    struct arrays arrays = {0};
+    PyObject *objects[NUM_ARRAYS], *result = NULL;
+    PyArrayObject *arrays[NUM_ARRAYS] = {NULL};
     struct mg_training_batch batch = {0};
     struct mg_pipeline_info info;
     struct mgpy_call call;
     struct mg_err err;
     double loss;
     mg_pipeline_get_info(mg_trainer_pipeline(self->handle), &info);
-    if (PyArg_ParseTuple(args, "OOOOOd:forward_backward", &objects[0], &objects[1], &objects[2], &objects[3],
-                         &objects[4], &batch.weight) &&
-        take_batch(&batch, &arrays, &info, objects) && mgpy_call_begin(&self->pipeline, &call, NULL)) {
+    if (PyArg_ParseTuple(args, "OOOOOdOO:forward_backward", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
+                         &objects[TIMESTEPS], &objects[MASK], &batch.weight, &objects[PIXEL_TARGET],
+                         &objects[PIXEL_MASK]) &&
+        take_batch(&batch, arrays, &info, objects) && mgpy_call_begin(&self->pipeline, &call, NULL)) {
         mg_status status = mg_trainer_forward_backward(&loss, self->handle, &batch, &err);
         if (mgpy_call_end(&self->pipeline, &call, status, &err))
             result = PyFloat_FromDouble(loss);
     }
-    Py_XDECREF(arrays.image);
-    Py_XDECREF(arrays.target);
-    Py_XDECREF(arrays.noise);
-    Py_XDECREF(arrays.timesteps);
-    Py_XDECREF(arrays.mask);
+    for (int i = 0; i < NUM_ARRAYS; i++)
+        Py_XDECREF(arrays[i]);
     return result;
 }
 
@@ -196,8 +257,8 @@ static PyObject *trainer_isa(PyObject *object, void *Py_UNUSED(closure)) {
 
 /* ---- parameters ---- */
 static bool part_of(mg_parameter_part *part, const char *name) {
-    static const char *const names[] = {"value", "gradient", "m", "v"};
-    for (int i = 0; i < 4; i++)
+    static const char *const names[] = {"value", "gradient", "m", "v", "average"};
+    for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++)
         if (!strcmp(names[i], name)) {
             *part = (mg_parameter_part)i;
             return true;
@@ -322,7 +383,8 @@ static PyObject *trainer_memory(PyObject *object, PyObject *Py_UNUSED(unused)) {
 
 static PyMethodDef trainer_methods[] = {
     {"forward_backward", trainer_forward_backward, METH_VARARGS,
-     "forward_backward(image_latent, target_latent, noise, timesteps, mask, weight): the loss."},
+     "forward_backward(image_latent, target_latent, noise, timesteps, mask, weight, pixel_target, pixel_mask): the "
+     "loss."},
     {"step", trainer_step, METH_VARARGS, "step(learning_rate): the norm of the gradients, which become 0."},
     {"clear_gradients", trainer_clear_gradients, METH_NOARGS, "Gradients become 0."},
     {"gradient_block", trainer_gradient_block, METH_NOARGS, "The memory of all gradients, as they lie."},
@@ -333,7 +395,7 @@ static PyMethodDef trainer_methods[] = {
      "time."},
     {"names", trainer_names, METH_NOARGS, "Names of the parameters, in their order."},
     {"shape", trainer_shape, METH_VARARGS, "shape(index)"},
-    {"read", trainer_read, METH_VARARGS, "read(index, \"value\" | \"gradient\" | \"m\" | \"v\")"},
+    {"read", trainer_read, METH_VARARGS, "read(index, \"value\" | \"gradient\" | \"m\" | \"v\" | \"average\")"},
     {"write", trainer_write, METH_VARARGS, "write(index, part, array)"},
     {"memory", trainer_memory, METH_NOARGS, "Bytes in use."},
     {NULL, NULL, 0, NULL}};

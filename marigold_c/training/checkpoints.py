@@ -106,11 +106,6 @@ class CheckpointStore:
         return self.folder / name
 
     @property
-    def scratch(self) -> Path:
-        """A folder for this process, to be made; the next one removes it."""
-        return self.path(f".start{_PART}")
-
-    @property
     def latest(self) -> Path | None:
         """The checkpoint to go on from, if there is one."""
         path = self.path(LATEST)
@@ -193,22 +188,6 @@ def model_index(task: str, class_name: str, options: Mapping[str, Any], schedule
         **_LIBRARIES,
         "scheduler": ["diffusers", scheduler],
     }
-
-
-def write_scheduler(folder: Path, config: Mapping[str, Any]) -> None:
-    (folder / "scheduler").mkdir(exist_ok=True)
-    text = json.dumps(dict(config), indent=2) + "\n"
-    (folder / "scheduler" / "scheduler_config.json").write_text(text, encoding="utf-8")
-
-
-def with_scheduler(base: Path, folder: Path, config: Mapping[str, Any]) -> Path:
-    """`folder`, which is made: the base checkpoint by links, with another schedule."""
-    folder.mkdir()
-    for entry in base.iterdir():
-        if entry.name != "scheduler":
-            (folder / entry.name).symlink_to(entry.resolve())
-    write_scheduler(folder, config)
-    return folder
 
 
 def complete_checkpoint(folder: Path, base: Path, index: Mapping[str, Any], copy: bool) -> None:

@@ -202,12 +202,14 @@ def _read_depth_range(root: Section) -> DepthRange:
         return depth_range
 
 
-def _read_noise(root: Section) -> Noise:
+def _read_noise(root: Section, objective: str) -> Noise:
+    """Of the paper's objective; end-to-end fine-tuning has none, and distillation white noise, as in prs-eth's code."""
     if not root.has("multi_res_noise"):
         return Noise()
     with root.section("multi_res_noise") as section:
         section.text("downscale_strategy", "original", choices=("original",))
-        return Noise(True, section.number("strength", 0.9, 0, 1), section.flag("annealed", True))
+        noise = Noise(True, section.number("strength", 0.9, 0, 1), section.flag("annealed", True))
+    return noise if objective == "latent" else Noise()
 
 
 def _read_loader(root: Section, augmentation: Augmentation, objective: str) -> Loader:
@@ -238,7 +240,7 @@ def _path_or_none(text: str | None) -> Path | None:
     return Path(text).expanduser() if text else None
 
 
-def _read_optimizer(root: Section) -> Optimizer:
+def _read_optimizer(root: Section, objective: str) -> Optimizer:
     with root.section("optimizer") as section:
         name = section.text("name", "Adam", choices=("Adam", "AdamW"))
         with section.section("kwargs") as options:
@@ -249,7 +251,7 @@ def _read_optimizer(root: Section) -> Optimizer:
             decay = options.number("weight_decay", 0.0 if name == "Adam" else 0.01, 0)
             if name == "Adam" and decay:
                 raise options.fail("weight_decay", f"is {decay:g}; expected 0 for Adam, or the name AdamW")
-        norm = section.number("max_grad_norm", None, 0, above=True)
+        norm = section.number("max_grad_norm", None if objective == "latent" else 1.0, 0, above=True)
     return Optimizer(name.lower(), root.number("lr", low=0, above=True), betas, epsilon, decay, norm)
 
 
@@ -401,10 +403,10 @@ def read_config(tree: Value) -> TrainingConfig:
             **_read_data(root, task),
             augmentation=augmentation,
             depth_range=_read_depth_range(root) if task == "depth" else DepthRange(),
-            noise=_read_noise(root),
+            noise=_read_noise(root, trainer.objective),
             **_read_ground_truth(root, task),
             loader=_read_loader(root, augmentation, trainer.objective),
-            optimizer=_read_optimizer(root),
+            optimizer=_read_optimizer(root, trainer.objective),
             schedule=_read_schedule(root),
             lcm=trainer.lcm,
             periods=trainer.periods,

@@ -22,11 +22,14 @@ class Engine(Protocol):
     def forward_backward(
         self,
         image_latent: Array,
-        target_latent: Array,
-        noise: Array,
-        timesteps: NDArray[np.int64],
+        target_latent: Array | None = None,
+        noise: Array | None = None,
+        timesteps: NDArray[np.int64] | None = None,
         mask: NDArray[np.bool_] | None = None,
         weight: float = 1.0,
+        *,
+        pixel_target: Array | None = None,
+        pixel_mask: NDArray[np.bool_] | None = None,
     ) -> float: ...
 
     def summed_over(self, communicator: Processes) -> AbstractContextManager[None]: ...
@@ -35,7 +38,9 @@ class Engine(Protocol):
         """Returns the norm of all gradients. ValueError, and nothing moves, if it is no number."""
         ...
 
-    def save_pretrained(self, folder: str | PathLike[str]) -> None: ...
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Writes unet/ and scheduler/."""
+        ...
 
     def save_state(self, path: str | PathLike[str]) -> None: ...
 
@@ -43,12 +48,14 @@ class Engine(Protocol):
 
 
 class OpenEngine(Protocol):
-    """Opens the weights in `folder`: a checkpoint of the run, or the one that it starts from."""
+    """Opens the weights in `folder`: a checkpoint of the run, or `base`, the one that it starts from."""
 
-    def __call__(self, config: TrainingConfig, folder: Path, device: str, threads: int | None) -> Engine: ...
+    def __call__(
+        self, config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None
+    ) -> Engine: ...
 
 
-def open_engine(config: TrainingConfig, folder: Path, device: str, threads: int | None) -> Engine:
+def open_engine(config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None) -> Engine:
     """mc.Trainer as the configuration wants it."""
     from .. import Trainer
 
@@ -68,5 +75,8 @@ def open_engine(config: TrainingConfig, folder: Path, device: str, threads: int 
         weight_decay=optimizer.weight_decay,
         max_gradient_norm=optimizer.max_gradient_norm,
         num_targets=len(config.target_names),
+        teacher=base if config.objective == "lcm" else None,
+        ema_decay=config.lcm.ema_decay,
+        num_ddim_timesteps=config.lcm.ddim_timesteps,
     )
     return engine

@@ -117,7 +117,10 @@ class TrainingSet:
                 f"is {height} x {width}, but the VAE takes multiples of {LATENT_BLOCK}; give resize_to_hw",
                 self._data.samples[index].name,
             )
-        if self.config.masked and not latent_mask(mask).any():
+        if self.config.objective == "e2e":
+            if not mask.any():
+                raise self.refuse(index, "no pixel is valid")
+        elif self.config.masked and not latent_mask(mask).any():
             raise self.refuse(index, "no latent cell has valid pixels only")
         return Example(
             self.sample_name(index),

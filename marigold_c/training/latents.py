@@ -36,6 +36,12 @@ class LatentEncoder:
         by."""
         self._encode, self._scale, self._caches = encode, np.float32(scale), caches
 
+    def images(self, batch: Batch) -> Array:
+        """The images' latents alone, of a batch that has pixels: (N, C, h, w), scaled."""
+        pixels = np.stack([item.example.image for item in batch.items if item.example is not None])
+        latents: Array = self._encode(pixels) * self._scale
+        return latents
+
     def _encoded(self, items: Sequence[Item]) -> list[CachedLatents]:
         examples = [item.example for item in items if item.example is not None]
         images = self._encode(np.stack([one.image for one in examples])) * self._scale

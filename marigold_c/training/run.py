@@ -34,7 +34,6 @@ from ..loading import default_checkpoint, resolve_folder
 from ..messages import explain
 from ..pipelines import MarigoldPipeline, load
 from ..processes import Alone, Processes, exchange, only_first, results, together
-from ..schedulers import DDIMScheduler, LCMScheduler
 from .checkpoints import (
     BEST,
     LATEST,
@@ -43,14 +42,13 @@ from .checkpoints import (
     backup_name,
     complete_checkpoint,
     model_index,
-    with_scheduler,
-    write_scheduler,
     write_state,
 )
 from .engine import OpenEngine, open_engine
 from .examples import TrainingSet
+from .inputs import engine_inputs
 from .latent_cache import LatentCache, autoencoder_digest
-from .latents import LatentEncoder, draw_noise
+from .latents import LatentEncoder
 from .learning_rate import exponential_ratio
 from .loader import Batch, Loader
 from .logs import RunLog, duration
@@ -60,8 +58,6 @@ from .settings import TrainingConfig
 from .state import State, check_same, state_from
 from .validation import HeldOut, goal_complaint, improves, main_metric, save_pictures, summary
 from .yaml_tree import ConfigError
-
-TRAIN_STEPS = 1000  # time steps of the noise schedule
 
 
 class TrainingStopped(RuntimeError):
@@ -113,7 +109,7 @@ class TrainingRun:
             self.store = CheckpointStore(self.options.folder / "checkpoint", writes=False)
         self.base = Path(only_first(processes, lambda: str(self._base_checkpoint())))
         together(processes, self._open_sets)
-        start = Path(only_first(processes, lambda: str(self.store.latest or self._start())))
+        start = Path(only_first(processes, lambda: str(self.store.latest or self.base)))
         together(processes, lambda: self._open_trainer(start, resuming))
         state = only_first(processes, lambda: asdict(state_from(start) if resuming else self._begin()))
         self.state = State(**state)
@@ -159,7 +155,7 @@ class TrainingRun:
             self.shown = HeldOut(config.picture_sets, config, options.base_data_dir)
 
     def _open_trainer(self, start: Path, resuming: bool) -> None:
-        self.engine = self._open_with(self.config, start, self.options.device, self.options.threads)
+        self.engine = self._open_with(self.config, start, self.base, self.options.device, self.options.threads)
         if self.processes.size > 1:
             self.engine.summed_over(self.processes)  # refuses now what it cannot do later
         if resuming:
@@ -238,27 +234,11 @@ class TrainingRun:
     def _write(self, folder: Path) -> None:
         config = self.config
         self.engine.save_pretrained(folder)
-        scheduler = self._scheduler()
-        write_scheduler(folder, scheduler)
-        index = model_index(config.task, config.class_name, config.pipeline_options, scheduler["_class_name"])
+        scheduler = read_config(folder / "scheduler" / "scheduler_config.json")["_class_name"]
+        index = model_index(config.task, config.class_name, config.pipeline_options, scheduler)
         complete_checkpoint(folder, self.base, index, config.copy_base)
         self.engine.save_state(folder / TRAINER_FILE)
         write_state(folder, asdict(self.state))
-
-    def _scheduler(self) -> dict[str, Any]:
-        """The configuration of what predictions are made with: the base's betas at zero terminal signal, trailing."""
-        kind = LCMScheduler if self.config.objective == "lcm" else DDIMScheduler
-        base = {"clip_sample": False, **read_config(self.base / "scheduler" / "scheduler_config.json")}
-        scheduler = kind.from_config(base, rescale_betas_zero_snr=True, timestep_spacing="trailing")
-        return {key: value for key, value in scheduler.config.items() if key != "_use_default_values"}
-
-    def _start(self) -> Path:
-        """The base; where it samples by a schedule that the engine does not have (Stable Diffusion 2: Euler's), with
-        the one that it is trained for, which has the same betas."""
-        known = (DDIMScheduler.__name__, LCMScheduler.__name__)
-        if read_config(self.base / "scheduler" / "scheduler_config.json").get("_class_name") in known:
-            return self.base
-        return with_scheduler(self.base, self.store.scratch, self._scheduler())
 
     def _save(self) -> None:
         try:
@@ -359,11 +339,8 @@ class TrainingRun:
     def _learn(self, batch: Batch) -> float:
         """Adds the gradients of a batch; returns its loss."""
         config = self.config
-        latents = self.encode(batch)
-        steps, noise = draw_noise(self.seeds[batch.plan.number], latents.target.shape, config.noise, TRAIN_STEPS)
-        mask = latents.mask if config.masked else None
-        weight = 1 / config.loader.accumulation
-        loss = self.engine.forward_backward(latents.image, latents.target, noise, steps, mask, weight)
+        inputs = engine_inputs(config, self.encode, batch, self.seeds[batch.plan.number])
+        loss = self.engine.forward_backward(**inputs, weight=1 / config.loader.accumulation)
         if not math.isfinite(loss):
             files = ", ".join(batch.files)
             raise self._stopped(1, f"the loss of batch {batch.plan.number} is {loss}; its files: {files}")

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..datasets import Dataset, open_dataset
+from ..errors import SampleError
 from ..evaluation.inference import predicted_maps
 from ..evaluation.pictures import View, draw
 from ..evaluation.scoring import EvaluationSettings, Scorer
 from ..files import write_atomically
+from ..messages import explain
 from ..pipelines import MarigoldPipeline
+from ..readers import InputError
 from .seeds import seed_sequence
 from .settings import DataSetConfig, TrainingConfig, Validation
 
@@ -85,10 +88,12 @@ class HeldOut:
     """The data sets that a run is validated on, or draws pictures of."""
 
     def __init__(self, entries: Sequence[DataSetConfig], config: TrainingConfig, base_data_dir: str | Path) -> None:
-        """DatasetError if one cannot be opened."""
+        """DatasetError if one cannot be opened, or lacks a file: better now than after hours."""
         self._config = config
         self._sets = [open_dataset(entry.options, base_data_dir, task=config.task) for entry in entries]
         validation = config.validation
+        for data in self._sets:
+            self._check_files(data)
         self._settings = EvaluationSettings(
             alignment="least_square" if config.task == "depth" else "none",
             alignment_max_res=validation.alignment_max_resolution,
@@ -97,12 +102,20 @@ class HeldOut:
             use_mask=validation.use_mask,
         )
 
-    def __len__(self) -> int:
-        return len(self._sets)
+    def _count(self, data: Dataset) -> int:
+        return min(len(data), self._config.validation.max_samples or len(data))
+
+    def _check_files(self, data: Dataset) -> None:
+        for sample in data.samples[: self._count(data)]:
+            for member in sample.members:
+                try:
+                    data.source.read(member, most=1)
+                except (InputError, OSError) as error:
+                    raise SampleError(data.display_name, sample.name, member, explain(error)) from error
 
     def _predictions(self, pipe: MarigoldPipeline, data: Dataset) -> Iterator[tuple[int, NDArray[np.uint8], Any]]:
         validation = self._config.validation
-        count = min(len(data), validation.max_samples or len(data))
+        count = self._count(data)
         # Of the whole set, as in prs-eth, so that a sample has the same noise however many are used.
         seeds: Sequence[int | None] = [None] * count
         if validation.seed is not None:

@@ -76,7 +76,7 @@ def test_packed_files_of_both_devices(tmp_path: Any, dtype: str) -> None:
         path = tmp_path / f"{maker}.safetensors"
         pipe._engine.save(path, licence=None, replace=False)
         for device in made_on:
-            found = predict(mc.load(path, device=device), num_inference_steps=1)
+            found = predict(mc.load(path, device=device, num_threads=1), num_inference_steps=1)
             limit = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.08, "int8": 0.15}[dtype]
             assert np.abs(found - expected[device]).max() <= limit
 

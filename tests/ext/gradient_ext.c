@@ -44,6 +44,7 @@ struct job {
     mg_value in[MG_MAX_INPUTS], seed_value, out, gradient[MG_MAX_INPUTS];
     struct block *block; /* by node */
     float start;         /* what gradients of weights are added to */
+    bool half;           /* activations are bfloat16 within, float32 outside */
 };
 
 static bool take(PyObject *item, Py_buffer *view) {
@@ -78,7 +79,14 @@ static bool record(struct job *job, PyObject *params, int recompute) {
             wanted[count++] = job->in[slot];
         }
     }
-    job->out = mg_test_build_op(&job->graph, job->name, job->in, params);
+    mg_value in[MG_MAX_INPUTS];
+    for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
+        in[slot] = job->in[slot];
+        /* A channel vector is float32, and few rows are. */
+        if (job->half && in[slot] != MG_NONE && slot < 4 && job->graph.nodes[in[slot]].role == MG_ROLE_INPUT)
+            in[slot] = mg_op_cast(&job->graph, in[slot], MG_BF16);
+    }
+    job->out = mg_op_cast(&job->graph, mg_test_build_op(&job->graph, job->name, in, params), MG_F32);
     job->seed_value = mg_graph_seed(&job->graph, "seed", job->out);
     mg_graph_backward(&job->graph, job->out, job->seed_value, wanted, count, gradients, recompute);
     for (int i = 0; i < count; i++)
@@ -94,17 +102,19 @@ static mg_status choose_layouts(struct job *job) {
 static mg_status fill_parameter(struct job *job, mg_value value, const float *data) {
     const struct mg_node *node = &job->graph.nodes[value];
     const struct mg_weight *weight = &job->weights.list[node->weight];
+    const struct mg_weight_layout layout =
+        data ? weight->layout : mg_weights_master_layout(&job->weights, node->weight);
     struct block *block = &job->block[value];
     float *constant = NULL;
     mg_status status;
-    MG_TRY_GOTO(block_create(block, mg_packed_bytes(weight->layout, &weight->shape), &job->err));
+    MG_TRY_GOTO(block_create(block, mg_packed_bytes(layout, &weight->shape), &job->err));
     if (!data) {
         const size_t count = (size_t)mg_tensor_count(&weight->shape);
         MG_TRY_GOTO(mg_alloc((void **)&constant, count * sizeof(float), "a gradient", &job->err));
         for (size_t i = 0; i < count; i++)
             constant[i] = job->start;
     }
-    mg_pack_weight(block_data(block), weight->layout, &weight->shape, data ? data : constant, MG_F32, 1);
+    mg_pack_weight(block_data(block), layout, &weight->shape, data ? data : constant, MG_F32, 1);
 done:
     mg_free(constant);
     return status;
@@ -210,9 +220,8 @@ static mg_status run_op(struct job *job, const struct mg_graph_op *op) {
     return MG_OK;
 }
 
-static mg_status run_all(struct job *job, const char *backend, const char *isa) {
+static mg_status run_all(struct job *job, const char *isa) {
     MG_TRY(mg_graph_status(&job->graph));
-    MG_TRY(mg_backend_find(&job->context.backend, backend, &job->err));
     MG_TRY(job->context.backend->open(&job->context, isa, &job->err));
     job->opened = true;
     MG_TRY(choose_layouts(job));
@@ -231,7 +240,7 @@ static PyObject *bytes_of(struct job *job, mg_value value) {
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)mg_tensor_bytes(&node->tensor));
     if (bytes && node->role == MG_ROLE_GRADIENT)
         mg_unpack_weight((float *)(void *)PyBytes_AS_STRING(bytes), &node->tensor, block_data(&job->block[value]),
-                         job->weights.list[node->weight].layout, 1);
+                         mg_weights_master_layout(&job->weights, node->weight), 1);
     else if (bytes)
         memcpy(PyBytes_AS_STRING(bytes), block_data(&job->block[value]), job->block[value].bytes);
     return bytes;
@@ -271,24 +280,30 @@ static PyObject *run_gradient(PyObject *self, PyObject *args) {
     (void)self;
     const char *backend, *isa, *name;
     PyObject *params, *inputs, *seed, *result = NULL;
-    int threads;
+    int threads, half = 0;
     float start = 0.0f;
     struct job *job;
-    if (!PyArg_ParseTuple(args, "szisO!O!O|f", &backend, &isa, &threads, &name, &PyDict_Type, &params, &PyList_Type,
-                          &inputs, &seed, &start))
+    if (!PyArg_ParseTuple(args, "szisO!O!O|fp", &backend, &isa, &threads, &name, &PyDict_Type, &params, &PyList_Type,
+                          &inputs, &seed, &start, &half))
         return NULL;
     if (mg_alloc_zeroed((void **)&job, sizeof *job, "a job", NULL))
         return PyErr_NoMemory();
     job->name = name;
     job->start = start;
+    job->half = half;
     job->context.num_threads = threads;
     mg_graph_init(&job->graph, &job->weights, &job->err);
     job->weights.trained = true;
     bool taken = PyList_GET_SIZE(inputs) <= MG_MAX_INPUTS && take(seed, &job->seed);
+    if (taken && mg_backend_find(&job->context.backend, backend, &job->err)) {
+        mg_test_raise(&job->err);
+        taken = false;
+    }
+    job->graph.fuses_attention_gradient = taken && job->context.backend->fuses_attention_gradient;
     for (Py_ssize_t i = 0; taken && i < PyList_GET_SIZE(inputs); i++)
         taken = take(PyList_GET_ITEM(inputs, i), &job->view[i]);
     if (taken && record(job, params, 0)) {
-        if (run_all(job, backend, isa))
+        if (run_all(job, isa))
             mg_test_raise(&job->err);
         else
             result = result_of(job);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,38 +14,11 @@ from numpy.typing import NDArray
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 
+from oracle_training import DEVICES, UNETS, Array, check_gradients, make_checkpoint, open_ours  # noqa: E402
+
 import marigold_c as mc  # noqa: E402
-from marigold_c import _testing as engine  # noqa: E402
 
-Array = NDArray[np.float32]
 Batch = tuple[Array, Array, Array, NDArray[np.int64], NDArray[np.bool_] | None]
-
-# Relative error of a parameter's gradient, in the root of the sum of squares, against float64. Small gradients are sums
-# of large terms that cancel: torch's own float32 has errors of the same size.
-GRADIENT = 1e-4
-DEVICES = ["ref", *engine.isas()]
-
-CROSS_DOWN, DOWN, CROSS_UP, UP = "CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"
-UNETS: dict[str, dict[str, Any]] = {
-    "sd2": {
-        "block_out_channels": (32, 64, 64, 64),
-        "down_block_types": (CROSS_DOWN, CROSS_DOWN, CROSS_DOWN, DOWN),
-        "up_block_types": (UP, CROSS_UP, CROSS_UP, CROSS_UP),
-        "layers_per_block": 2,
-        "attention_head_dim": (2, 4, 4, 4),
-        "norm_num_groups": 16,
-        "use_linear_projection": True,
-    },
-    "odd channels": {
-        "block_out_channels": (24, 40),
-        "down_block_types": (CROSS_DOWN, CROSS_DOWN),
-        "up_block_types": (CROSS_UP, CROSS_UP),
-        "layers_per_block": 1,
-        "transformer_layers_per_block": 2,
-        "attention_head_dim": (3, 5),
-        "norm_num_groups": 8,
-    },
-}
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +26,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A checkpoint with a random UNet of this name and these channels, and the rest of the small one."""
 
     def make(name: str, targets: int = 1, inputs: int | None = None, prediction: str = "v_prediction") -> Path:
-        base = mc.default_checkpoint("depth" if targets == 1 else "intrinsics")
         folder = tmp_path_factory.mktemp(name.replace(" ", "_"))
-        for part in base.iterdir():
-            if part.name not in ("unet", "scheduler"):
-                (folder / part.name).symlink_to(part)
-        shutil.copytree(base / "scheduler", folder / "scheduler")
-        scheduler = folder / "scheduler" / "scheduler_config.json"
-        config = json.loads(scheduler.read_text()) | {"prediction_type": prediction}
-        scheduler.write_text(json.dumps(config))
-        torch.manual_seed(7)
-        unet = diffusers.UNet2DConditionModel(
-            in_channels=inputs or 4 * (1 + targets),
-            out_channels=inputs or 4 * targets,
-            cross_attention_dim=64,
-            sample_size=16,
-            **UNETS[name],
-        )
-        unet.save_pretrained(folder / "unet")
-        return folder
+        return make_checkpoint(folder, name, "depth" if targets == 1 else "intrinsics", targets, inputs, prediction)
 
     return make
 
@@ -119,29 +74,6 @@ class Theirs:
         return error[torch.from_numpy(batch[4]).expand_as(error)].mean()
 
 
-def open_ours(folder: Path, device: str = "cpu", monkeypatch: Any = None, **options: Any) -> mc.Trainer:
-    if monkeypatch and device != "ref":
-        monkeypatch.setenv("MARIGOLD_ISA", device)
-        device = "cpu"
-    return mc.Trainer.from_pretrained(folder, task="depth", device=device, **{"num_threads": 1, **options})
-
-
-def check_gradients(found: dict[str, Array], theirs: Theirs, weight: float = 1.0) -> None:
-    parameters = dict(theirs.unet.named_parameters())
-    assert found.keys() == parameters.keys()
-    whole = np.sqrt(sum(float((p.grad**2).sum()) for p in parameters.values()))
-    errors = {}
-    for name, parameter in parameters.items():
-        expected = parameter.grad.numpy() * weight
-        assert found[name].shape == expected.shape
-        # Keys' biases and the like have gradients of nothing but rounding.
-        size = max(np.linalg.norm(expected), 1e-6 * whole)
-        errors[name] = float(np.linalg.norm(found[name] - expected) / size)
-    worst = max(errors, key=lambda name: errors[name])
-    print(f"largest relative error {errors[worst]:.2g} ({worst})")
-    assert errors[worst] <= GRADIENT, f"{worst}: {errors[worst]:.3g}"
-
-
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", UNETS)
 def test_loss_and_gradients(folders: Any, name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +84,7 @@ def test_loss_and_gradients(folders: Any, name: str, device: str, monkeypatch: p
     expected = theirs.loss(batch)
     expected.backward()
     assert loss == pytest.approx(expected.item(), rel=1e-5)
-    check_gradients(ours.gradients(), theirs)
+    check_gradients(ours.gradients(), theirs.unet)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "sample"])
@@ -163,7 +95,7 @@ def test_prediction_types(folders: Any, prediction: str) -> None:
     expected = theirs.loss(batch)
     expected.backward()
     assert ours.forward_backward(*batch) == pytest.approx(expected.item(), rel=1e-5)
-    check_gradients(ours.gradients(), theirs)
+    check_gradients(ours.gradients(), theirs.unet)
 
 
 def test_gradients_of_several_batches_add_up(folders: Any) -> None:
@@ -172,7 +104,7 @@ def test_gradients_of_several_batches_add_up(folders: Any) -> None:
     for seed in range(3):
         ours.forward_backward(*random_batch(seed, samples=1 + seed % 2), weight=1 / 3)
         (theirs.loss(random_batch(seed, samples=1 + seed % 2)) / 3).backward()
-    check_gradients(ours.gradients(), theirs)
+    check_gradients(ours.gradients(), theirs.unet)
 
 
 def test_three_targets(folders: Any) -> None:
@@ -182,7 +114,7 @@ def test_three_targets(folders: Any) -> None:
     expected = theirs.loss(batch)
     expected.backward()
     assert ours.forward_backward(*batch) == pytest.approx(expected.item(), rel=1e-5)
-    check_gradients(ours.gradients(), theirs)
+    check_gradients(ours.gradients(), theirs.unet)
 
 
 OPTIMIZERS: dict[str, tuple[dict[str, Any], Callable[[Any], Any]]] = {

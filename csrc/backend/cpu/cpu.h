@@ -105,9 +105,13 @@ struct mg_cpu_kernels {
     void (*softmax_block_half)(mg_bf16 *out, const float *scores, int64_t ld, int64_t rows, int64_t columns,
                                float scale, float *running_max, float *running_sum, float *correction);
 
-    /* isa/gradient.inc, float32: out may be an input of its size ------------------------------------------------------- */
-    /* C[m x panel] += sum over k pixels of a[p][offset + i] b[p][panel]; b and c contiguous */
-    void (*product_pixels)(int64_t m, int64_t k, const float *const *a, int64_t offset, const float *b, float *c);
+    /* isa/gradient.inc: out may be an input of its size ---------------------------------------------------------------- */
+    /* C[m x panel] += sum over k pixels of a[p][offset + i] b[p][panel], floats; b and c contiguous */
+    void (*product_pixels)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b, float *c);
+    /* The same over k pairs of pixels: elements of a and b are pairs of bfloat16. */
+    void (*product_pixels_half)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b, float *c);
+    /* out[i] = a[i] and b[i] (NULL: zeros) as a pair */
+    void (*pair_rows)(uint32_t *out, const mg_bf16 *a, const mg_bf16 *b, int64_t count);
     void (*activation_gradient)(float *out, const float *x, const float *dy, int64_t count, mg_activation activation);
     void (*geglu_gradient)(float *out_value, float *out_gate, const float *value, const float *gate, const float *dy,
                            int64_t count);
@@ -125,6 +129,15 @@ struct mg_cpu_kernels {
      * to rows or to columns. */
     void (*score_gradient)(float *scores, float *products, int64_t ld, int64_t rows, int64_t columns, float scale,
                            const float *log_sums, const float *dots, bool by_column);
+
+    /* p *= factors[r]; gradients = p * (product - dot) * scale; p and gradients with the leading dimension ld. */
+    void (*attention_gradient)(float *p, float *gradients, int64_t ld, const float *products, int64_t ld_products,
+                               int64_t rows, int64_t columns, float scale, const float *factors, const float *dots);
+    /* The same of p in float32, into pairs of rows (ld pairs apart; zeros beside an odd last row) and, the gradients, into rows
+     * as well (ld_products apart), with a zero behind an odd number of columns. */
+    void (*attention_gradient_half)(uint32_t *p_pairs, uint32_t *gradient_pairs, int64_t ld, mg_bf16 *gradients,
+                                    int64_t ld_products, const float *p, const float *products, int64_t rows,
+                                    int64_t columns, float scale, const float *factors, const float *dots);
 
     /* isa/optimizer.inc: see mg_backend */
     void (*adam)(float *weight, float *gradient, float *m, float *v, int64_t count, const struct mg_adam *params);
@@ -179,6 +192,7 @@ static inline const struct mg_cpu_elements *mg_cpu_elements_of(const struct mg_c
 struct mg_cpu_driver {
     void (*run)(const struct mg_context *context, const struct mg_op_call *call);
     size_t (*workspace_bytes)(const struct mg_context *context, const struct mg_op_shape *op);
+    bool widened; /* computes on float32 alone: bfloat16 is widened for it, see ops/widened.h */
 };
 #define MG_OP(ID, name, inputs, required, alias, meaning) extern const struct mg_cpu_driver mg_cpu_##name;
 #include "../../graph/ops.def"

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cpu.h"
+#include "ops/widened.h"
 
 /* From the least to the most capable. */
 static const struct mg_cpu_kernels *const kernel_tables[] = {
@@ -60,6 +60,8 @@ struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, c
 
 static size_t cpu_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct mg_cpu_driver *driver = drivers[op->kind];
+    if (mg_is_widened(driver, op))
+        return mg_widened_bytes(context, driver, op);
     return driver->workspace_bytes ? driver->workspace_bytes(context, op) : 0;
 }
 
@@ -68,12 +70,17 @@ static size_t cpu_trailing_gap(const struct mg_context *context, const struct mg
 }
 
 static void cpu_run(const struct mg_context *context, const struct mg_op_call *call) {
-    drivers[call->op->kind]->run(context, call);
+    const struct mg_cpu_driver *driver = drivers[call->op->kind];
+    if (mg_is_widened(driver, call->op))
+        mg_widened_run(context, driver, call);
+    else
+        driver->run(context, call);
 }
 
 const struct mg_backend mg_backend_cpu = {
     .name = "cpu",
     .trains = true,
+    .fuses_attention_gradient = true,
     .open = cpu_open,
     .close = cpu_close,
     .weight_layout = mg_cpu_weight_layout,

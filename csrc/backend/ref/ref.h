@@ -63,6 +63,9 @@ int64_t mg_ref_source_index(int64_t index, int64_t in_size, int64_t upsampled);
 /* ---- conv2d_gradient.c ---- */
 size_t mg_ref_conv2d_input_gradient_bytes(const struct mg_op_shape *op);
 
+/* ---- attention_gradient.c ---- */
+size_t mg_ref_self_attention_gradient_bytes(const struct mg_op_shape *op);
+
 /* ---- optimizer.c: see backend.h ---- */
 void mg_ref_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
                  const struct mg_adam *params);

@@ -45,7 +45,14 @@ static bool is_weight(const struct mg_op_shape *op, int slot) {
 
 /* Of the operation itself, before the converted inputs. */
 static size_t own_bytes(const struct mg_op_shape *op) {
-    return op->kind == MG_OP_CONV2D_INPUT_GRADIENT ? mg_ref_conv2d_input_gradient_bytes(op) : 0;
+    switch (op->kind) {
+    case MG_OP_CONV2D_INPUT_GRADIENT:
+        return mg_ref_conv2d_input_gradient_bytes(op);
+    case MG_OP_SELF_ATTENTION_GRADIENT:
+        return mg_ref_self_attention_gradient_bytes(op);
+    default:
+        return 0;
+    }
 }
 
 /* The operations compute on float32: activations of two bytes are converted on the way in and out. Weights are not rounded to the
@@ -85,6 +92,7 @@ static void ref_run(const struct mg_context *context, const struct mg_op_call *c
 const struct mg_backend mg_backend_ref = {
     .name = "ref",
     .trains = true,
+    .fuses_attention_gradient = true,
     .open = ref_open,
     .close = ref_close,
     .weight_layout = ref_weight_layout,

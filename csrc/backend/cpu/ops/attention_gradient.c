@@ -201,8 +201,10 @@ static void run(const struct mg_context *context, const struct mg_op_call *call)
     }
 }
 
-const struct mg_cpu_driver mg_cpu_attention_query_gradient = {.run = run, .workspace_bytes = workspace_bytes};
-const struct mg_cpu_driver mg_cpu_attention_key_value_gradient = {.run = run, .workspace_bytes = workspace_bytes};
+const struct mg_cpu_driver mg_cpu_attention_query_gradient = {
+    .run = run, .workspace_bytes = workspace_bytes, .widened = true};
+const struct mg_cpu_driver mg_cpu_attention_key_value_gradient = {
+    .run = run, .workspace_bytes = workspace_bytes, .widened = true};
 
 /* ---- rows: running maximum and sum, as in attention.c ---- */
 static size_t rows_workspace(const struct mg_context *context, const struct mg_op_shape *op) {
@@ -268,4 +270,5 @@ static void rows_run(const struct mg_context *context, const struct mg_op_call *
     }
 }
 
-const struct mg_cpu_driver mg_cpu_attention_rows = {.run = rows_run, .workspace_bytes = rows_workspace};
+const struct mg_cpu_driver mg_cpu_attention_rows = {
+    .run = rows_run, .workspace_bytes = rows_workspace, .widened = true};

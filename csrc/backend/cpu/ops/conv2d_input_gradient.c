@@ -36,26 +36,23 @@ static size_t workspace_bytes(const struct mg_context *context, const struct mg_
     return bytes;
 }
 
-static void spread_out(const struct mg_context *context, float *out, const struct backward *b,
-                       const struct mg_op_call *call) {
+static void spread_out(char *out, const struct backward *b, const struct mg_op_call *call) {
     const int64_t *dy = call->op->in[0].dim, *size = b->forward.in[0].dim;
-    const int64_t stride = call->op->params.conv2d.stride, c = dy[3];
-    const float *from = call->in[0];
-    (void)context;
+    const int64_t stride = call->op->params.conv2d.stride, pixel = dy[3] * mg_element_bytes(&call->op->in[0]);
+    const char *from = call->in[0];
     memset(out, 0, b->spread);
     for (int64_t row = 0; row < dy[0] * dy[1]; row++)
         for (int64_t x = 0; x < dy[2]; x++)
-            memcpy(out + ((row / dy[1] * size[1] + row % dy[1] * stride) * size[2] + x * stride) * c,
-                   from + (row * dy[2] + x) * c, (size_t)c * sizeof *out);
+            memcpy(out + ((row / dy[1] * size[1] + row % dy[1] * stride) * size[2] + x * stride) * pixel,
+                   from + (row * dy[2] + x) * pixel, (size_t)pixel);
 }
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct backward b = backward_of(context, call->op);
-    char *workspace = call->workspace;
-    float *weight = (float *)workspace, *spread = (float *)(workspace + b.weight);
+    char *workspace = call->workspace, *weight = workspace, *spread = workspace + b.weight;
     mg_transpose_weight(context, weight, call->in[1], &call->op->in[1]);
     if (b.spread)
-        spread_out(context, spread, &b, call);
+        spread_out(spread, &b, call);
     mg_cpu_conv2d.run(context, &(struct mg_op_call){.op = &b.forward,
                                                     .in = {b.spread ? spread : call->in[0], weight, NULL, call->in[2]},
                                                     .out = call->out,

@@ -50,7 +50,7 @@ static void run(const struct mg_context *context, const struct mg_op_call *call)
     }
     const struct mg_op_shape forward = forward_of(call->op);
     char *workspace = call->workspace;
-    mg_transpose_weight(context, (float *)workspace, call->in[1], &call->op->in[1]);
+    mg_transpose_weight(context, workspace, call->in[1], &call->op->in[1]);
     mg_cpu_linear.run(
         context, &(struct mg_op_call){.op = &forward,
                                       .in = {call->in[0], workspace, NULL, call->in[2]},

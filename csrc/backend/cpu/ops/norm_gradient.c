@@ -101,7 +101,8 @@ static void groupnorm_sums_run(const struct mg_context *context, const struct mg
     }
 }
 
-const struct mg_cpu_driver mg_cpu_groupnorm_sums = {.run = groupnorm_sums_run, .workspace_bytes = sums_bytes};
+const struct mg_cpu_driver mg_cpu_groupnorm_sums = {
+    .run = groupnorm_sums_run, .workspace_bytes = sums_bytes, .widened = true};
 
 /* ---- group normalisation: gradient; workspace: gain[image][C], average, projection ---- */
 static size_t gradient_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
@@ -152,8 +153,8 @@ static void groupnorm_gradient_run(const struct mg_context *context, const struc
     }
 }
 
-const struct mg_cpu_driver mg_cpu_groupnorm_gradient = {.run = groupnorm_gradient_run,
-                                                        .workspace_bytes = gradient_bytes};
+const struct mg_cpu_driver mg_cpu_groupnorm_gradient = {
+    .run = groupnorm_gradient_run, .workspace_bytes = gradient_bytes, .widened = true};
 
 /* ---- layer normalisation ---- */
 static void layernorm_sums_run(const struct mg_context *context, const struct mg_op_call *call) {
@@ -174,7 +175,8 @@ static void layernorm_sums_run(const struct mg_context *context, const struct mg
         out[i] = (float)merged(sums, &tiling, i / (2 * channels), i / channels % 2, i % channels, channels);
 }
 
-const struct mg_cpu_driver mg_cpu_layernorm_sums = {.run = layernorm_sums_run, .workspace_bytes = sums_bytes};
+const struct mg_cpu_driver mg_cpu_layernorm_sums = {
+    .run = layernorm_sums_run, .workspace_bytes = sums_bytes, .widened = true};
 
 static void layernorm_gradient_run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct mg_tensor *shape = &call->op->out;
@@ -191,4 +193,4 @@ static void layernorm_gradient_run(const struct mg_context *context, const struc
     }
 }
 
-const struct mg_cpu_driver mg_cpu_layernorm_gradient = {.run = layernorm_gradient_run};
+const struct mg_cpu_driver mg_cpu_layernorm_gradient = {.run = layernorm_gradient_run, .widened = true};

@@ -17,7 +17,7 @@ static void activation_run(const struct mg_context *context, const struct mg_op_
     }
 }
 
-const struct mg_cpu_driver mg_cpu_activation_gradient = {.run = activation_run};
+const struct mg_cpu_driver mg_cpu_activation_gradient = {.run = activation_run, .widened = true};
 
 static void geglu_run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct mg_tensor *shape = &call->op->in[1];
@@ -34,7 +34,7 @@ static void geglu_run(const struct mg_context *context, const struct mg_op_call 
     }
 }
 
-const struct mg_cpu_driver mg_cpu_geglu_gradient = {.run = geglu_run};
+const struct mg_cpu_driver mg_cpu_geglu_gradient = {.run = geglu_run, .widened = true};
 
 /* ---- upsampling: a row of the result gathers the rows that show it ---- */
 static int64_t source_of(int64_t index, int64_t size, int64_t upsampled) {
@@ -64,7 +64,7 @@ static void nearest_run(const struct mg_context *context, const struct mg_op_cal
     }
 }
 
-const struct mg_cpu_driver mg_cpu_nearest_gradient = {.run = nearest_run};
+const struct mg_cpu_driver mg_cpu_nearest_gradient = {.run = nearest_run, .widened = true};
 
 /* ---- zero channels ---- */
 static void pad_run(const struct mg_context *context, const struct mg_op_call *call) {
@@ -84,4 +84,4 @@ static void pad_run(const struct mg_context *context, const struct mg_op_call *c
     }
 }
 
-const struct mg_cpu_driver mg_cpu_channel_pad = {.run = pad_run};
+const struct mg_cpu_driver mg_cpu_channel_pad = {.run = pad_run, .widened = true};

@@ -67,7 +67,8 @@ static void run_vector(const struct mg_context *context, const struct mg_op_call
     }
 }
 
-const struct mg_cpu_driver mg_cpu_vector_gradient = {.run = run_vector, .workspace_bytes = vector_workspace};
+const struct mg_cpu_driver mg_cpu_vector_gradient = {
+    .run = run_vector, .workspace_bytes = vector_workspace, .widened = true};
 
 /* ---- reduce: a pixel of the result after the other; sums[thread][C] doubles ---- */
 
@@ -101,4 +102,4 @@ static void run_reduce(const struct mg_context *context, const struct mg_op_call
         reduce_pixel(context, call, i, (double *)((char *)call->workspace + (size_t)omp_get_thread_num() * bytes));
 }
 
-const struct mg_cpu_driver mg_cpu_reduce = {.run = run_reduce, .workspace_bytes = reduce_workspace};
+const struct mg_cpu_driver mg_cpu_reduce = {.run = run_reduce, .workspace_bytes = reduce_workspace, .widened = true};

@@ -12,13 +12,15 @@ struct mg_tensor mg_transposed_shape(const struct mg_tensor *weight) {
     return shape;
 }
 
-static struct mg_weight_layout layout_of(const struct mg_context *context) {
-    return (struct mg_weight_layout){.panel = mg_cpu_kernels_of(context)->panel, .group = 1, .dtype = MG_F32};
+static struct mg_weight_layout layout_of(const struct mg_context *context, const struct mg_tensor *weight) {
+    return (struct mg_weight_layout){.panel = mg_cpu_kernels_of(context)->panel,
+                                     .group = 4 / (int)mg_dtype_bytes(weight->dtype),
+                                     .dtype = weight->dtype};
 }
 
 size_t mg_transposed_weight_bytes(const struct mg_context *context, const struct mg_tensor *weight) {
     const struct mg_tensor shape = mg_transposed_shape(weight);
-    const size_t bytes = mg_packed_bytes(layout_of(context), &shape);
+    const size_t bytes = mg_packed_bytes(layout_of(context, weight), &shape);
     return bytes == SIZE_MAX ? SIZE_MAX : mg_aligned(bytes);
 }
 
@@ -32,18 +34,39 @@ static void transpose_block(float *out, const float *in, int64_t filters, int64_
     }
 }
 
-void mg_transpose_weight(const struct mg_context *context, float *out, const float *weight,
+/* The same in pairs: of channels on the way in, of filters on the way out. Zeros beside an odd last filter. */
+static void transpose_pairs(uint32_t *out, const uint32_t *in, int64_t filters, int64_t channels, int64_t panel) {
+    for (int64_t k = 0; k < filters; k += 2) {
+        uint32_t *to = out + k / 2 * panel;
+        for (int64_t c = 0; c < channels; c++) {
+            const uint32_t shift = c % 2 ? 16 : 0, *from = in + c / 2 * panel + k;
+            const uint32_t second = k + 1 < filters ? from[1] >> shift & 0xffff : 0;
+            to[c] = (from[0] >> shift & 0xffff) | second << 16;
+        }
+        for (int64_t c = channels; c < panel; c++)
+            to[c] = 0;
+    }
+}
+
+void mg_transpose_weight(const struct mg_context *context, void *out, const void *weight,
                          const struct mg_tensor *shape) {
     const int64_t panel = mg_cpu_kernels_of(context)->panel, window = window_of(shape);
+    const int64_t group = 4 / (int64_t)mg_dtype_bytes(shape->dtype);
     const int64_t filters = shape->dim[0], channels = shape->dim[1];
-    const int64_t channel_panels = mg_ceil_div(channels, panel), tasks = channel_panels * window;
+    const int64_t filter_units = mg_ceil_div(filters, group), channel_units = mg_ceil_div(channels, group);
+    const int64_t tasks = mg_ceil_div(channels, panel) * window;
 #pragma omp parallel for num_threads(context->num_threads) schedule(static) if (filters * channels * window > 65536)
     for (int64_t i = 0; i < tasks; i++) {
         const int64_t p = i / window, position = i % window, c = p * panel;
         const int64_t count = channels - c < panel ? channels - c : panel;
-        float *to = out + (p * window + window - 1 - position) * filters * panel;
-        for (int64_t k = 0; k < filters; k += panel)
-            transpose_block(to + k * panel, weight + (k / panel * window * channels + position * channels + c) * panel,
-                            filters - k < panel ? filters - k : panel, count, panel);
+        uint32_t *to = (uint32_t *)out + (p * window + window - 1 - position) * filter_units * panel;
+        for (int64_t k = 0; k < filters; k += panel) {
+            const int64_t from = (k / panel * window * channel_units + position * channel_units + c / group) * panel;
+            const int64_t some = filters - k < panel ? filters - k : panel;
+            if (group == 1)
+                transpose_block((float *)to + k * panel, (const float *)weight + from, some, count, panel);
+            else
+                transpose_pairs(to + k / 2 * panel, (const uint32_t *)weight + from, some, count, panel);
+        }
     }
 }

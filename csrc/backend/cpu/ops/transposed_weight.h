@@ -6,8 +6,8 @@
 
 /* Bytes of the weight (K, C, ...) as (C, K, ...) in panels; SIZE_MAX if they cannot be addressed. */
 size_t mg_transposed_weight_bytes(const struct mg_context *context, const struct mg_tensor *weight);
-/* out: float32 panels of (C, K, R, S) with element [c][k][r][s] = weight[k][c][R-1-r][S-1-s]. */
-void mg_transpose_weight(const struct mg_context *context, float *out, const float *weight,
+/* out: panels of (C, K, R, S), of the type of the weight, with element [c][k][r][s] = weight[k][c][R-1-r][S-1-s]. */
+void mg_transpose_weight(const struct mg_context *context, void *out, const void *weight,
                          const struct mg_tensor *shape);
 /* (C, K, R, S), or (C, K). */
 struct mg_tensor mg_transposed_shape(const struct mg_tensor *weight);

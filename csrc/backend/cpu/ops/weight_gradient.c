@@ -3,7 +3,8 @@
  *
  * A task has some channels at one position of the window and some panels of filters, and runs over all images in chunks of
  * pixels. Pixels are added one after the other to what is there, so neither threads nor the cutting into chunks and batches
- * change a bit. Workspace: zeros for pixels outside the image; pointers and a packed panel of dy for each thread. */
+ * change a bit. bfloat16: two pixels at a time, their channels side by side. Workspace: zeros for pixels outside the image; pointers,
+ * pairs of pixels and a packed panel of dy for each thread. */
 #include <omp.h>
 #include <string.h>
 
@@ -22,12 +23,14 @@ struct weight_gradient {
     struct mg_conv_sizes sizes; /* a linear layer is a convolution with a window of one pixel */
     int64_t panel, panels, window, pixels;
     int64_t tile, tiles, group, groups;
-    size_t zeros, pointers, packed; /* bytes */
+    bool half;
+    size_t zeros, pointers, pairs, packed, thread; /* bytes */
 };
 
 /* The convolution whose weight it is; a linear layer's pixels in one row. */
 static struct mg_op_shape forward_of(const struct mg_op_shape *op) {
     struct mg_op_shape forward = {.kind = MG_OP_CONV2D, .in = {op->in[0], op->out}, .out = op->in[1]};
+    /* The layout of the gradient, which is float32 always. */
     if (op->kind == MG_OP_CONV2D_WEIGHT_GRADIENT) {
         forward.params.conv2d = op->params.conv2d;
         return forward;
@@ -60,9 +63,12 @@ static struct weight_gradient weight_gradient_of(const struct mg_context *contex
     g.window = g.sizes.r * g.sizes.s;
     g.pixels = g.sizes.out_h * g.sizes.out_w;
     cut(&g);
+    g.half = g.sizes.x->dtype == MG_BF16;
     g.zeros = mg_aligned((size_t)g.sizes.c * sizeof(float));
-    g.pointers = mg_aligned(PIXEL_CHUNK * sizeof(float *));
+    g.pointers = mg_aligned(PIXEL_CHUNK * sizeof(void *));
+    g.pairs = g.half ? mg_aligned((size_t)(PIXEL_CHUNK / 2 * g.tile) * sizeof(uint32_t)) : 0;
     g.packed = mg_aligned((size_t)(PIXEL_CHUNK * g.panel) * sizeof(float));
+    g.thread = g.pointers + g.pairs + g.packed;
     return g;
 }
 
@@ -72,20 +78,19 @@ static size_t workspace_bytes(const struct mg_context *context, const struct mg_
     const struct mg_op_shape forward = forward_of(op);
     const struct weight_gradient g = weight_gradient_of(context, &forward);
     size_t bytes;
-    if (!mg_size_mul(&bytes, g.pointers + g.packed, (size_t)context->num_threads) ||
-        !mg_size_add(&bytes, bytes, g.zeros))
+    if (!mg_size_mul(&bytes, g.thread, (size_t)context->num_threads) || !mg_size_add(&bytes, bytes, g.zeros))
         return SIZE_MAX;
     return bytes;
 }
 
 /* The input pixel that meets position `position` of the window at each of the output pixels. */
 static void find_pixels(const struct weight_gradient *g, const char *image, int64_t position, int64_t first,
-                        int64_t count, const float **out, const float *zeros) {
+                        int64_t count, const void **out, const float *zeros) {
     const struct mg_conv_sizes *z = &g->sizes;
     const int64_t r = position / z->s - z->pad_top, s = position % z->s - z->pad_left;
     for (int64_t i = 0; i < count; i++) {
         const int64_t y = (first + i) / z->out_w, x = (first + i) % z->out_w;
-        out[i] = (const float *)mg_conv_pixel(z, image, y * z->stride + r, x * z->stride + s, zeros);
+        out[i] = mg_conv_pixel(z, image, y * z->stride + r, x * z->stride + s, zeros);
     }
 }
 
@@ -98,23 +103,49 @@ static void pack_panel(const struct weight_gradient *g, const float *dy, int64_t
     }
 }
 
+/* Of dy as pack_panel, two pixels side by side. */
+static void pack_pairs(const struct weight_gradient *g, const mg_bf16 *dy, int64_t k, int64_t count, uint32_t *out) {
+    const int64_t filters = g->sizes.k, real = filters - k < g->panel ? filters - k : g->panel;
+    for (int64_t i = 0; i < count; i += 2, out += g->panel, dy += 2 * filters) {
+        g->kernels->pair_rows(out, dy + k, i + 1 < count ? dy + filters + k : NULL, real);
+        memset(out + real, 0, (size_t)(g->panel - real) * sizeof *out);
+    }
+}
+
+/* The channels of each two of the pixels found, side by side; the pointers then show the pairs. Returns their number. */
+static int64_t pair_pixels(const struct weight_gradient *g, const void **pixels, int64_t count, int64_t channel,
+                           int64_t channels, uint32_t *out) {
+    for (int64_t i = 0; i < count; i += 2, out += channels) {
+        const mg_bf16 *second = i + 1 < count ? (const mg_bf16 *)pixels[i + 1] + channel : NULL;
+        g->kernels->pair_rows(out, (const mg_bf16 *)pixels[i] + channel, second, channels);
+        pixels[i / 2] = out;
+    }
+    return (count + 1) / 2;
+}
+
 static void run_task(const struct weight_gradient *g, const struct mg_op_call *call, int64_t index, char *scratch) {
     const struct mg_conv_sizes *z = &g->sizes;
     const int64_t position = index / (g->tiles * g->groups), channel = index / g->groups % g->tiles * g->tile;
     const int64_t panel = index % g->groups * g->group;
     const int64_t channels = z->c - channel < g->tile ? z->c - channel : g->tile;
     const int64_t panels = g->panels - panel < g->group ? g->panels - panel : g->group;
-    const float **pointers = (const float **)scratch;
-    float *packed = (float *)(scratch + g->pointers);
+    const void **pointers = (const void **)scratch;
+    void *pairs = scratch + g->pointers, *packed = scratch + g->pointers + g->pairs;
     for (int64_t n = 0; n < z->n; n++)
         for (int64_t pixel = 0; pixel < g->pixels; pixel += PIXEL_CHUNK) {
             const int64_t count = g->pixels - pixel < PIXEL_CHUNK ? g->pixels - pixel : PIXEL_CHUNK;
-            const float *dy = (const float *)call->in[1] + (n * g->pixels + pixel) * z->k;
+            const char *dy = (const char *)call->in[1] + (n * g->pixels + pixel) * z->k * z->bytes;
             find_pixels(g, mg_conv_image(z, call, n), position, pixel, count, pointers, call->workspace);
+            const int64_t steps = g->half ? pair_pixels(g, pointers, count, channel, channels, pairs) : count;
             for (int64_t p = panel; p < panel + panels; p++) {
                 float *to = (float *)call->out + ((p * g->window + position) * z->c + channel) * g->panel;
-                pack_panel(g, dy, p * g->panel, count, packed);
-                g->kernels->product_pixels(channels, count, pointers, channel, packed, to);
+                if (g->half) {
+                    pack_pairs(g, (const mg_bf16 *)dy, p * g->panel, count, packed);
+                    g->kernels->product_pixels_half(channels, steps, pointers, 0, packed, to);
+                } else {
+                    pack_panel(g, (const float *)dy, p * g->panel, count, packed);
+                    g->kernels->product_pixels(channels, steps, pointers, channel, packed, to);
+                }
             }
         }
 }
@@ -129,7 +160,7 @@ static void run_many_rows(const struct mg_context *context, const struct mg_op_c
     memset(workspace, 0, g.zeros);
 #pragma omp parallel num_threads(context->num_threads) if (tasks > 1)
     {
-        char *mine = workspace + g.zeros + (size_t)omp_get_thread_num() * (g.pointers + g.packed);
+        char *mine = workspace + g.zeros + (size_t)omp_get_thread_num() * g.thread;
 #pragma omp for schedule(dynamic)
         for (int64_t i = 0; i < tasks; i++)
             run_task(&g, call, i, mine);

@@ -1,0 +1,361 @@
+/* self_attention_gradient.c: gradients of queries, keys and values together, where all have the same pixels (see
+ * attention_gradient.c for those of a text): each score and each product dy v^T is computed once. Called by cpu_backend.c.
+ *
+ * Per image and head the operands are packed once, for all threads. Then slabs of queries, one after the other. First blocks of
+ * queries: scores against all keys, their softmax, the gradient of the scores, and from it that of the queries; probabilities
+ * and gradients of the scores of the whole slab are left in memory. Then blocks of keys: the slab's queries and dy, weighted
+ * with these, are added to the gradients of keys and values. So sums are in the order of slabs, whatever the threads do.
+ *
+ * bfloat16: both operands of all five products are bfloat16 pairs (two channels, two keys, two queries); scores, softmax and sums
+ * are float32. A "unit" is what a step multiplies: four bytes, a float or a pair. */
+#include <math.h>
+#include <omp.h>
+#include <string.h>
+
+#include "../cpu.h"
+
+enum {
+    BLOCK_QUERIES = 48,
+    SLAB_QUERIES = 4 * BLOCK_QUERIES,
+    BLOCK_KEYS = 96,  /* of the second part */
+    CHUNK_KEYS = 512, /* of the first: products of so many columns stay in cache */
+    CHUNK_ROW = CHUNK_KEYS + 16
+};
+
+struct job {
+    const struct mg_cpu_kernels *kernels;
+    const struct mg_cpu_elements *elements;
+    bool half;
+    int64_t bytes; /* of an element */
+    int64_t pixels, channels, size;
+    int64_t units, steps; /* of a row's channels; of the pixels */
+    int64_t panel, panels, channel_panels, chunks;
+    int64_t ld; /* units or floats from one row of a slab to the next */
+    float scale;
+    size_t transposed, packed, sums, slab, shared; /* bytes */
+    size_t probabilities, products, rows, queries, line, thread;
+};
+
+static struct job job_of(const struct mg_context *context, const struct mg_op_shape *op) {
+    const int64_t *dim = op->in[0].dim;
+    struct job a = {.kernels = mg_cpu_kernels_of(context),
+                    .elements = mg_cpu_elements_of(context, &op->in[0]),
+                    .half = op->in[0].dtype == MG_BF16,
+                    .bytes = (int64_t)mg_dtype_bytes(op->in[0].dtype),
+                    .pixels = dim[1] * dim[2],
+                    .channels = dim[3],
+                    .size = dim[3] / op->params.attention.heads,
+                    .scale = op->params.attention.scale};
+    a.units = mg_ceil_div(a.size * a.bytes, 4);
+    a.steps = mg_ceil_div(a.pixels * a.bytes, 4);
+    a.panel = a.kernels->panel;
+    a.panels = mg_ceil_div(a.pixels, a.panel);
+    a.channel_panels = mg_ceil_div(a.size, a.panel);
+    a.chunks = mg_ceil_div(a.pixels, CHUNK_KEYS);
+    /* Rows a power of two apart would evict each other from the caches. */
+    a.ld = a.panels * a.panel + 16;
+    a.transposed = mg_aligned_bytes(a.panels * a.units * a.panel, 4);
+    a.packed = mg_aligned_bytes(a.channel_panels * a.steps * a.panel, 4);
+    a.sums = mg_aligned_bytes(a.channel_panels * a.pixels * a.panel, sizeof(float));
+    a.slab = mg_aligned_bytes((a.half ? SLAB_QUERIES / 2 : SLAB_QUERIES) * a.ld, 4);
+    a.shared = 2 * a.transposed + 3 * a.packed + 2 * a.sums + 2 * a.slab;
+    a.probabilities = a.half ? mg_aligned_bytes(BLOCK_QUERIES * a.ld, sizeof(float)) : 0;
+    a.products = mg_aligned_bytes(BLOCK_QUERIES * CHUNK_ROW, sizeof(float));
+    a.rows = mg_aligned_bytes((4 + a.chunks) * BLOCK_QUERIES, sizeof(float));
+    a.queries = mg_aligned_bytes(BLOCK_QUERIES * a.channel_panels * a.panel, sizeof(float));
+    a.line = mg_aligned_bytes(2 * a.channel_panels * a.panel, sizeof(float));
+    /* The gradients of scores in rows of bfloat16; rows with an odd number of channels, completed. */
+    a.thread = a.probabilities + a.products + a.rows + a.queries + a.line + (a.half ? a.products : 0) +
+               2 * mg_aligned_bytes(BLOCK_QUERIES * a.units, 4);
+    return a;
+}
+
+static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
+    const struct job a = job_of(context, op);
+    size_t bytes;
+    if (!mg_size_mul(&bytes, a.thread, (size_t)context->num_threads) || !mg_size_add(&bytes, bytes, a.shared))
+        return SIZE_MAX;
+    return bytes;
+}
+
+/* Of one image and head, for all threads. */
+struct shared {
+    char *keys, *values;                            /* transposed[panels][units][panel]: meet queries, dy */
+    char *packed_keys, *packed_queries, *packed_dy; /* [channel panels][steps][panel]: are summed */
+    float *key_sums, *value_sums;                   /* [channel panels][pixels][panel] */
+    char *probabilities, *gradients;                /* the slab: [queries or pairs of them][ld] */
+};
+
+static struct shared shared_of(const struct job *a, char *at) {
+    struct shared s = {.keys = at};
+    s.values = at += a->transposed;
+    s.packed_keys = at += a->transposed;
+    s.packed_queries = at += a->packed;
+    s.packed_dy = at += a->packed;
+    s.key_sums = (float *)(at += a->packed);
+    s.value_sums = (float *)(at += a->sums);
+    s.probabilities = at += a->sums;
+    s.gradients = at + a->slab;
+    return s;
+}
+
+struct scratch {
+    float *probabilities; /* bfloat16: a block of queries against all keys, before it is rounded */
+    float *products;      /* dy v^T of one chunk of keys */
+    float *largest, *total, *correction, *dots, *maxima; /* by row of the block; by chunk and row */
+    float *queries;                                      /* sums of the gradient of queries */
+    char *line;
+    mg_bf16 *rounded;   /* bfloat16: gradients of the scores of one chunk */
+    char *left, *right; /* rows of queries and dy, completed to whole units */
+};
+
+static struct scratch scratch_of(const struct job *a, char *at) {
+    struct scratch s = {.probabilities = (float *)at};
+    s.products = (float *)(at += a->probabilities);
+    s.largest = (float *)(at += a->products);
+    s.total = s.largest + BLOCK_QUERIES;
+    s.correction = s.total + BLOCK_QUERIES;
+    s.dots = s.correction + BLOCK_QUERIES;
+    s.maxima = s.dots + BLOCK_QUERIES;
+    s.queries = (float *)(at += a->rows);
+    s.line = at += a->queries;
+    s.left = at += a->line;
+    s.right = at += mg_aligned_bytes(BLOCK_QUERIES * a->units, 4);
+    s.rounded = (mg_bf16 *)(at + mg_aligned_bytes(BLOCK_QUERIES * a->units, 4));
+    return s;
+}
+
+/* ---- packing: x points at the head's channels of the first pixel ---- */
+static const char *row_of(const struct job *a, const char *x, int64_t pixel) {
+    return x + pixel * a->channels * a->bytes;
+}
+
+/* One panel of pixels, their units side by side; zeros past the last pixel and channel. */
+static void transpose_panel(const struct job *a, const char *x, int64_t p, char *out, char *line) {
+    const int64_t first = p * a->panel, count = a->pixels - first < a->panel ? a->pixels - first : a->panel;
+    out += p * a->units * a->panel * 4;
+    memset(out, 0, (size_t)(a->units * a->panel * 4));
+    memset(line, 0, (size_t)(a->units * 4));
+    for (int64_t j = 0; j < count; j++) {
+        memcpy(line, row_of(a, x, first + j), (size_t)(a->size * a->bytes));
+        for (int64_t u = 0; u < a->units; u++)
+            memcpy(out + (u * a->panel + j) * 4, line + u * 4, 4);
+    }
+}
+
+/* One step, a pixel or two of them, in panels of channels; zeros past the last channel and pixel. */
+static void pack_step(const struct job *a, const char *x, int64_t step, char *out, char *line) {
+    const int64_t padded = a->channel_panels * a->panel;
+    char *second = line + padded * a->bytes;
+    memset(line, 0, (size_t)(2 * padded * a->bytes));
+    memcpy(line, row_of(a, x, a->half ? 2 * step : step), (size_t)(a->size * a->bytes));
+    if (a->half && 2 * step + 1 < a->pixels)
+        memcpy(second, row_of(a, x, 2 * step + 1), (size_t)(a->size * a->bytes));
+    for (int64_t p = 0; p < a->channel_panels; p++) {
+        char *to = out + (p * a->steps + step) * a->panel * 4;
+        if (a->half)
+            a->kernels->pair_rows((uint32_t *)to, (const mg_bf16 *)line + p * a->panel,
+                                  (const mg_bf16 *)second + p * a->panel, a->panel);
+        else
+            memcpy(to, line + p * a->panel * 4, (size_t)a->panel * 4);
+    }
+}
+
+/* ---- blocks of queries ---- */
+
+/* The block's rows where they lie, or completed to whole units. */
+static const char *rows_of(const struct job *a, const char *x, int64_t first, int64_t count, char *completed,
+                           int64_t *ld) {
+    *ld = a->channels;
+    if (a->size * a->bytes % 4 == 0)
+        return row_of(a, x, first);
+    *ld = a->units * 2;
+    memset(completed, 0, (size_t)(count * a->units * 4));
+    for (int64_t i = 0; i < count; i++)
+        memcpy(completed + i * a->units * 4, row_of(a, x, first + i), (size_t)(a->size * a->bytes));
+    return completed;
+}
+
+/* rows times the transposed pixels of `count` columns from `begin` on. */
+static void multiply(const struct job *a, const char *rows, int64_t lda, int64_t count, const char *transposed,
+                     int64_t begin, int64_t columns, float *out, int64_t ldo) {
+    for (int64_t j = 0; j < columns; j += a->panel) {
+        const void *panel = transposed + (begin + j) * a->units * 4;
+        if (a->half)
+            a->kernels->product_bf16(count, 2 * a->units, (const mg_bf16 *)rows, lda, panel, out + j, ldo, false);
+        else
+            a->kernels->product_f32(count, a->size, (const float *)rows, lda, panel, out + j, ldo, false);
+    }
+}
+
+/* Numbers that belong to rows: dy times the output, and what a chunk's exponentials are multiplied with to be
+ * probabilities. */
+static void finish_rows(const struct job *a, const char *y, const char *dy, int64_t first, int64_t count,
+                        const struct scratch *s) {
+    float *wide = (float *)s->line, *other = wide + a->channel_panels * a->panel;
+    for (int64_t i = 0; i < count; i++) {
+        a->elements->widen(wide, row_of(a, y, first + i), a->size);
+        a->elements->widen(other, row_of(a, dy, first + i), a->size);
+        s->dots[i] = 0.0f;
+        for (int64_t c = 0; c < a->size; c++)
+            s->dots[i] += wide[c] * other[c];
+        for (int64_t chunk = 0; chunk < a->chunks; chunk++) {
+            float *maximum = s->maxima + chunk * BLOCK_QUERIES + i;
+            *maximum = expf(*maximum - s->largest[i]) / s->total[i];
+        }
+    }
+}
+
+/* What one chunk adds to the gradient of the block's queries; leaves probabilities and gradients of the scores in the slab,
+ * at the block's first row. */
+static void run_chunk(const struct job *a, const struct shared *h, const struct scratch *s, const float *probabilities,
+                      const char *dy, int64_t ld_dy, int64_t row, int64_t count, int64_t chunk) {
+    const int64_t begin = chunk * CHUNK_KEYS, even = a->half ? 2 : 1;
+    const int64_t columns = a->pixels - begin < CHUNK_KEYS ? a->pixels - begin : CHUNK_KEYS;
+    const float *factors = s->maxima + chunk * BLOCK_QUERIES;
+    const int64_t at = (row / even * a->ld + begin) * 4;
+    multiply(a, dy, ld_dy, count, h->values, begin, columns, s->products, CHUNK_ROW);
+    if (a->half)
+        a->kernels->attention_gradient_half((uint32_t *)(h->probabilities + at), (uint32_t *)(h->gradients + at), a->ld,
+                                            s->rounded, CHUNK_ROW, probabilities + begin, s->products, count, columns,
+                                            a->scale, factors, s->dots);
+    else
+        a->kernels->attention_gradient((float *)(h->probabilities + at), (float *)(h->gradients + at), a->ld,
+                                       s->products, CHUNK_ROW, count, columns, a->scale, factors, s->dots);
+    for (int64_t p = 0; p < a->channel_panels; p++) {
+        const void *keys = h->packed_keys + (p * a->steps + begin / even) * a->panel * 4;
+        float *sums = s->queries + p * a->panel;
+        const int64_t ldc = a->channel_panels * a->panel;
+        if (a->half)
+            a->kernels->product_bf16(count, (columns + 1) / 2 * 2, s->rounded, CHUNK_ROW, keys, sums, ldc, chunk > 0);
+        else
+            a->kernels->product_f32(count, columns, (const float *)(h->gradients + at), a->ld, keys, sums, ldc,
+                                    chunk > 0);
+    }
+}
+
+/* The four rows of one image and head: queries, dy, the output; and where the gradient goes, 3 times as wide. */
+struct head {
+    const char *q, *dy, *y;
+    char *out;
+};
+
+static void run_queries(const struct job *a, const struct shared *h, const struct head *head, int64_t slab,
+                        int64_t block, const struct scratch *s) {
+    const int64_t row = block * BLOCK_QUERIES, first = slab * SLAB_QUERIES + row;
+    const int64_t count = a->pixels - first < BLOCK_QUERIES ? a->pixels - first : BLOCK_QUERIES;
+    float *probabilities = a->half ? s->probabilities : (float *)h->probabilities + row * a->ld;
+    int64_t ld, ld_dy;
+    const char *q = rows_of(a, head->q, first, count, s->left, &ld);
+    const char *dy = rows_of(a, head->dy, first, count, s->right, &ld_dy);
+    for (int64_t i = 0; i < count; i++) {
+        s->largest[i] = -INFINITY;
+        s->total[i] = 0.0f;
+    }
+    for (int64_t chunk = 0; chunk < a->chunks; chunk++) {
+        const int64_t begin = chunk * CHUNK_KEYS;
+        const int64_t columns = a->pixels - begin < CHUNK_KEYS ? a->pixels - begin : CHUNK_KEYS;
+        multiply(a, q, ld, count, h->keys, begin, columns, probabilities + begin, a->ld);
+        a->kernels->softmax_block(probabilities + begin, a->ld, count, columns, a->scale, s->largest, s->total,
+                                  s->correction);
+        memcpy(s->maxima + chunk * BLOCK_QUERIES, s->largest, (size_t)count * sizeof *s->largest);
+    }
+    finish_rows(a, head->y, head->dy, first, count, s);
+    for (int64_t chunk = 0; chunk < a->chunks; chunk++)
+        run_chunk(a, h, s, probabilities, dy, ld_dy, row, count, chunk);
+    for (int64_t i = 0; i < count; i++)
+        a->elements->narrow(head->out + (first + i) * 3 * a->channels * a->bytes,
+                            s->queries + i * a->channel_panels * a->panel, a->size);
+}
+
+/* ---- blocks of keys: what the slab's queries add ---- */
+static void run_keys(const struct job *a, const struct shared *h, int64_t slab, int64_t block) {
+    const int64_t key = block * BLOCK_KEYS, first = slab * SLAB_QUERIES;
+    const int64_t keys = a->pixels - key < BLOCK_KEYS ? a->pixels - key : BLOCK_KEYS;
+    const int64_t queries = a->pixels - first < SLAB_QUERIES ? a->pixels - first : SLAB_QUERIES;
+    const int64_t steps = a->half ? (queries + 1) / 2 : queries, step = a->half ? first / 2 : first;
+    const void *probabilities[SLAB_QUERIES], *gradients[SLAB_QUERIES];
+    for (int64_t i = 0; i < steps; i++) {
+        probabilities[i] = h->probabilities + i * a->ld * 4;
+        gradients[i] = h->gradients + i * a->ld * 4;
+    }
+    for (int64_t p = 0; p < a->channel_panels; p++) {
+        const int64_t from = (p * a->steps + step) * a->panel * 4, to = (p * a->pixels + key) * a->panel;
+        if (a->half) {
+            a->kernels->product_pixels_half(keys, steps, gradients, key, h->packed_queries + from, h->key_sums + to);
+            a->kernels->product_pixels_half(keys, steps, probabilities, key, h->packed_dy + from, h->value_sums + to);
+        } else {
+            a->kernels->product_pixels(keys, steps, gradients, key, h->packed_queries + from, h->key_sums + to);
+            a->kernels->product_pixels(keys, steps, probabilities, key, h->packed_dy + from, h->value_sums + to);
+        }
+    }
+}
+
+static void store_keys(const struct job *a, const struct shared *h, const struct head *head, int64_t pixel,
+                       const struct scratch *s) {
+    char *out = head->out + pixel * 3 * a->channels * a->bytes;
+    for (int which = 0; which < 2; which++) {
+        const float *sums = which ? h->value_sums : h->key_sums;
+        float *row = (float *)s->line;
+        for (int64_t p = 0; p < a->channel_panels; p++)
+            memcpy(row + p * a->panel, sums + (p * a->pixels + pixel) * a->panel, (size_t)a->panel * sizeof *row);
+        a->elements->narrow(out + (1 + which) * a->channels * a->bytes, row, a->size);
+    }
+}
+
+/* ---- all images and heads, one after the other ---- */
+static void run_head(const struct job *a, const struct shared *h, const struct head *head, const char *k, const char *v,
+                     const struct scratch *mine) {
+    const int64_t slabs = mg_ceil_div(a->pixels, SLAB_QUERIES), key_blocks = mg_ceil_div(a->pixels, BLOCK_KEYS);
+    /* The implicit barriers keep what all read whole while any thread reads it. */
+#pragma omp for schedule(static)
+    for (int64_t p = 0; p < a->panels; p++) {
+        transpose_panel(a, k, p, h->keys, mine->line);
+        transpose_panel(a, v, p, h->values, mine->line);
+    }
+#pragma omp for schedule(static)
+    for (int64_t step = 0; step < a->steps; step++) {
+        pack_step(a, k, step, h->packed_keys, mine->line);
+        pack_step(a, head->q, step, h->packed_queries, mine->line);
+        pack_step(a, head->dy, step, h->packed_dy, mine->line);
+    }
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < a->channel_panels * a->pixels; i++) {
+        memset(h->key_sums + i * a->panel, 0, (size_t)a->panel * sizeof(float));
+        memset(h->value_sums + i * a->panel, 0, (size_t)a->panel * sizeof(float));
+    }
+    for (int64_t slab = 0; slab < slabs; slab++) {
+        const int64_t left = a->pixels - slab * SLAB_QUERIES;
+        const int64_t blocks = mg_ceil_div(left < SLAB_QUERIES ? left : SLAB_QUERIES, BLOCK_QUERIES);
+#pragma omp for schedule(dynamic)
+        for (int64_t block = 0; block < blocks; block++)
+            run_queries(a, h, head, slab, block, mine);
+#pragma omp for schedule(dynamic)
+        for (int64_t block = 0; block < key_blocks; block++)
+            run_keys(a, h, slab, block);
+    }
+#pragma omp for schedule(static)
+    for (int64_t pixel = 0; pixel < a->pixels; pixel++)
+        store_keys(a, h, head, pixel, mine);
+}
+
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct job a = job_of(context, call->op);
+    const struct shared shared = shared_of(&a, call->workspace);
+    const int64_t heads = call->op->params.attention.heads, image = a.pixels * a.channels;
+#pragma omp parallel num_threads(context->num_threads)
+    {
+        const struct scratch mine =
+            scratch_of(&a, (char *)call->workspace + a.shared + (size_t)omp_get_thread_num() * a.thread);
+        for (int64_t i = 0; i < call->op->in[0].dim[0] * heads; i++) {
+            const int64_t n = i / heads, channel = i % heads * a.size, at = (n * image + channel) * a.bytes;
+            const struct head head = {.q = (const char *)call->in[0] + at,
+                                      .y = (const char *)call->in[3] + at,
+                                      .dy = (const char *)call->in[4] + at,
+                                      .out = (char *)call->out + (3 * n * image + channel) * a.bytes};
+            run_head(&a, &shared, &head, (const char *)call->in[1] + at, (const char *)call->in[2] + at, &mine);
+        }
+    }
+}
+
+const struct mg_cpu_driver mg_cpu_self_attention_gradient = {.run = run, .workspace_bytes = workspace_bytes};

@@ -1,0 +1,87 @@
+"""Sums over the GPUs of several processes, which train together: by NCCL, or in the emulation by a stand-in."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import marigold_c as mc
+from marigold_c import _cuda as cuda
+from marigold_c import _testing as engine
+
+COUNT = 200_003  # several messages, the last of them short
+
+
+def load_nccl() -> None:
+    library = os.environ.get("MARIGOLD_CUDA_LIBRARY", "")
+    if "emu" in library:
+        ctypes.CDLL(str(Path(library).with_name("libnccl.so.2")))
+    else:
+        cuda.load_libraries()
+        cuda.load_nccl()
+
+
+def numbers_of(rank: int) -> Any:
+    return np.random.default_rng(rank).standard_normal(COUNT).astype(np.float32)
+
+
+def work(connection: Any, name: bytes, rank: int, size: int) -> None:
+    load_nccl()
+    numbers = numbers_of(rank)
+    device = "cuda" if os.environ["MARIGOLD_TEST_CUDA"] == "emulated" else f"cuda:{rank}"
+    engine.sum_over_group(device, name, rank, size, numbers)
+    connection.send(numbers)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_sums_over_processes(size: int) -> None:
+    load_nccl()
+    if os.environ["MARIGOLD_TEST_CUDA"] == "real" and size > len(list(Path("/dev").glob("nvidia[0-9]*"))):
+        pytest.skip(f"{size} GPUs")
+    name = engine.group_name("cuda")
+    context = multiprocessing.get_context("spawn")
+    ends = []
+    for rank in range(size):
+        ours, theirs = context.Pipe()
+        process = context.Process(target=work, args=(theirs, name, rank, size), daemon=True)
+        process.start()
+        theirs.close()
+        ends.append((ours, process))
+    found = [ours.recv() for ours, _ in ends]
+    for _, process in ends:
+        process.join()
+    # The second sum is one of equal numbers.
+    expected = size * sum(numbers_of(rank).astype(np.float64) for rank in range(size))
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5, atol=1e-5)
+    for other in found[1:]:
+        np.testing.assert_array_equal(other, found[0])
+
+
+def ask_without(connection: Any) -> None:
+    try:
+        engine.group_name("cuda")
+    except mc.DeviceError as error:
+        connection.send(str(error))
+
+
+def test_without_nccl_the_extra_is_named(emulator: Any) -> None:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=ask_without, args=(theirs,), daemon=True)
+    process.start()
+    process.join()
+    assert "sums over several GPUs need NCCL: libnccl.so.2" in ours.recv()
+
+
+def test_nothing_is_held_afterwards(emulator: Any) -> None:
+    load_nccl()
+    held = emulator.held
+    engine.sum_over_group("cuda", engine.group_name("cuda"), 0, 1, numbers_of(0))
+    with pytest.raises(mc.DeviceError, match="NCCL failed in ncclCommInitRank: invalid argument"):
+        engine.sum_over_group("cuda", b"/no/such/file".ljust(128, b"\0"), 0, 1, numbers_of(0))
+    assert emulator.held == held
