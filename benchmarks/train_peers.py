@@ -60,9 +60,8 @@ def open_ours(folder: Path, given: dict[str, Array], threads: int, dtype: str, r
     trainer = Trainer.from_pretrained(
         folder, dtype=dtype, gradient_checkpointing=recompute, num_threads=threads, learning_rate=LEARNING_RATE
     )
-    latents = [given[name] for name in ("image", "target", "noise")]
     return Step(
-        lambda: trainer.forward_backward(*latents, [TIMESTEP]),
+        lambda: trainer.forward_backward(given["image"], given["target"], given["noise"], [TIMESTEP]),
         lambda: _discard(trainer.optimizer_step()),
         trainer.gradients,
     )

@@ -18,7 +18,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .processes import Processes, Sum, exchange, nap_until
+from ._cuda import load_nccl
+from .processes import Processes, Sum, exchange, nap_until, only_first, together
 
 _PART = 1 << 20  # numbers that are summed in one message: 4 MiB
 _AT_ONCE = 4  # messages under way; MPI keeps a copy of each
@@ -112,6 +113,41 @@ class GradientSums:
             return condition()
 
         nap_until(asked)
+
+
+class DeviceGradients(Protocol):
+    """What is needed of _C.Trainer where its gradients are on a GPU."""
+
+    def name_group(self) -> bytes: ...
+    def join_group(self, name: bytes, rank: int, size: int, /) -> None: ...
+    def sum_gradients(self) -> None: ...
+
+
+def join_devices(gradients: DeviceGradients, processes: Processes) -> None:
+    """Makes the GPUs of all processes, one each, a group. Collective; DeviceError: NCCL is missing or failed."""
+    load_nccl()
+    name = only_first(processes, lambda: gradients.name_group().hex())
+    together(processes, lambda: gradients.join_group(bytes.fromhex(name), processes.rank, processes.size))
+
+
+class DeviceGradientSums:
+    """GradientSums for devices that were joined: NCCL sums when the batch is done in all processes."""
+
+    def __init__(self, gradients: DeviceGradients, processes: Processes) -> None:
+        self._gradients, self._processes = gradients, processes
+
+    def note_batch(self) -> None:
+        """Any number of batches may come before the sums."""
+
+    def __enter__(self) -> None:
+        """Nothing is summed before the end."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        failure = error if error is None or isinstance(error, Exception) else RuntimeError("it was interrupted")
+        exchange(self._processes, failure=failure)
+        together(self._processes, self._gradients.sum_gradients)
 
 
 def decline(processes: Processes, failure: Exception) -> None:

@@ -27,13 +27,14 @@ def write_arrays(
     shapes: Mapping[str, Sequence[int]],
     make: Callable[[str], Array],
     metadata: Mapping[str, str],
+    dtype: str = "F32",
 ) -> None:
-    """The file appears whole or not at all. make(name) gives the array of a name."""
+    """The file appears whole or not at all. make(name) gives the array of a name; dtype: "F32" or "F16", as stored."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    end = 0
+    end, stored = 0, np.dtype({"F32": "<f4", "F16": "<f2"}[dtype])
     for name, shape in shapes.items():
-        begin, end = end, end + 4 * math.prod(shape)
-        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [begin, end]}
+        begin, end = end, end + stored.itemsize * math.prod(shape)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 64 + 56)  # the data begins at a multiple of 64 bytes
 
@@ -42,7 +43,7 @@ def write_arrays(
         for name, shape in shapes.items():
             array = make(name)
             assert array.shape == tuple(shape)
-            file.write(np.ascontiguousarray(array, "<f4").data)
+            file.write(np.ascontiguousarray(array, stored).data)
 
     write_atomically(Path(path), write)
 

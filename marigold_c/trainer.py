@@ -1,4 +1,4 @@
-"""Trainer: gradients and steps for the UNet of a checkpoint, in C. `marigold train` is built on it."""
+"""Trainer: gradients and steps for a checkpoint's UNet or autoencoder, in C. `marigold train` is built on it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _C
+from ._cuda import is_cuda, load_libraries
 from .arguments import checked_threads, dtype_name
 from .config import read_config, read_json_object
 from .errors import CheckpointError
 from .files import write_atomically
-from .gradient_sums import GradientSums
+from .gradient_sums import DeviceGradientSums, GradientSums, join_devices
 from .loading import explaining_damage, resolve_folder
 from .parameter_files import read_arrays, write_arrays
 from .processes import processes_of
@@ -30,20 +31,28 @@ _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 class Trainer:
-    """The UNet of a checkpoint in training: forward_backward adds gradients up, optimizer_step applies them.
+    """A network of a checkpoint in training: forward_backward adds gradients up, optimizer_step applies them.
 
     Made by from_pretrained. Results do not depend on the number of threads.
     """
 
     def __init__(
-        self, folder: Path, engine: _C.Trainer, learning_rate: float, objective: str, zero_terminal_snr: bool
+        self,
+        folder: Path,
+        engine: _C.Trainer,
+        learning_rate: float,
+        objective: str,
+        zero_terminal_snr: bool,
+        device: str = "cpu",
     ) -> None:
         """Use from_pretrained."""
         self.folder = folder
+        self.device = device
         self.learning_rate = learning_rate
         self._engine = engine
         self._names = engine.names()
-        self._sums: GradientSums | None = None
+        self._sums: GradientSums | DeviceGradientSums | None = None
+        self._joined: Any = None  # the communicator whose processes' GPUs sum gradients
         self._objective, self._zero_terminal_snr = objective, zero_terminal_snr
 
     @classmethod
@@ -68,6 +77,7 @@ class Trainer:
         teacher: str | PathLike[str] | None = None,
         ema_decay: float = 0.95,
         num_ddim_timesteps: int = 5,
+        reconstruction: tuple[float, float, float, float] = (1.0, 0.0, 1.0, 1e-4),
         variant: str | None = None,
         cache_dir: str | PathLike[str] | None = None,
         revision: str | None = None,
@@ -80,7 +90,7 @@ class Trainer:
         task: "depth", "normals" or "iid" ("intrinsics"); None: the one that model_index.json names.
         objective: "latent", the mean square error of the UNet's output, of the scheduler's prediction_type;
         "e2e", one step whose result is decoded and compared in pixels (arXiv 2409.11355); "lcm", distillation into
-        a latent consistency model (2310.04378).
+        a latent consistency model (2310.04378); "autoencoder" trains the VAE instead of the UNet: see reconstruct.
         optimizer: "adam" or "adamw"; weight_decay None is 0 or 0.01, as in torch.
         dtype: "float32", or "bfloat16": of activations and their gradients; weights, their gradients and the optimiser
         stay in float32.
@@ -92,6 +102,7 @@ class Trainer:
         teacher, ema_decay, num_ddim_timesteps: of "lcm": the checkpoint that the training began with (None: this one);
         how much of the average of the weights stays in each step; parts of the schedule, whose last time steps are
         trained. It holds the weights three times.
+        reconstruction: of "autoencoder": what the terms of the loss are multiplied by; see reconstruct.
         """
         if task is not None and task not in _TASKS:
             raise ValueError(f"`task` is {task!r}; known: {', '.join(map(repr, _TASKS))}")
@@ -99,6 +110,8 @@ class Trainer:
             raise ValueError(f"`learning_rate` is {learning_rate}; it must be 0 or more")
         threads = checked_threads(num_threads)
         folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
+        if is_cuda(str(device)):
+            load_libraries()
         others: dict[str, Any] = {}
         if teacher is not None:
             others["teacher"] = resolve_folder(teacher, variant, cache_dir, revision, local_files_only, token)
@@ -122,9 +135,10 @@ class Trainer:
                 num_targets=num_targets or -1,
                 ema_decay=ema_decay,
                 num_ddim_timesteps=num_ddim_timesteps,
+                reconstruction=reconstruction,
                 **others,
             )
-        return cls(folder, engine, learning_rate, objective, zero_terminal_snr)
+        return cls(folder, engine, learning_rate, objective, zero_terminal_snr, str(device))
 
     # ---- training ----
 
@@ -158,7 +172,20 @@ class Trainer:
             image_latent, target_latent, noise, timesteps, mask, float(weight), pixel_target, pixel_mask
         )
 
-    def summed_over(self, communicator: Any) -> GradientSums:
+    def reconstruct(self, images: ArrayLike, noise: ArrayLike | None = None, weight: float = 1.0) -> dict[str, float]:
+        """For objective "autoencoder": encodes images (N, 3, H, W) in [-1, 1], decodes a sample of the posterior, and
+        compares both. Gradients, times `weight`, are added to those of earlier calls.
+
+        noise: normal, as large as the latents; None: the posterior's mean is decoded instead of a sample.
+        Returns the loss ("total") and its terms before they are weighted: "absolute" and "square" errors; "edges", the
+        absolute errors of differences between neighbours in the image, halved and quartered; "divergence" of the
+        posterior from the normal distribution, in nats for each number of the latent. All are means.
+        """
+        if self._sums is not None:
+            self._sums.note_batch()
+        return self._engine.reconstruct(images, noise, float(weight))
+
+    def summed_over(self, communicator: Any) -> GradientSums | DeviceGradientSums:
         """Around the last forward_backward of a step: its gradients and those of earlier calls are summed over the
         processes of an mpi4py communicator, while the backward pass still runs.
 
@@ -168,9 +195,17 @@ class Trainer:
 
         All processes then take the same step, to the bit: each adds its batches one by one, and MPI adds the processes'
         sums in float32, in an order that depends on their number and on the MPI library alone.
-        ProcessFailed: another process failed; the gradients are worthless. NotImplementedError: they are on a device.
+        On GPUs, one for each process, NCCL sums them when the backward pass is done (extra `nccl`).
+        ProcessFailed: another process failed; the gradients are worthless. DeviceError: NCCL is missing, or failed.
         """
-        self._sums = GradientSums(self._engine, processes_of(communicator))
+        processes = processes_of(communicator)
+        if not is_cuda(self.device):
+            self._sums = GradientSums(self._engine, processes)
+            return self._sums
+        if self._joined is not communicator:
+            join_devices(self._engine, processes)
+            self._joined = communicator
+        self._sums = DeviceGradientSums(self._engine, processes)
         return self._sums
 
     def optimizer_step(self, learning_rate: float | None = None) -> float:
@@ -212,22 +247,26 @@ class Trainer:
 
         The UNet is the one that is trained, not its average; the schedule is DDIM (of "lcm" LCM) with the betas of the
         checkpoint, rescaled as for training, and trailing time steps, for which Marigold's pipelines are made.
+        With objective "autoencoder" it is vae/ in the place of unet/, with the scaling factor as it was.
         """
         target = Path(save_directory)
-        for name in ("unet", "scheduler"):
+        trained = "vae" if self._objective == "autoencoder" else "unet"
+        for name in (trained, "scheduler"):
             (target / name).mkdir(parents=True, exist_ok=True)
-        config = dict(read_json_object(self.folder / "unet" / "config.json"))
-        inputs, outputs = self._shape("conv_in.weight")[1], self._shape("conv_out.weight")[0]
-        config |= {"in_channels": inputs, "out_channels": outputs}
-        _write_json(target / "unet" / "config.json", config)
+        config = dict(read_json_object(self.folder / trained / "config.json"))
+        if trained == "unet":
+            inputs, outputs = self._shape("conv_in.weight")[1], self._shape("conv_out.weight")[0]
+            config |= {"in_channels": inputs, "out_channels": outputs}
+        _write_json(target / trained / "config.json", config)
         base = read_config(self.folder / "scheduler" / "scheduler_config.json")
         scheduler = trained_schedule(base, self._objective, self._zero_terminal_snr)
         _write_json(target / "scheduler" / "scheduler_config.json", scheduler)
+        self._write_weights(target / trained)
+
+    def _write_weights(self, folder: Path) -> None:
         index = {name: i for i, name in enumerate(self._names)}
         shapes = {name: self._shape(name) for name in self._names}
-        write_arrays(
-            target / "unet" / _WEIGHTS, shapes, lambda name: self._engine.read(index[name], "value"), {"format": "pt"}
-        )
+        write_arrays(folder / _WEIGHTS, shapes, lambda name: self._engine.read(index[name], "value"), {"format": "pt"})
 
     def save_state(self, path: str | PathLike[str]) -> None:
         """Writes the state of optimiser and objective, between steps: with the weights of save_pretrained (and of "lcm"

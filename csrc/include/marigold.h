@@ -352,11 +352,24 @@ struct mg_memory_stats {
 };
 void mg_pipeline_memory(const mg_pipeline *pipeline, struct mg_memory_stats *out);
 
-/* ---- training: the UNet of a checkpoint ---- */
+/* ---- new checkpoints ---- */
+/* Told of one weight: its name in diffusers' layout and its shape. */
+typedef void (*mg_declared_weight_fn)(void *user, const char *key, const int64_t *shape, int ndim);
+/* The weights of the network that a configuration describes, in the order of the network. component: "unet", "vae" or
+ * "text_encoder"; config: JSON; name: of the file, for messages. */
+mg_status mg_declared_weights(const char *component, const char *config, size_t length, const char *name,
+                              mg_declared_weight_fn found, void *user, struct mg_err *err);
+
+/* ---- training: the UNet of a checkpoint, or its autoencoder ---- */
 typedef struct mg_trainer mg_trainer;
 typedef enum mg_optimizer { MG_OPTIMIZER_ADAM, MG_OPTIMIZER_ADAMW } mg_optimizer;
 /* "adam", "adamw"; else MG_ERR_ARGUMENT. */
 mg_status mg_optimizer_from_name(mg_optimizer *out, const char *name, struct mg_err *err);
+
+/* What the terms of a reconstruction's loss are multiplied by. */
+struct mg_reconstruction_weights {
+    double absolute, square, edges, divergence;
+};
 
 struct mg_trainer_params {
     /* A folder, float32. If its UNet takes and gives one latent only, it is widened to widen_to_targets (-1) of them: the first convolution repeated for the image and each target, and divided by their number; the last
@@ -364,7 +377,8 @@ struct mg_trainer_params {
     struct mg_pipeline_params pipeline;
     /* "latent": mean square error of the network's output (arXiv 2312.02145).
      * "e2e": errors of decoded maps in pixels, after one step from a zero latent (2409.11355).
-     * "lcm": distillation into a latent consistency model (2310.04378). */
+     * "lcm": distillation into a latent consistency model (2310.04378).
+     * "autoencoder": the weights of the VAE, not of the UNet, learn to reconstruct images: mg_trainer_reconstruct. */
     const char *objective;
     const char *optimizer;        /* "adam"; "adamw" decays the weights themselves, not through the gradient */
     double beta1, beta2, epsilon; /* 0.9, 0.999, 1e-8 */
@@ -378,6 +392,7 @@ struct mg_trainer_params {
     const char *teacher;
     double ema_decay;
     int num_ddim_timesteps;
+    struct mg_reconstruction_weights reconstruction; /* "autoencoder" only: 1, 0, 1, 1e-4 */
 };
 void mg_trainer_params_init(struct mg_trainer_params *params);
 mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *params, struct mg_err *err);
@@ -415,6 +430,25 @@ struct mg_training_batch {
  * After a cancelled or failed call the gradients are worthless: mg_trainer_clear_gradients. */
 mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,
                                       struct mg_err *err);
+/* For objective "autoencoder". */
+struct mg_reconstruction_batch {
+    const float *image; /* (N, 3, h, w) in [-1, 1]; h and w multiples of the autoencoder's scale */
+    const float
+        *noise; /* (N, latent_channels, h / scale, w / scale), normal; NULL: the mean is decoded, not a sample */
+    int64_t n, h, w;
+    double weight; /* of this batch's gradients */
+};
+struct mg_reconstruction_loss {
+    double total; /* the weighted sum of the following */
+    double absolute,
+        square;   /* means of |d| and d^2, d the reconstruction less the image; |d| is sqrt(d^2 + 1e-6) - 1e-3 */
+    double edges; /* mean |d(x + 1) - d(x)| plus mean |d(y + 1) - d(y)|, as it is, halved and quartered: their mean */
+    double divergence; /* of the posterior from the normal distribution, for one number of the latent */
+};
+/* Encodes images, decodes a sample of the posterior (diffusers' AutoencoderKL) and compares both; the gradients of all weights of
+ * the autoencoder are added to those of earlier calls. The same result for any number of threads. */
+mg_status mg_trainer_reconstruct(struct mg_reconstruction_loss *loss, mg_trainer *trainer,
+                                 const struct mg_reconstruction_batch *batch, struct mg_err *err);
 /* Moves the weights along the gradients, which become 0. *norm: of the gradients, before they were clipped.
  * MG_ERR_ARGUMENT, and nothing moves, if the gradients are not finite. */
 mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err);
@@ -428,6 +462,13 @@ mg_status mg_trainer_gradients(float **block, int64_t *count, const mg_trainer *
  * returns, it does not add to. */
 mg_status mg_trainer_follow_gradients(mg_trainer *trainer, struct mg_err *err);
 int64_t mg_trainer_gradients_done(const mg_trainer *trainer);
+/* The same for gradients in the memory of GPUs, one for each process, by NCCL. One process names the group, and every one joins
+ * it by that name, which returns when all have; then they sum, each time all of them. MG_ERR_UNSUPPORTED: not on this device. */
+enum { MG_GRADIENT_GROUP_NAME = 128 };
+mg_status mg_trainer_name_group(char name[MG_GRADIENT_GROUP_NAME], const mg_trainer *trainer, struct mg_err *err);
+mg_status mg_trainer_join_group(mg_trainer *trainer, const char name[MG_GRADIENT_GROUP_NAME], int rank, int size,
+                                struct mg_err *err);
+mg_status mg_trainer_sum_gradients(mg_trainer *trainer, struct mg_err *err);
 
 /* Parameters in the order of the network. */
 int mg_trainer_num_parameters(const mg_trainer *trainer);

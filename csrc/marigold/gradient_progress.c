@@ -9,7 +9,7 @@ static int64_t end_of(const struct mg_weights *weights, size_t index) {
 
 static void on_gradient_done(void *user, int index) {
     struct mg_trainer *trainer = user;
-    const struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    const struct mg_weights *weights = trainer->weights;
     struct mg_gradient_progress *progress = &trainer->progress;
     progress->done[index] = true;
     while (progress->left && progress->done[progress->left - 1])
@@ -23,13 +23,13 @@ mg_status mg_trainer_gradients(float **block, int64_t *count, const mg_trainer *
     if (p->context.memory)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "gradients on device \"%s\" cannot be summed over processes",
                        p->context.backend->name);
-    *block = p->unet_weights.gradients;
-    *count = p->unet_weights.gradient_count;
+    *block = trainer->weights->gradients;
+    *count = trainer->weights->gradient_count;
     return MG_OK;
 }
 
 mg_status mg_trainer_follow_gradients(mg_trainer *trainer, struct mg_err *err) {
-    struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    struct mg_weights *weights = trainer->weights;
     struct mg_gradient_progress *progress = &trainer->progress;
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
     mg_status status = MG_OK;

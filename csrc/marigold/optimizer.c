@@ -1,4 +1,4 @@
-/* optimizer.c: Adam and AdamW over all weights of the UNet, with the gradients clipped by their common norm. Called through
+/* optimizer.c: Adam and AdamW over all weights that are trained, with the gradients clipped by their common norm. Called through
  * marigold.h; calls the backend, which works on a weight and its moments as they lie. */
 #include <math.h>
 
@@ -16,13 +16,13 @@ mg_status mg_optimizer_from_name(mg_optimizer *out, const char *name, struct mg_
 
 /* Numbers of the master of weight i, padding included: that stays 0. */
 static int64_t count_of(const struct mg_trainer *trainer, size_t i) {
-    const struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    const struct mg_weights *weights = trainer->weights;
     const size_t bytes = mg_packed_bytes(mg_weights_master_layout(weights, (int)i), &weights->list[i].shape);
     return (int64_t)(bytes / sizeof(float));
 }
 
 mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err) {
-    const struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    const struct mg_weights *weights = trainer->weights;
     const size_t bytes = (size_t)weights->gradient_count * sizeof(float);
     if (trainer->moments)
         return MG_OK;
@@ -34,7 +34,7 @@ mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err) {
 }
 
 struct mg_moments mg_optimizer_moments(const struct mg_trainer *trainer, int index) {
-    const struct mg_weights *weights = &trainer->pipeline->unet_weights;
+    const struct mg_weights *weights = trainer->weights;
     float *m = trainer->moments + (weights->list[index].gradient - weights->gradients);
     return (struct mg_moments){m, m + weights->gradient_count};
 }
@@ -44,8 +44,9 @@ void mg_optimizer_free(struct mg_trainer *trainer) { mg_free(trainer->moments); 
 static double norm_of(const struct mg_trainer *trainer) {
     const struct mg_pipeline *p = trainer->pipeline;
     double sum = 0.0;
-    for (size_t i = 0; i < p->unet_weights.count; i++)
-        sum += p->context.backend->sum_of_squares(&p->context, p->unet_weights.list[i].gradient, count_of(trainer, i));
+    for (size_t i = 0; i < trainer->weights->count; i++)
+        sum +=
+            p->context.backend->sum_of_squares(&p->context, trainer->weights->list[i].gradient, count_of(trainer, i));
     return sqrt(sum);
 }
 
@@ -64,12 +65,12 @@ static mg_status step(struct mg_trainer *trainer, double learning_rate, double n
                                  .gradient_factor = factor < 1.0 ? (float)factor : 1.0f,
                                  .correction1 = (float)(1.0 - pow(params->beta1, (double)trainer->steps)),
                                  .correction2 = (float)(1.0 - pow(params->beta2, (double)trainer->steps))};
-    for (size_t i = 0; i < p->unet_weights.count; i++) {
-        const struct mg_weight *weight = &p->unet_weights.list[i];
+    for (size_t i = 0; i < trainer->weights->count; i++) {
+        const struct mg_weight *weight = &trainer->weights->list[i];
         const struct mg_moments moments = mg_optimizer_moments(trainer, (int)i);
         p->context.backend->adam(&p->context, weight->master, weight->gradient, moments.m, moments.v,
                                  count_of(trainer, i), &adam);
-        mg_weights_follow_master(&p->unet_weights, (int)i, p->context.num_threads);
+        mg_weights_follow_master(trainer->weights, (int)i, p->context.num_threads);
     }
     return MG_OK;
 }
@@ -93,6 +94,6 @@ mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rat
 }
 
 void mg_trainer_clear_gradients(mg_trainer *trainer) {
-    for (size_t i = 0; i < trainer->pipeline->unet_weights.count; i++)
-        memset(trainer->pipeline->unet_weights.list[i].gradient, 0, (size_t)count_of(trainer, i) * sizeof(float));
+    for (size_t i = 0; i < trainer->weights->count; i++)
+        memset(trainer->weights->list[i].gradient, 0, (size_t)count_of(trainer, i) * sizeof(float));
 }

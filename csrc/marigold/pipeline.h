@@ -35,14 +35,15 @@ const char *mg_task_names(void);
 
 /* ---- stages.c: networks planned for one size, kept for the next run of the same size ---- */
 typedef enum mg_stage {
-    MG_STAGE_ENCODE,          /* x -> posterior mean, scaled by `factor` */
-    MG_STAGE_DENOISE,         /* image latent, sample, time step, factors, (noise) -> sample of the next step */
-    MG_STAGE_PREDICT,         /* latent -> decoded -> the task's head */
-    MG_STAGE_DECODE,          /* latent -> decoded image, unscaled: the piece */
-    MG_STAGE_UNET,            /* sample, time steps, text -> model output: the piece */
-    MG_STAGE_TRAIN,           /* sample, time steps -> output; then its gradient -> gradients of the UNet's weights */
-    MG_STAGE_ESTIMATE,        /* the same forward: what the UNet, or other weights of its kind, makes of a sample */
-    MG_STAGE_DECODER_GRADIENT /* latent -> decoded image; then its gradient -> gradient of the latent */
+    MG_STAGE_ENCODE,           /* x -> posterior mean, scaled by `factor` */
+    MG_STAGE_DENOISE,          /* image latent, sample, time step, factors, (noise) -> sample of the next step */
+    MG_STAGE_PREDICT,          /* latent -> decoded -> the task's head */
+    MG_STAGE_DECODE,           /* latent -> decoded image, unscaled: the piece */
+    MG_STAGE_UNET,             /* sample, time steps, text -> model output: the piece */
+    MG_STAGE_TRAIN,            /* sample, time steps -> output; then its gradient -> gradients of the UNet's weights */
+    MG_STAGE_ESTIMATE,         /* the same forward: what the UNet, or other weights of its kind, makes of a sample */
+    MG_STAGE_DECODER_GRADIENT, /* latent -> decoded image; then its gradient -> gradient of the latent */
+    MG_STAGE_ENCODER_GRADIENT  /* image -> mean and log variance; then their gradient -> gradients of the weights */
 } mg_stage;
 
 struct mg_stage_key {

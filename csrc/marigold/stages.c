@@ -47,6 +47,14 @@ static void build_decoder_gradient(struct mg_graph *g, struct mg_pipeline *p, co
     mg_graph_output(g, "latent_gradient", gradient);
 }
 
+static void build_encoder_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value x = mg_graph_input(g, "x", key->n, p->vae.image_channels, key->h, key->w);
+    mg_value moments = mg_vae_moments_build(g, &p->vae.kl, inside(g, mg_op_nchw_to_nhwc(g, x)));
+    moments = mg_op_nhwc_to_nchw(g, outside(g, moments));
+    mg_graph_output(g, "moments", moments);
+    mg_graph_backward(g, moments, mg_graph_seed(g, "gradient", moments), NULL, 0, NULL, key->recompute);
+}
+
 static void build_predict(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
     mg_value image = decoded(g, p, key, (float)(1.0 / p->vae.scaling_factor));
     mg_graph_output(g, "prediction", mg_op_nhwc_to_nchw(g, p->task->head(g, p, image)));
@@ -87,10 +95,15 @@ static const struct {
     void (*build)(struct mg_graph *, struct mg_pipeline *, const struct mg_stage_key *);
     bool is_unet;
 } stages[] = {
-    [MG_STAGE_ENCODE] = {build_encode, false},    [MG_STAGE_DENOISE] = {build_denoise, true},
-    [MG_STAGE_PREDICT] = {build_predict, false},  [MG_STAGE_DECODE] = {build_decode, false},
-    [MG_STAGE_UNET] = {build_unet, true},         [MG_STAGE_TRAIN] = {build_train, true},
-    [MG_STAGE_ESTIMATE] = {build_estimate, true}, [MG_STAGE_DECODER_GRADIENT] = {build_decoder_gradient, false},
+    [MG_STAGE_ENCODE] = {build_encode, false},
+    [MG_STAGE_DENOISE] = {build_denoise, true},
+    [MG_STAGE_PREDICT] = {build_predict, false},
+    [MG_STAGE_DECODE] = {build_decode, false},
+    [MG_STAGE_UNET] = {build_unet, true},
+    [MG_STAGE_TRAIN] = {build_train, true},
+    [MG_STAGE_ESTIMATE] = {build_estimate, true},
+    [MG_STAGE_DECODER_GRADIENT] = {build_decoder_gradient, false},
+    [MG_STAGE_ENCODER_GRADIENT] = {build_encoder_gradient, false},
 };
 
 static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b) {

@@ -1,4 +1,4 @@
-/* trainer.c: opens a checkpoint to train its UNet, and adds up gradients over batches. Called through marigold.h; calls
+/* trainer.c: opens a checkpoint to train one of its networks, and adds up gradients over batches. Called through marigold.h; calls
  * model.c, stages.c (the planned graph of UNet and gradients), the objective. */
 #include "trainer.h"
 
@@ -14,7 +14,8 @@ void mg_trainer_params_init(struct mg_trainer_params *params) {
                                          .epsilon = 1e-8,
                                          .zero_terminal_snr = true,
                                          .ema_decay = 0.95,
-                                         .num_ddim_timesteps = 5};
+                                         .num_ddim_timesteps = 5,
+                                         .reconstruction = {1.0, 0.0, 1.0, 1e-4}};
     mg_pipeline_params_init(&params->pipeline);
     params->pipeline.any_scheduler = true;
     params->pipeline.widen_to_targets = -1;
@@ -46,7 +47,7 @@ static mg_status find_noise_levels(struct mg_trainer *t, struct mg_err *err) {
 
 /* Weights in memory of their own, and their gradients. */
 static mg_status bind_weights(struct mg_trainer *t, struct mg_err *err) {
-    struct mg_weights *weights = &t->pipeline->unet_weights;
+    struct mg_weights *weights = t->weights;
     weights->trained = true;
     MG_TRY(mg_stages_choose_layouts(t->pipeline, err));
     for (size_t i = 0; i < weights->count; i++)
@@ -77,6 +78,7 @@ mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *para
     MG_TRY_GOTO(mg_objective_from_name(&t->objective, params->objective, err));
     MG_TRY_GOTO(mg_optimizer_from_name(&t->optimizer, params->optimizer, err));
     MG_TRY_GOTO(open_pipeline(t, params, err));
+    t->weights = t->objective->trains_autoencoder ? &t->pipeline->vae_weights : &t->pipeline->unet_weights;
     MG_TRY_GOTO(find_noise_levels(t, err));
     MG_TRY_GOTO(bind_weights(t, err));
     if (t->objective->open)
@@ -91,6 +93,8 @@ done:
 void mg_trainer_close(mg_trainer *trainer) {
     if (!trainer)
         return;
+    if (trainer->pipeline)
+        mg_trainer_leave_group(trainer);
     mg_optimizer_free(trainer);
     mg_free(trainer->progress.done);
     if (trainer->objective && trainer->objective->close)
@@ -140,10 +144,10 @@ done:
 }
 
 /* ---- parameters ---- */
-int mg_trainer_num_parameters(const mg_trainer *trainer) { return (int)trainer->pipeline->unet_weights.count; }
+int mg_trainer_num_parameters(const mg_trainer *trainer) { return (int)trainer->weights->count; }
 
 const char *mg_trainer_parameter(const mg_trainer *trainer, int index, int64_t shape[4], int *ndim) {
-    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    const struct mg_weight *weight = &trainer->weights->list[index];
     *ndim = weight->shape.ndim;
     memcpy(shape, weight->shape.dim, sizeof weight->shape.dim);
     return weight->key;
@@ -151,7 +155,7 @@ const char *mg_trainer_parameter(const mg_trainer *trainer, int index, int64_t s
 
 /* Where a part lies; NULL: the moments before the first step, an average that is not kept. */
 static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part part) {
-    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    const struct mg_weight *weight = &trainer->weights->list[index];
     switch (part) {
     case MG_PART_VALUE:
         return weight->master;
@@ -169,10 +173,10 @@ static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part pa
 }
 
 void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part) {
-    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    const struct mg_weight *weight = &trainer->weights->list[index];
     const float *data = part_of(trainer, index, part);
     if (data)
-        mg_unpack_weight(out, &weight->shape, data, mg_weights_master_layout(&trainer->pipeline->unet_weights, index),
+        mg_unpack_weight(out, &weight->shape, data, mg_weights_master_layout(trainer->weights, index),
                          trainer->pipeline->context.num_threads);
     else
         memset(out, 0, mg_tensor_bytes(&weight->shape));
@@ -180,18 +184,17 @@ void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parame
 
 mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
                            struct mg_err *err) {
-    const struct mg_weight *weight = &trainer->pipeline->unet_weights.list[index];
+    const struct mg_weight *weight = &trainer->weights->list[index];
     if (part == MG_PART_M || part == MG_PART_V)
         MG_TRY(mg_optimizer_reserve(trainer, err));
     if (!part_of(trainer, index, part))
         return mg_fail(err, MG_ERR_ARGUMENT, "objective \"%s\" keeps no average of its weights",
                        trainer->objective->name);
-    mg_pack_weight(part_of(trainer, index, part), mg_weights_master_layout(&trainer->pipeline->unet_weights, index),
-                   &weight->shape, data, MG_F32, trainer->pipeline->context.num_threads);
+    mg_pack_weight(part_of(trainer, index, part), mg_weights_master_layout(trainer->weights, index), &weight->shape,
+                   data, MG_F32, trainer->pipeline->context.num_threads);
     if (part == MG_PART_VALUE || part == MG_PART_AVERAGE)
-        mg_weights_follow_master(part == MG_PART_VALUE ? &trainer->pipeline->unet_weights
-                                                       : &trainer->distillation.average,
-                                 index, trainer->pipeline->context.num_threads);
+        mg_weights_follow_master(part == MG_PART_VALUE ? trainer->weights : &trainer->distillation.average, index,
+                                 trainer->pipeline->context.num_threads);
     return MG_OK;
 }
 

@@ -1,9 +1,10 @@
 /* trainer.h: the insides of a trainer, shared by trainer.c (opening, gradients), the objectives (losses), optimizer.c (steps) and
- * gradient_progress.c (sums over processes). Private to csrc/marigold. */
+ * gradient_progress.c and gradient_group.c (sums over processes). Private to csrc/marigold. */
 #ifndef MG_TRAINER_H
 #define MG_TRAINER_H
 #include <stdatomic.h>
 
+#include "../backend/backend.h"
 #include "pipeline.h"
 #include "scheduler.h"
 
@@ -26,7 +27,8 @@ struct mg_distillation {
 };
 
 struct mg_trainer {
-    mg_pipeline *pipeline;           /* of which the UNet is trained */
+    mg_pipeline *pipeline;           /* of which a network is trained */
+    struct mg_weights *weights;      /* those that are: the UNet's, or the autoencoder's */
     struct mg_trainer_params params; /* texts are not kept */
     const struct mg_objective *objective;
     mg_optimizer optimizer;
@@ -34,8 +36,12 @@ struct mg_trainer {
     float *moments;        /* m of all weights as their gradients lie, then v; NULL before the first step */
     int64_t steps;         /* of the optimiser */
     struct mg_gradient_progress progress;
+    void *group;                         /* of processes whose devices sum gradients; NULL: none joined */
     struct mg_distillation distillation; /* zeros but for that objective */
 };
+
+/* ---- gradient_group.c ---- */
+void mg_trainer_leave_group(mg_trainer *trainer);
 
 /* One batch on its way through the network, NCHW. */
 struct mg_learning {
@@ -49,6 +55,7 @@ struct mg_learning {
 /* ---- objective.c: the table of objectives, and what they share ---- */
 struct mg_objective {
     const char *name;
+    bool trains_autoencoder; /* instead of the UNet */
     /* NULL, or what it needs beside the UNet, and whether it fits the checkpoint. */
     mg_status (*open)(struct mg_trainer *trainer, const struct mg_trainer_params *params, struct mg_err *err);
     /* MG_ERR_ARGUMENT where a batch does not fit. */
@@ -62,7 +69,8 @@ struct mg_objective {
     void (*after_step)(struct mg_trainer *trainer); /* NULL, or what follows a step of the optimiser */
     void (*close)(struct mg_trainer *trainer);      /* NULL, or undoes open; before the pipeline closes */
 };
-extern const struct mg_objective mg_objective_latent, mg_objective_end_to_end, mg_objective_consistency;
+extern const struct mg_objective mg_objective_latent, mg_objective_end_to_end, mg_objective_consistency,
+    mg_objective_autoencoder;
 mg_status mg_objective_from_name(const struct mg_objective **out, const char *name, struct mg_err *err);
 
 /* Numbers of one sample in its image's latent, and in those of its targets. */

@@ -46,7 +46,9 @@ struct mg_vae_config {
 };
 mg_status mg_vae_config_read(struct mg_vae_config *out, const struct mg_json *config, const char *name,
                              struct mg_err *err);
-/* x (N,H,W,3) -> mean of the posterior (N,H/8,W/8,latent_channels), unscaled. */
+/* x (N,H,W,3) -> mean and log variance of the posterior (N,H/8,W/8,2 * latent_channels), unscaled. */
+mg_value mg_vae_moments_build(struct mg_graph *graph, const struct mg_vae_config *config, mg_value x);
+/* The mean alone. */
 mg_value mg_vae_encode_build(struct mg_graph *graph, const struct mg_vae_config *config, mg_value x);
 mg_value mg_vae_decode_build(struct mg_graph *graph, const struct mg_vae_config *config, mg_value z);
 bool mg_vae_weight_alias(char *out, size_t bytes, const char *key, int n); /* for struct mg_weights.alias */

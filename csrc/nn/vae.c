@@ -63,14 +63,17 @@ static mg_value encoder(struct mg_graph *graph, const struct mg_vae_config *conf
     return x;
 }
 
-mg_value mg_vae_encode_build(struct mg_graph *graph, const struct mg_vae_config *config, mg_value x) {
+mg_value mg_vae_moments_build(struct mg_graph *graph, const struct mg_vae_config *config, mg_value x) {
     if (mg_graph_dim(graph, x)[3] != config->in_channels)
         return mg_graph_fail(graph, MG_ERR_ARGUMENT, "the VAE encodes %d channels, not %lld", config->in_channels,
                              (long long)mg_graph_dim(graph, x)[3]);
     x = encoder(graph, config, x);
-    if (config->quant_conv)
-        x = mg_layer_conv1x1(graph, "quant_conv", x, 2 * (int64_t)config->latent_channels, MG_NONE);
-    return mg_op_channel_slice(graph, x, 0, config->latent_channels); /* the other half is the log variance */
+    return config->quant_conv ? mg_layer_conv1x1(graph, "quant_conv", x, 2 * (int64_t)config->latent_channels, MG_NONE)
+                              : x;
+}
+
+mg_value mg_vae_encode_build(struct mg_graph *graph, const struct mg_vae_config *config, mg_value x) {
+    return mg_op_channel_slice(graph, mg_vae_moments_build(graph, config, x), 0, config->latent_channels);
 }
 
 static mg_value decoder(struct mg_graph *graph, const struct mg_vae_config *config, mg_value x) {

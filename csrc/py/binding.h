@@ -26,8 +26,10 @@ extern struct PyModuleDef mgpy_module;
 struct mgpy_state *mgpy_state_of(PyObject *self);
 
 extern PyType_Spec mgpy_generator_spec, mgpy_scheduler_spec, mgpy_pipeline_spec, mgpy_trainer_spec;
+/* autoencoder_trainer.c: a method of Trainer. */
+PyObject *mgpy_trainer_reconstruct(PyObject *object, PyObject *args);
 extern PyMethodDef mgpy_image_functions[], mgpy_ensemble_functions[], mgpy_evaluation_functions[],
-    mgpy_machine_functions[];
+    mgpy_machine_functions[], mgpy_declared_functions[];
 
 /* ---- errors.c ---- */
 /* Raises the exception of err->status unless one is set already; returns NULL. */

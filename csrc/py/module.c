@@ -69,7 +69,7 @@ static int module_exec(PyObject *module) {
         add_type(module, &state->trainer_type, &mgpy_trainer_spec) ||
         PyModule_AddFunctions(module, mgpy_image_functions) || PyModule_AddFunctions(module, mgpy_ensemble_functions) ||
         PyModule_AddFunctions(module, mgpy_evaluation_functions) ||
-        PyModule_AddFunctions(module, mgpy_machine_functions))
+        PyModule_AddFunctions(module, mgpy_machine_functions) || PyModule_AddFunctions(module, mgpy_declared_functions))
         return -1;
     return PyModule_AddStringConstant(module, "__version__", mg_version());
 }

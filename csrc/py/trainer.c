@@ -35,18 +35,20 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
                             "teacher",
                             "ema_decay",
                             "num_ddim_timesteps",
+                            "reconstruction",
                             NULL};
     struct mg_trainer_params params;
     PyObject *folder = NULL, *teacher = NULL;
     int zero_terminal_snr = 1, recompute = 0;
     mg_trainer_params_init(&params);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizss(dd)dddppiO&di:Trainer", names, PyUnicode_FSConverter,
-                                     &folder, &params.pipeline.variant, &params.pipeline.dtype, &params.pipeline.device,
-                                     &params.pipeline.isa, &params.pipeline.num_threads, &params.pipeline.task,
-                                     &params.objective, &params.optimizer, &params.beta1, &params.beta2,
-                                     &params.epsilon, &params.weight_decay, &params.max_gradient_norm,
-                                     &zero_terminal_snr, &recompute, &params.pipeline.widen_to_targets,
-                                     PyUnicode_FSConverter, &teacher, &params.ema_decay, &params.num_ddim_timesteps)) {
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O&|$zzzzizss(dd)dddppiO&di(dddd):Trainer", names, PyUnicode_FSConverter, &folder,
+            &params.pipeline.variant, &params.pipeline.dtype, &params.pipeline.device, &params.pipeline.isa,
+            &params.pipeline.num_threads, &params.pipeline.task, &params.objective, &params.optimizer, &params.beta1,
+            &params.beta2, &params.epsilon, &params.weight_decay, &params.max_gradient_norm, &zero_terminal_snr,
+            &recompute, &params.pipeline.widen_to_targets, PyUnicode_FSConverter, &teacher, &params.ema_decay,
+            &params.num_ddim_timesteps, &params.reconstruction.absolute, &params.reconstruction.square,
+            &params.reconstruction.edges, &params.reconstruction.divergence)) {
         Py_XDECREF(folder);
         Py_XDECREF(teacher);
         return NULL;
@@ -249,6 +251,47 @@ static PyObject *trainer_gradients_done(PyObject *object, PyObject *Py_UNUSED(un
     return PyLong_FromLongLong(mg_trainer_gradients_done(((struct mgpy_trainer *)object)->handle));
 }
 
+static PyObject *raised(PyObject *object, const struct mg_err *err) {
+    struct mgpy_state *state = mgpy_state_of(object);
+    return state ? mgpy_raise(state, err) : NULL;
+}
+
+static PyObject *trainer_name_group(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    char name[MG_GRADIENT_GROUP_NAME];
+    struct mg_err err;
+    if (mg_trainer_name_group(name, ((struct mgpy_trainer *)object)->handle, &err) != MG_OK)
+        return raised(object, &err);
+    return PyBytes_FromStringAndSize(name, sizeof name);
+}
+
+static PyObject *trainer_join_group(PyObject *object, PyObject *args) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    const char *name;
+    Py_ssize_t length;
+    int rank, size;
+    struct mg_err err;
+    mg_status status;
+    if (!PyArg_ParseTuple(args, "y#ii:join_group", &name, &length, &rank, &size) ||
+        mgpy_refuse_busy(self->pipeline.call, "trainer"))
+        return NULL;
+    if (length != MG_GRADIENT_GROUP_NAME || rank < 0 || rank >= size)
+        return PyErr_Format(PyExc_ValueError, "a name of %zd bytes, process %d of %d", length, rank, size);
+    Py_BEGIN_ALLOW_THREADS status = mg_trainer_join_group(self->handle, name, rank, size, &err);
+    Py_END_ALLOW_THREADS if (status != MG_OK) return raised(object, &err);
+    Py_RETURN_NONE;
+}
+
+static PyObject *trainer_sum_gradients(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mg_err err;
+    mg_status status;
+    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS status = mg_trainer_sum_gradients(self->handle, &err);
+    Py_END_ALLOW_THREADS if (status != MG_OK) return raised(object, &err);
+    Py_RETURN_NONE;
+}
+
 static PyObject *trainer_isa(PyObject *object, void *Py_UNUSED(closure)) {
     struct mg_pipeline_info info;
     mg_pipeline_get_info(mg_trainer_pipeline(((struct mgpy_trainer *)object)->handle), &info);
@@ -385,6 +428,8 @@ static PyMethodDef trainer_methods[] = {
     {"forward_backward", trainer_forward_backward, METH_VARARGS,
      "forward_backward(image_latent, target_latent, noise, timesteps, mask, weight, pixel_target, pixel_mask): the "
      "loss."},
+    {"reconstruct", mgpy_trainer_reconstruct, METH_VARARGS,
+     "reconstruct(images, noise or None, weight): the terms of the loss, by name."},
     {"step", trainer_step, METH_VARARGS, "step(learning_rate): the norm of the gradients, which become 0."},
     {"clear_gradients", trainer_clear_gradients, METH_NOARGS, "Gradients become 0."},
     {"gradient_block", trainer_gradient_block, METH_NOARGS, "The memory of all gradients, as they lie."},
@@ -393,6 +438,9 @@ static PyMethodDef trainer_methods[] = {
      "How many numbers at the beginning of gradient_block the batch that another thread learns has added to for the "
      "last "
      "time."},
+    {"name_group", trainer_name_group, METH_NOARGS, "A new group of processes that sum gradients on their GPUs."},
+    {"join_group", trainer_join_group, METH_VARARGS, "join_group(name, rank, size): returns when all have joined."},
+    {"sum_gradients", trainer_sum_gradients, METH_NOARGS, "Gradients become their sums over the group."},
     {"names", trainer_names, METH_NOARGS, "Names of the parameters, in their order."},
     {"shape", trainer_shape, METH_VARARGS, "shape(index)"},
     {"read", trainer_read, METH_VARARGS, "read(index, \"value\" | \"gradient\" | \"m\" | \"v\" | \"average\")"},

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..flag_types import integer
+from ..loading import default_checkpoint, resolve_folder
 from ..progress import tqdm
-from . import hypersim, interiorverse, layout, scenes, sintel, vkitti
+from . import hypersim, interiorverse, layout, model, scenes, sintel, vkitti
 from .frames import Outcome
 
 _EXAMPLES = 10  # how many skipped frames are named
@@ -32,6 +33,7 @@ def add_prepare_command(commands: Any) -> None:
     )
     kinds = prepare.add_subparsers(required=True, metavar="DATA")
     _add_scenes(kinds)
+    _add_model(kinds)
     _add_hypersim(kinds)
     _add_interiorverse(kinds)
     _add_sintel(kinds)
@@ -87,6 +89,25 @@ def _add_scenes(kinds: Any) -> None:
     )
     parser.add_argument(
         "--workers", type=integer(1), metavar="N", help="processes; default: as many as there are processors"
+    )
+
+
+def _add_model(kinds: Any) -> None:
+    parser = _parser(kinds, "model", _model, "make a checkpoint with random weights, to train from nothing")
+    parser.add_argument(
+        "--like",
+        required=True,
+        metavar="CHECKPOINT",
+        help="whose networks are built alike: a folder, a hub id, or the name of one in the package",
+    )
+    parser.add_argument(
+        "--weights-from",
+        type=Path,
+        metavar="DIR",
+        help="a folder whose weights are taken where they have the same name and shape",
+    )
+    parser.add_argument(
+        "--seed", type=integer(0), default=0, metavar="S", help="other seeds: other weights; default: 0"
     )
 
 
@@ -147,6 +168,16 @@ def _scenes(args: argparse.Namespace) -> int:
     if not args.quiet:
         print(f"{args.output_dir}: {done - failed} scenes made, {args.count - done} were there, {failed} failed")
     return 1 if failed else 0
+
+
+def _model(args: argparse.Namespace) -> int:
+    shipped = default_checkpoint().parent / args.like
+    like = shipped if (shipped / "unet").is_dir() else resolve_folder(args.like)
+    counts = model.make_model(args.output_dir, like, args.weights_from, args.seed)
+    if not args.quiet:
+        for component, (made, taken) in counts.items():
+            print(f"{args.output_dir}/{component}: {made} new weights, {taken} taken")
+    return 0
 
 
 def _progress(args: argparse.Namespace) -> Callable[[Iterable[Any]], Iterator[Any]]:

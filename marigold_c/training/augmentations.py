@@ -134,8 +134,14 @@ def _jitter(image: Image, settings: Augmentation, generator: random.Random) -> I
     return _levels(values * np.float32(255))
 
 
+def _noisy(image: Image, sigma: float, generator: random.Random) -> Image:
+    """Normal noise in each channel, sigma 1 being the whole range."""
+    numbers = np.random.default_rng(generator.getrandbits(64)).standard_normal(image.shape, np.float32)
+    return _levels(image + numbers * np.float32(255 * sigma))
+
+
 def change_image(image: Image, settings: Augmentation, blur: bool, generator: random.Random) -> Image:
-    """Blur, motion blur and jitter with their probabilities, in this order; `blur` False: jitter only."""
+    """Blur, motion blur, jitter and noise with their probabilities, in this order; `blur` False: none of both blurs."""
     if generator.random() < settings.gaussian_blur and blur:
         sigma = generator.uniform(0.0, settings.gaussian_blur_sigma)
         image = gaussian_blur(image, sigma) if sigma > 0 else image
@@ -144,4 +150,6 @@ def change_image(image: Image, settings: Augmentation, blur: bool, generator: ra
         image = motion_blur(image, motion_kernel(size, generator.uniform(0.0, settings.motion_blur_angles)))
     if generator.random() < settings.jitter:
         image = _jitter(image, settings, generator)
+    if settings.noise and generator.random() < settings.noise:
+        image = _noisy(image, generator.uniform(0.0, settings.noise_sigma), generator)
     return image

@@ -32,7 +32,7 @@ TRAINER_FILE = "trainer_state.safetensors"
 _OLD, _PART = "_old_", ".part"
 _BACKUP = re.compile(r"iter_(\d{6,})")
 _DIFFUSERS = "0.42.1"  # whose classes take these options
-_LINKED = ("vae", "text_encoder", "tokenizer")
+_COMPONENTS = ("unet", "vae", "text_encoder", "tokenizer")
 _LIBRARIES = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
@@ -191,12 +191,14 @@ def model_index(task: str, class_name: str, options: Mapping[str, Any], schedule
 
 
 def complete_checkpoint(folder: Path, base: Path, index: Mapping[str, Any], copy: bool) -> None:
-    """Adds model_index.json and the base's other components to a folder with unet/ and scheduler/.
+    """Adds model_index.json and the base's other components to a folder with scheduler/ and what was trained.
 
     copy False: links to the base's folders; they must stay where they are. CheckpointError: the base lacks one.
     """
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    for name in _LINKED:
+    for name in _COMPONENTS:
+        if (folder / name).is_dir():
+            continue
         source = (base / name).resolve()
         if not source.is_dir():
             raise CheckpointError(f"{base}: has no folder {name}, which a checkpoint to start from needs")

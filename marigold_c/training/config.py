@@ -21,6 +21,7 @@ from .settings import (
     Noise,
     Optimizer,
     Periods,
+    Reconstruction,
     Schedule,
     TrainingConfig,
     Validation,
@@ -29,7 +30,8 @@ from .yaml_tree import Section, Value, find_beside, load_tree, plain
 
 TASKS = ("depth", "normals", "iid")
 _METRICS = {"depth": DEPTH_METRICS, "normals": NORMALS_METRICS, "iid": INTRINSICS_METRICS}
-OBJECTIVES = ("latent", "e2e", "lcm")
+OBJECTIVES = ("latent", "e2e", "lcm", "autoencoder")
+_RECONSTRUCTION_METRICS = ("psnr",)
 # Pipelines of prs-eth and of diffusers: the task, and what model_index.json calls the class.
 _PIPELINES = {
     "MarigoldDepthPipeline": ("depth", "MarigoldDepthPipeline"),
@@ -43,6 +45,7 @@ _TRAINERS = {
     "MarigoldIIDTrainer": ("iid", "latent"),
     "MarigoldLCMTrainer": ("depth", "lcm"),
     "MarigoldDepthLCMTrainer": ("depth", "lcm"),
+    "MarigoldAutoencoderTrainer": ("depth", "autoencoder"),
 }
 # Names of data sets end in the task; these are read for training, any evaluation set besides for validation.
 TRAINING_SETS = (
@@ -59,9 +62,12 @@ def _optional(value: str | None) -> str | None:
     return None if value in (None, "None", "null") else value
 
 
-def _data_set(section: Section, task: str, for_training: bool) -> DataSetConfig:
+def _data_set(section: Section, task: str | None, for_training: bool) -> DataSetConfig:
+    """task None: a set for any will do."""
     with section:
         name = section.text("name")
+        if task is None:
+            task = section.text("name", choices=TRAINING_SETS).rsplit("_", 1)[-1]
         if not name.endswith(f"_{task}"):
             raise section.fail("name", f"is {name!r}, which is no data set for {task}: its name would end in _{task}")
         if for_training and name not in TRAINING_SETS:
@@ -100,7 +106,7 @@ def _data_set(section: Section, task: str, for_training: bool) -> DataSetConfig:
     )
 
 
-def _read_data(root: Section, task: str) -> dict[str, Any]:
+def _read_data(root: Section, task: str | None) -> dict[str, Any]:
     with root.section("dataset") as section:
         training = section.section("train")
         if not section.has("train"):
@@ -185,6 +191,8 @@ def _read_augmentation(root: Section) -> Augmentation:
             contrast=section.number("jitter_contrast_factor", 0.0, 0, 1),
             saturation=section.number("jitter_saturation_factor", 0.0, 0, 1),
             hue=section.number("jitter_hue_factor", 0.0, 0, 0.5),
+            noise=section.number("noise_p", 0.0, 0, 1),
+            noise_sigma=section.number("noise_sigma", 0.05, 0, 1),
         )
 
 
@@ -229,10 +237,10 @@ def _read_loader(root: Section, augmentation: Augmentation, objective: str) -> L
             )
         if loader.latent_cache and not augmentation.only_flips:
             raise section.fail(
-                "latent_cache", "cannot be used with blur or jitter: their images are different each time"
+                "latent_cache", "cannot be used with blur, jitter or noise: their images are different each time"
             )
-        if loader.latent_cache and objective == "e2e":
-            raise section.fail("latent_cache", "cannot be used with objective e2e: its loss needs the pixels")
+        if loader.latent_cache and objective in ("e2e", "autoencoder"):
+            raise section.fail("latent_cache", f"cannot be used with objective {objective}: its loss needs the pixels")
         return loader
 
 
@@ -279,7 +287,7 @@ def _read_loss(root: Section) -> None:
             options.text("reduction", "mean", choices=("mean",))
 
 
-def _read_validation(root: Section, task: str) -> Validation:
+def _read_validation(root: Section, task: str, known: tuple[str, ...]) -> Validation:
     with root.section("eval") as section:
         if task == "depth":
             section.text("alignment", "least_square", choices=("least_square",))
@@ -290,8 +298,8 @@ def _read_validation(root: Section, task: str) -> Validation:
         main = section.text("main_val_metric", None)
         if main is not None and metrics and main not in metrics:
             raise section.fail("main_val_metric", f"is {main!r}, which eval.eval_metrics does not list")
-        if main is not None and main not in _METRICS[task]:
-            raise section.fail("main_val_metric", f"is {main!r}; the metrics of {task} are {', '.join(_METRICS[task])}")
+        if main is not None and main not in known:
+            raise section.fail("main_val_metric", f"is {main!r}; the metrics are {', '.join(known)}")
         return Validation(
             steps=section.integer("denoising_steps", 1, low=1, high=1000),
             ensemble_size=section.integer("ensemble_size", 1, low=1, high=1000),
@@ -319,6 +327,8 @@ class _Trainer:
     seed: int | None
     periods: Periods
     lcm: Lcm
+    reconstruction: Reconstruction
+    last_step: float
     dtype: str
     gradient_checkpointing: bool
     copy_base: bool
@@ -334,6 +344,17 @@ def _task_of(root: Section) -> tuple[str, str]:
     if by_trainer and by_pipeline and by_trainer[0] != by_pipeline[0]:
         raise pipeline.fail("name", f"is for {by_pipeline[0]}, but trainer.name is for {by_trainer[0]}")
     return (by_trainer or by_pipeline or ("", ""))[0], by_trainer[1] if by_trainer else "latent"
+
+
+def _read_reconstruction(trainer: Section) -> Reconstruction:
+    usual = Reconstruction()
+    with trainer.section("reconstruction") as section:
+        return Reconstruction(
+            absolute=section.number("absolute", usual.absolute, 0),
+            square=section.number("square", usual.square, 0),
+            edges=section.number("edges", usual.edges, 0),
+            divergence=section.number("divergence", usual.divergence, 0),
+        )
 
 
 def _read_trainer(root: Section) -> _Trainer:
@@ -357,6 +378,8 @@ def _read_trainer(root: Section) -> _Trainer:
             lcm=Lcm(
                 section.number("ema_decay", 0.95, 0, 1), section.integer("num_ddim_timesteps", 5, low=1, high=1000)
             ),
+            reconstruction=_read_reconstruction(section),
+            last_step=section.number("last_step_p", 0.0, 0, 1),
             dtype=section.text("dtype", "float32", choices=("float32", "bfloat16")),
             gradient_checkpointing=section.flag("gradient_checkpointing", False),
             copy_base=section.text("base_components", "link", choices=("link", "copy")) == "copy",
@@ -400,7 +423,7 @@ def read_config(tree: Value) -> TrainingConfig:
             latent_scale=latent_scale,
             class_name=class_name,
             pipeline_options=MappingProxyType(pipeline_options),
-            **_read_data(root, task),
+            **_read_data(root, None if trainer.objective == "autoencoder" else task),
             augmentation=augmentation,
             depth_range=_read_depth_range(root) if task == "depth" else DepthRange(),
             noise=_read_noise(root, trainer.objective),
@@ -409,8 +432,12 @@ def read_config(tree: Value) -> TrainingConfig:
             optimizer=_read_optimizer(root, trainer.objective),
             schedule=_read_schedule(root),
             lcm=trainer.lcm,
+            reconstruction=trainer.reconstruction,
+            last_step=trainer.last_step,
             periods=trainer.periods,
-            validation=_read_validation(root, task),
+            validation=_read_validation(
+                root, task, _RECONSTRUCTION_METRICS if trainer.objective == "autoencoder" else _METRICS[task]
+            ),
             seed=trainer.seed,
             max_epochs=root.integer("max_epoch", 10000, low=1),
             max_iterations=root.integer("max_iter", low=1, high=2**31),

@@ -32,6 +32,8 @@ class Engine(Protocol):
         pixel_mask: NDArray[np.bool_] | None = None,
     ) -> float: ...
 
+    def reconstruct(self, images: Array, noise: Array | None = None, weight: float = 1.0) -> dict[str, float]: ...
+
     def summed_over(self, communicator: Processes) -> AbstractContextManager[None]: ...
 
     def optimizer_step(self, learning_rate: float | None = None) -> float:
@@ -59,7 +61,7 @@ def open_engine(config: TrainingConfig, folder: Path, base: Path, device: str, t
     """mc.Trainer as the configuration wants it."""
     from .. import Trainer
 
-    optimizer = config.optimizer
+    optimizer, terms = config.optimizer, config.reconstruction
     engine: Engine = Trainer.from_pretrained(
         folder,
         task=config.task,
@@ -78,5 +80,6 @@ def open_engine(config: TrainingConfig, folder: Path, base: Path, device: str, t
         teacher=base if config.objective == "lcm" else None,
         ema_decay=config.lcm.ema_decay,
         num_ddim_timesteps=config.lcm.ddim_timesteps,
+        reconstruction=(terms.absolute, terms.square, terms.edges, terms.divergence),
     )
     return engine

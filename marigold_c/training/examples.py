@@ -31,6 +31,8 @@ from .targets import (
 
 Array = NDArray[np.float32]
 
+# What is known up to a scale where no configuration says so.
+_LIGHTING = ("shading", "residual")
 # Levels of an 8-bit image in [-1, 1].
 _LEVELS = (np.arange(256) / 255 * 2 - 1).astype(np.float32)
 
@@ -65,15 +67,20 @@ class TrainingSet:
         """ConfigError or DatasetError if it cannot be opened."""
         self.entry, self.config = entry, config
         self.name = entry.display_name
-        self._data: Dataset = open_dataset(entry.options, base_data_dir, task=config.task)
+        self._data: Dataset = open_dataset(entry.options, base_data_dir, task=entry.task)
         # A user's own lighting is stored as it was rendered, up to a scale; the others' readers bring it to [0, 1].
-        properties = config.pipeline_options.get("target_properties", {})
+        properties = config.pipeline_options.get(
+            "target_properties", {name: {"up_to_scale": True} for name in _LIGHTING}
+        )
+        self.target_names = config.target_names if entry.task == config.task else (entry.task,)
+        if entry.task == "iid" != config.task:
+            self.target_names = tuple(self._data.targets)
         self._scaled = tuple(
             name
-            for name in config.target_names
+            for name in self.target_names
             if entry.name == "folder_iid" and properties.get(name, {}).get("up_to_scale")
         )
-        missing = [name for name in config.target_names if config.task == "iid" and name not in self._data.targets]
+        missing = [name for name in self.target_names if entry.task == "iid" and name not in self._data.targets]
         if missing:
             raise SampleError(self.name, "all", entry.folder, f"the data set has no {', '.join(missing)}")
 
@@ -107,7 +114,7 @@ class TrainingSet:
         mask = mask[:, :, ::-1] if flip else mask
         size = self.entry.resize
         if size is not None:
-            mode = "nearest-exact" if self.config.task == "depth" else "bilinear"
+            mode = "nearest-exact" if self.entry.task == "depth" else "bilinear"
             planes, target = _resized(planes, size, mode), _resized(target, size, mode)
             mask = _resized(mask.astype(np.float32), size, "nearest-exact") > 0
         height, width = planes.shape[1:]
@@ -138,13 +145,13 @@ class TrainingSet:
     def _target(self, truth: Truth, flip: bool) -> Array:
         """(3 T, H, W) in [-1, 1]; mirrored, with normals whose x points the other way then."""
         config = self.config
-        if config.task == "iid":
-            maps = {name: _chw(cast("dict[str, Array]", truth.target)[name]) for name in config.target_names}
+        if self.entry.task == "iid":
+            maps = {name: _chw(cast("dict[str, Array]", truth.target)[name]) for name in self.target_names}
             maps.update(self._to_common_scale(maps))
-            target = np.concatenate([intrinsic_image(maps[name], name) for name in config.target_names])
+            target = np.concatenate([intrinsic_image(maps[name], name) for name in self.target_names])
             return target[:, :, ::-1] if flip else target
         values = _chw(cast(Array, truth.target))
-        if config.task == "depth":
+        if self.entry.task == "depth":
             depth = config.depth_range
             target = depth_image(
                 values, truth.mask[None], depth.quantile, depth.low, depth.high, depth.clip, config.far_invalid

@@ -19,7 +19,7 @@ Inputs = dict[str, Any]
 
 def _latent_inputs(config: TrainingConfig, encode: LatentEncoder, batch: Batch, seed: int) -> Inputs:
     latents = encode(batch)
-    steps, noise = draw_noise(seed, latents.target.shape, config.noise, TRAIN_STEPS)
+    steps, noise = draw_noise(seed, latents.target.shape, config.noise, TRAIN_STEPS, config.last_step)
     return {
         "image_latent": latents.image,
         "target_latent": latents.target,

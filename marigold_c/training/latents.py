@@ -76,11 +76,16 @@ class LatentEncoder:
 
 
 def draw_noise(
-    seed: int, shape: tuple[int, int, int, int], noise: Noise, train_steps: int
+    seed: int, shape: tuple[int, int, int, int], noise: Noise, train_steps: int, last_step: float = 0.0
 ) -> tuple[NDArray[np.int64], Array]:
-    """Time steps (N,), uniform below train_steps, then noise of `shape`, from one generator."""
+    """Time steps (N,), uniform below train_steps, then noise of `shape`, from one generator.
+
+    last_step: the part of the samples that get the last time step instead.
+    """
     generator = Generator(seed)
     steps = generator.randint(train_steps, (shape[0],))
+    if last_step:
+        steps = np.where(generator.rand((shape[0],)) < last_step, train_steps - 1, steps)
     if not noise.multi_resolution:
         return steps, generator.randn(shape)
     strength = np.full(shape[0], noise.strength, np.float32)

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .._C import Generator
 from ..config import read_config
 from ..errors import ProcessFailed
 from ..extras import optional_module
@@ -53,9 +54,11 @@ from .learning_rate import exponential_ratio
 from .loader import Batch, Loader
 from .logs import RunLog, duration
 from .mixed_sampler import MixedSampler, ShareOfSteps
+from .reconstructions import Reconstructions, pictures_of, write_scaling_factor
 from .seeds import BatchSeeds
 from .settings import TrainingConfig
 from .state import State, check_same, state_from
+from .targets import LATENT_BLOCK
 from .validation import HeldOut, goal_complaint, improves, main_metric, save_pictures, summary
 from .yaml_tree import ConfigError
 
@@ -151,8 +154,9 @@ class TrainingRun:
         for one in self.sets:
             self._stack.callback(one.close)
         if self.processes.rank == 0:
-            self.held_out = HeldOut(config.validation_sets, config, options.base_data_dir)
-            self.shown = HeldOut(config.picture_sets, config, options.base_data_dir)
+            kind = Reconstructions if config.objective == "autoencoder" else HeldOut
+            self.held_out: HeldOut | Reconstructions = kind(config.validation_sets, config, options.base_data_dir)
+            self.shown: HeldOut | Reconstructions = kind(config.picture_sets, config, options.base_data_dir)
 
     def _open_trainer(self, start: Path, resuming: bool) -> None:
         self.engine = self._open_with(self.config, start, self.base, self.options.device, self.options.threads)
@@ -237,6 +241,8 @@ class TrainingRun:
         scheduler = read_config(folder / "scheduler" / "scheduler_config.json")["_class_name"]
         index = model_index(config.task, config.class_name, config.pipeline_options, scheduler)
         complete_checkpoint(folder, self.base, index, config.copy_base)
+        if config.objective == "autoencoder":
+            write_scaling_factor(folder, self.sets)
         self.engine.save_state(folder / TRAINER_FILE)
         write_state(folder, asdict(self.state))
 
@@ -338,13 +344,26 @@ class TrainingRun:
 
     def _learn(self, batch: Batch) -> float:
         """Adds the gradients of a batch; returns its loss."""
-        config = self.config
-        inputs = engine_inputs(config, self.encode, batch, self.seeds[batch.plan.number])
-        loss = self.engine.forward_backward(**inputs, weight=1 / config.loader.accumulation)
+        loss = self._reconstruct(batch) if self.config.objective == "autoencoder" else self._denoise(batch)
         if not math.isfinite(loss):
             files = ", ".join(batch.files)
             raise self._stopped(1, f"the loss of batch {batch.plan.number} is {loss}; its files: {files}")
         return loss
+
+    def _denoise(self, batch: Batch) -> float:
+        config = self.config
+        inputs = engine_inputs(config, self.encode, batch, self.seeds[batch.plan.number])
+        return self.engine.forward_backward(**inputs, weight=1 / config.loader.accumulation)
+
+    def _reconstruct(self, batch: Batch) -> float:
+        images = pictures_of([item.example for item in batch.items if item.example is not None])
+        latent = (
+            len(images),
+            self.pipe.vae.config["latent_channels"],
+            *(side // LATENT_BLOCK for side in images.shape[2:]),
+        )
+        noise = Generator(self.seeds[batch.plan.number]).randn(latent)
+        return self.engine.reconstruct(images, noise, 1 / self.config.loader.accumulation)["total"]
 
     def _step(self, losses: dict[int, float], began: float) -> bool:
         """Moves the weights; whether one of the processes was asked to stop."""

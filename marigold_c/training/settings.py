@@ -22,6 +22,11 @@ class DataSetConfig:
     options: Mapping[str, Any]
     source: str
 
+    @property
+    def task(self) -> str:
+        """What its truth is for: names end in the task."""
+        return self.name.rsplit("_", 1)[-1]
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -38,10 +43,12 @@ class Augmentation:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    noise: float = 0.0
+    noise_sigma: float = 0.05
 
     @property
     def only_flips(self) -> bool:
-        return not (self.gaussian_blur or self.motion_blur or self.jitter)
+        return not (self.gaussian_blur or self.motion_blur or self.jitter or self.noise)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,16 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Reconstruction:
+    """Objective "autoencoder": what the terms of the loss are multiplied by (Trainer.reconstruct)."""
+
+    absolute: float = 1.0
+    square: float = 0.0
+    edges: float = 1.0
+    divergence: float = 1e-4
+
+
+@dataclass(frozen=True)
 class Lcm:
     ema_decay: float = 0.95
     ddim_timesteps: int = 5
@@ -135,7 +152,8 @@ class Validation:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """A whole configuration. plain: as merged, for comparing and saving."""
+    """A whole configuration. plain: as merged, for comparing and saving. last_step: the part of the samples whose time
+    step is the last one."""
 
     file: Path
     plain: Mapping[str, Any]
@@ -158,6 +176,8 @@ class TrainingConfig:
     optimizer: Optimizer
     schedule: Schedule
     lcm: Lcm
+    reconstruction: Reconstruction
+    last_step: float
     periods: Periods
     validation: Validation
     seed: int | None

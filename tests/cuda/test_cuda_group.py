@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
@@ -10,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_trainer import assert_same, open_trainer, random_batch
 
 import marigold_c as mc
 from marigold_c import _cuda as cuda
 from marigold_c import _testing as engine
+from marigold_c.errors import ProcessFailed
 
 COUNT = 200_003  # several messages, the last of them short
 
@@ -76,6 +79,79 @@ def test_without_nccl_the_extra_is_named(emulator: Any) -> None:
     process.start()
     process.join()
     assert "sums over several GPUs need NCCL: libnccl.so.2" in ours.recv()
+
+
+# ---- trainers ----
+
+
+class PipeProcesses:
+    """Two processes that send each other messages through a pipe."""
+
+    def __init__(self, connection: Any, rank: int) -> None:
+        self.connection, self.rank, self.size, self.parted = connection, rank, 2, False
+
+    def gather(self, message: Any) -> list[Any]:
+        self.connection.send(message)
+        other = self.connection.recv()
+        return [message, other] if self.rank == 0 else [other, message]
+
+    def start_sum(self, numbers: Any) -> Any:
+        raise AssertionError("gradients on a GPU are not summed on the host")
+
+    def abort(self) -> None:
+        raise AssertionError
+
+
+def learn(connection: Any, rank: int, fails: bool) -> Any:
+    load_nccl()
+    device = "cuda" if os.environ["MARIGOLD_TEST_CUDA"] == "emulated" else f"cuda:{rank}"
+    trainer, processes = open_trainer(device=device), PipeProcesses(connection, rank)
+    for step in range(2):
+        with trainer.summed_over(processes):
+            trainer.forward_backward(*random_batch(2 * step + rank, 1, 4, 6), weight=0.5)
+            if fails and rank == 1:
+                raise ValueError("the second process fails")
+        trainer.optimizer_step()
+    return trainer.parameters()
+
+
+def learn_apart(connection: Any, rank: int, fails: bool) -> None:
+    with contextlib.suppress(ValueError):
+        connection.send(learn(connection, rank, fails))
+
+
+def learn_in_two_processes(fails: bool) -> tuple[Any, Any]:
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=learn_apart, args=(theirs, 1, fails), daemon=True)
+    process.start()
+    try:
+        return learn(ours, 0, fails), ours.recv()
+    finally:
+        process.join()
+
+
+@pytest.fixture
+def alone() -> mc.Trainer:
+    try:
+        return open_trainer(device="cuda")
+    except NotImplementedError as error:
+        pytest.skip(str(error))
+
+
+def test_two_processes_learn_as_one(alone: mc.Trainer) -> None:
+    found = learn_in_two_processes(False)
+    assert_same(*found)
+    for step in range(2):
+        for rank in range(2):
+            alone.forward_backward(*random_batch(2 * step + rank, 1, 4, 6), weight=0.5)
+        alone.optimizer_step()
+    for name, expected in alone.parameters().items():
+        np.testing.assert_allclose(found[0][name], expected, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_a_process_that_fails_ends_the_other(alone: mc.Trainer) -> None:
+    with pytest.raises(ProcessFailed, match="the second process fails"):
+        learn_in_two_processes(True)
 
 
 def test_nothing_is_held_afterwards(emulator: Any) -> None:

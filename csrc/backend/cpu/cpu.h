@@ -45,6 +45,9 @@ struct mg_cpu_elements {
      * ReLU if asked. */
     void (*winograd_output)(void *const pixels[16], const float *m, int64_t stride, int64_t count, const float *addend,
                             const void *const residual[16], bool relu);
+    /* One 4x4 tile of the output's gradient: pixels[16] point at c elements each (or at zeros), v + q*stride receives position q
+     * of what the input's are multiplied with. */
+    void (*winograd_gradient)(float *v, int64_t stride, const void *const pixels[16], int64_t c);
 
     /* isa/quantise.inc ---------------------------------------------------------------------------------------------- */
     /* round(x * 127 / largest) + 128, padded to a multiple of 4 bytes; *scale turns them back. */
@@ -91,6 +94,11 @@ struct mg_cpu_kernels {
     /* The same for an even `count` <= MG_FIXED_CHANNELS of channels, in fixed point: position q as [count/2][panel][2] and
      * scales[q][panel]. */
     void (*winograd_weights_fixed)(int16_t *u, int64_t stride, float *scales, const float *taps, int64_t count);
+
+    /* From position q of the products' sums, at m + q*stride, the gradient of the filter: added to tap t at t*tap_stride. count
+     * elements, a multiple of the vector length. */
+    void (*winograd_weight_gradient)(float *gradient, int64_t tap_stride, const float *m, int64_t stride,
+                                     int64_t count);
 
     /* isa/schedule.inc: out[0..count) = f0 a + f1 b + f2 noise (noise may be NULL). ---------------------------------- */
     void (*combine)(float *out, const float *a, const float *b, const float *noise, const float factors[3],

@@ -31,7 +31,7 @@ struct mg_conv_sizes mg_conv_sizes_of(const struct mg_context *context, const st
     return z;
 }
 
-static bool use_winograd(const struct mg_conv_sizes *z) {
+bool mg_conv_uses_winograd(const struct mg_conv_sizes *z) {
     int64_t tiles = ((z->out_h + 3) / 4) * ((z->out_w + 3) / 4);
     return z->r == 3 && z->s == 3 && z->stride == 1 && tiles >= WINOGRAD_MIN_TILES;
 }
@@ -53,19 +53,19 @@ const float *mg_conv_addend(const struct mg_cpu_kernels *kernels, const struct m
 size_t mg_conv2d_trailing_gap(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct mg_conv_sizes z = mg_conv_sizes_of(context, op);
     const bool same_rows = z.virtual_h == z.in_h && z.virtual_w == z.in_w && z.out_h == z.in_h && z.out_w == z.in_w;
-    if (!use_winograd(&z) || !same_rows || z.n != 1 || z.k > z.c)
+    if (!mg_conv_uses_winograd(&z) || !same_rows || z.n != 1 || z.k > z.c)
         return 0;
     return mg_winograd_trailing_gap(context, &z);
 }
 
 static size_t conv2d_workspace(const struct mg_context *context, const struct mg_op_shape *op) {
     struct mg_conv_sizes z = mg_conv_sizes_of(context, op);
-    return use_winograd(&z) ? mg_winograd_workspace(context, &z) : mg_direct_workspace(context, &z);
+    return mg_conv_uses_winograd(&z) ? mg_winograd_workspace(context, &z) : mg_direct_workspace(context, &z);
 }
 
 static void conv2d_run(const struct mg_context *context, const struct mg_op_call *call) {
     struct mg_conv_sizes z = mg_conv_sizes_of(context, call->op);
-    if (use_winograd(&z))
+    if (mg_conv_uses_winograd(&z))
         mg_winograd_run(context, call, &z);
     else
         mg_direct_run(context, call, &z);

@@ -40,6 +40,12 @@ static inline const char *mg_conv_image(const struct mg_conv_sizes *z, const str
 size_t mg_winograd_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
 void mg_winograd_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
 size_t mg_winograd_trailing_gap(const struct mg_context *context, const struct mg_conv_sizes *z);
+bool mg_conv_uses_winograd(const struct mg_conv_sizes *z);
+/* The gradient of the filter; false: the image is too large, or the convolution no case for Winograd. */
+bool mg_winograd_has_weight_gradient(const struct mg_context *context, const struct mg_conv_sizes *z);
+size_t mg_winograd_weight_gradient_bytes(const struct mg_context *context, const struct mg_conv_sizes *z);
+void mg_winograd_weight_gradient(const struct mg_context *context, const struct mg_conv_sizes *z, const void *x,
+                                 const void *dy, float *gradient, void *workspace);
 size_t mg_direct_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
 void mg_direct_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
 

@@ -1,6 +1,8 @@
 /* transposed_weight.c: see transposed_weight.h. Called by conv2d_input_gradient.c and linear_input_gradient.c. */
 #include "transposed_weight.h"
 
+#include <string.h>
+
 static int64_t window_of(const struct mg_tensor *weight) {
     return weight->ndim == 4 ? weight->dim[2] * weight->dim[3] : 1;
 }
@@ -34,16 +36,23 @@ static void transpose_block(float *out, const float *in, int64_t filters, int64_
     }
 }
 
-/* The same in pairs: of channels on the way in, of filters on the way out. Zeros beside an odd last filter. */
+/* Pairs of two rows, (a, b) and (c, d), become those of two columns, (a, c) and (b, d). */
+static uint64_t turned(uint64_t pairs) {
+    return (pairs & 0xffff00000000ffff) | (pairs >> 16 & 0xffff0000) | (pairs & 0xffff0000) << 16;
+}
+
+/* The same in pairs: of channels on the way in, of filters on the way out; two by two. What is past the last filter or channel is
+ * zero on the way in, and so on the way out. */
 static void transpose_pairs(uint32_t *out, const uint32_t *in, int64_t filters, int64_t channels, int64_t panel) {
     for (int64_t k = 0; k < filters; k += 2) {
         uint32_t *to = out + k / 2 * panel;
-        for (int64_t c = 0; c < channels; c++) {
-            const uint32_t shift = c % 2 ? 16 : 0, *from = in + c / 2 * panel + k;
-            const uint32_t second = k + 1 < filters ? from[1] >> shift & 0xffff : 0;
-            to[c] = (from[0] >> shift & 0xffff) | second << 16;
+        for (int64_t c = 0; c < channels; c += 2) {
+            uint64_t pairs;
+            memcpy(&pairs, in + c / 2 * panel + k, sizeof pairs);
+            pairs = turned(pairs);
+            memcpy(to + c, &pairs, sizeof pairs);
         }
-        for (int64_t c = channels; c < panel; c++)
+        for (int64_t c = (channels + 1) / 2 * 2; c < panel; c++)
             to[c] = 0;
     }
 }

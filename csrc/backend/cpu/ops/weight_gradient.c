@@ -78,6 +78,8 @@ static size_t workspace_bytes(const struct mg_context *context, const struct mg_
     const struct mg_op_shape forward = forward_of(op);
     const struct weight_gradient g = weight_gradient_of(context, &forward);
     size_t bytes;
+    if (mg_winograd_has_weight_gradient(context, &g.sizes))
+        return mg_winograd_weight_gradient_bytes(context, &g.sizes);
     if (!mg_size_mul(&bytes, g.thread, (size_t)context->num_threads) || !mg_size_add(&bytes, bytes, g.zeros))
         return SIZE_MAX;
     return bytes;
@@ -157,6 +159,10 @@ static void run_many_rows(const struct mg_context *context, const struct mg_op_c
     char *workspace = call->workspace;
     if (call->out != call->in[2])
         memcpy(call->out, call->in[2], g.sizes.panels.bytes);
+    if (mg_winograd_has_weight_gradient(context, &g.sizes)) {
+        mg_winograd_weight_gradient(context, &g.sizes, call->in[0], call->in[1], call->out, workspace);
+        return;
+    }
     memset(workspace, 0, g.zeros);
 #pragma omp parallel num_threads(context->num_threads) if (tasks > 1)
     {
