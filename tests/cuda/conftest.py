@@ -5,6 +5,7 @@ Others leave this folder out: MARIGOLD_TEST_CUDA says which is meant.
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,7 @@ def emulator() -> Iterator[Emulator]:
     """Skips on a GPU. Afterwards nothing is held, and no memory was written outside its bounds."""
     if KIND != "emulated":
         pytest.skip("of the emulation")
+    gc.collect()  # what other tests left: it would be given back while this one counts
     found = Emulator(os.environ["MARIGOLD_CUDA_LIBRARY"])
     yield found
     found.order(0)
