@@ -167,7 +167,7 @@ def test_backups_share_their_files_and_have_no_state(tmp_path: Path) -> None:
 @pytest.mark.parametrize("copy", [False, True])
 def test_the_rest_of_the_base(tmp_path: Path, copy: bool) -> None:
     base, folder = tmp_path / "base", tmp_path / "out"
-    folder.mkdir()
+    (folder / "unet").mkdir(parents=True)
     for name in ("vae", "text_encoder", "tokenizer"):
         (base / name).mkdir(parents=True)
         (base / name / "config.json").write_text(name)
@@ -178,6 +178,6 @@ def test_the_rest_of_the_base(tmp_path: Path, copy: bool) -> None:
     assert (folder / "vae").is_symlink() != copy
     (base / "text_encoder" / "config.json").unlink()
     (base / "text_encoder").rmdir()
-    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "unet").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="has no folder text_encoder"):
         complete_checkpoint(tmp_path / "other", base, index, copy)

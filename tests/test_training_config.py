@@ -106,10 +106,13 @@ def test_an_error_names_the_file_that_the_value_is_in(tmp_path: Path) -> None:
         ({"gt_mask_type": "mask"}, "gt_mask_type: is 'mask'; expected one of valid_mask_raw"),
         ({"model": {}}, "model.pretrained_path: is missing"),
         ({"model": "x"}, "model: expected keys and values, found 'x'"),
-        ({"validation": {"main_val_metric": "psnr"}}, "is 'psnr'; the metrics of depth are abs_relative_difference, "),
+        ({"validation": {"main_val_metric": "psnr"}}, "is 'psnr'; the metrics are abs_relative_difference, "),
         ({"validation": {"main_val_metric": "psnr"}, "eval": {"eval_metrics": ["delta1_acc"]}}, "does not list"),
         ({"trainer__objective": "e2e", "dataloader__latent_cache": "x"}, "its loss needs the pixels"),
-        ({"augmentation__color_jitter_p": 0.1, "dataloader__latent_cache": "x"}, "cannot be used with blur or jitter"),
+        (
+            {"augmentation__color_jitter_p": 0.1, "dataloader__latent_cache": "x"},
+            "cannot be used with blur, jitter or noise",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -209,5 +212,5 @@ def test_recipes_of_the_papers(lists: Path, name: str) -> None:
 
 def test_all_recipes_can_be_read(lists: Path) -> None:
     objectives = {path.stem: load_config(path).objective for path in sorted(lists.glob("*.yaml"))}
-    assert {"e2e", "lcm", "latent"} == set(objectives.values())
+    assert {"autoencoder", "e2e", "lcm", "latent"} == set(objectives.values())
     assert len(objectives) == len(list(RECIPES.glob("*.yaml")))
