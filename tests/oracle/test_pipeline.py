@@ -329,7 +329,7 @@ REFUSED = [
     {"processing_resolution": 100},
     {"resample_method_input": "lanczos"},
     {"resample_method_output": "linear"},
-    {"batch_size": 0},
+    {"batch_size": -1},
     {"output_type": "pil"},
     {"ensembling_kwargs": [1]},
     {"ensembling_kwargs": {"reduction": "max"}},
