@@ -149,7 +149,7 @@ class Work:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
-    parser.add_argument("--scenes", type=int, default=3000, help="to train on; default: 3000")
+    parser.add_argument("--scenes", type=int, default=1500, help="to train on; default: 1500")
     parser.add_argument("--held-out", type=int, default=128, help="to watch, and as many to judge by; default: 128")
     parser.add_argument("--threads", type=int, help="default: all processors")
     parser.add_argument("--workers", type=int, help="processes that render; default: all processors")
