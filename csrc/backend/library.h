@@ -21,5 +21,7 @@ enum { MG_LAYOUT_RADIX = 1024 };
 #define MG_BACKEND_LAYOUT                                                                                              \
     (sizeof(struct mg_backend) +                                                                                       \
      MG_LAYOUT_RADIX * (sizeof(struct mg_context) +                                                                    \
-                        MG_LAYOUT_RADIX * (sizeof(struct mg_op_shape) + MG_LAYOUT_RADIX * sizeof(struct mg_op_call))))
+                        MG_LAYOUT_RADIX * (sizeof(struct mg_op_shape) +                                                \
+                                           MG_LAYOUT_RADIX * (sizeof(struct mg_op_call) +                              \
+                                                              MG_LAYOUT_RADIX * sizeof(struct mg_device_memory)))))
 #endif

@@ -21,6 +21,13 @@ void mg_context_free(const struct mg_context *context, void *block) {
         mg_free(block);
 }
 
+mg_status mg_context_clear(const struct mg_context *context, void *block, size_t bytes, struct mg_err *err) {
+    if (context->memory)
+        return context->memory->clear(context, block, bytes, err);
+    memset(block, 0, bytes);
+    return MG_OK;
+}
+
 mg_status mg_context_upload(const struct mg_context *context, void *to, const void *host, size_t bytes,
                             struct mg_err *err) {
     if (context->memory)

@@ -126,6 +126,7 @@ struct mg_device_memory {
                         struct mg_err *err);
     mg_status (*download)(const struct mg_context *context, void *host, const void *device, size_t bytes,
                           struct mg_err *err);
+    mg_status (*clear)(const struct mg_context *context, void *device, size_t bytes, struct mg_err *err); /* zeros */
     mg_status (*available)(size_t *bytes, const struct mg_context *context, struct mg_err *err); /* for alloc() */
 };
 
@@ -154,6 +155,7 @@ void mg_context_release(struct mg_context *context);
 mg_status mg_context_alloc(void **out, const struct mg_context *context, size_t bytes, const char *what,
                            struct mg_err *err);
 void mg_context_free(const struct mg_context *context, void *block); /* NULL is allowed */
+mg_status mg_context_clear(const struct mg_context *context, void *block, size_t bytes, struct mg_err *err);
 mg_status mg_context_upload(const struct mg_context *context, void *to, const void *host, size_t bytes,
                             struct mg_err *err);
 mg_status mg_context_download(const struct mg_context *context, void *host, const void *from, size_t bytes,

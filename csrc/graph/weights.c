@@ -27,7 +27,8 @@ void mg_weights_close(struct mg_weights *weights) {
         if (weights->list[i].packed && !(weights->masters && weights->list[i].packed == weights->list[i].master))
             mg_context_free(weights->context, weights->list[i].packed);
     mg_free(weights->masters);
-    mg_free(weights->gradients);
+    if (weights->gradients)
+        mg_context_free(weights->context, weights->gradients);
     mg_free(weights->list);
     mg_arena_free(&weights->arena);
     mg_checkpoint_close(&weights->checkpoint);
@@ -297,7 +298,8 @@ done:
 
 struct mg_weight_layout mg_weights_master_layout(const struct mg_weights *weights, int index) {
     const struct mg_weight_layout layout = weights->list[index].layout;
-    return layout.panel ? (struct mg_weight_layout){.panel = layout.panel, .group = 1, .dtype = MG_F32} : layout;
+    const bool is_rounded = layout.panel && layout.dtype != MG_F32;
+    return is_rounded ? (struct mg_weight_layout){.panel = layout.panel, .group = 1, .dtype = MG_F32} : layout;
 }
 
 static size_t master_bytes(const struct mg_weights *weights, size_t i) {
@@ -318,7 +320,8 @@ static mg_status allocate_masters(struct mg_weights *weights, struct mg_context 
     if (!context->memory)
         MG_TRY(mg_alloc_zeroed((void **)&weights->masters, total, "weights", err));
     if (weights->trained) {
-        MG_TRY(mg_alloc_zeroed((void **)&weights->gradients, total, "gradients", err));
+        MG_TRY(mg_context_alloc((void **)&weights->gradients, context, total, "gradients", err));
+        MG_TRY(mg_context_clear(context, weights->gradients, total, err));
         context->training += total;
     }
     weights->gradient_count = (int64_t)(total / sizeof(float));

@@ -452,7 +452,7 @@ mg_status mg_trainer_reconstruct(struct mg_reconstruction_loss *loss, mg_trainer
 /* Moves the weights along the gradients, which become 0. *norm: of the gradients, before they were clipped.
  * MG_ERR_ARGUMENT, and nothing moves, if the gradients are not finite. */
 mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err);
-void mg_trainer_clear_gradients(mg_trainer *trainer);
+mg_status mg_trainer_clear_gradients(mg_trainer *trainer, struct mg_err *err);
 
 /* For sums over several processes. All gradients lie in one block of *count numbers, in an order that the layouts of the
  * weights decide. MG_ERR_UNSUPPORTED: they lie in the memory of a device. */
@@ -482,7 +482,7 @@ typedef enum mg_parameter_part {
     MG_PART_AVERAGE
 } mg_parameter_part;
 /* In the order of a checkpoint; m and v are Adam's moments, the average is that of "lcm" (else zeros, and MG_ERR_ARGUMENT). */
-void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part);
+mg_status mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part, struct mg_err *err);
 mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
                            struct mg_err *err);
 /* Steps so far, by which Adam corrects its moments. */

@@ -22,14 +22,22 @@ static int64_t count_of(const struct mg_trainer *trainer, size_t i) {
 }
 
 mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err) {
+    struct mg_context *context = &trainer->pipeline->context;
     const struct mg_weights *weights = trainer->weights;
     const size_t bytes = (size_t)weights->gradient_count * sizeof(float);
     if (trainer->moments)
         return MG_OK;
     /* One block: blocks of their own begin and end with pages of which they use a part. */
-    MG_TRY(mg_alloc_zeroed((void **)&trainer->moments, 2 * bytes, "the optimiser", err));
-    trainer->pipeline->context.training += 2 * bytes;
-    mg_context_note_peak(&trainer->pipeline->context);
+    float *moments;
+    MG_TRY(mg_context_alloc((void **)&moments, context, 2 * bytes, "the optimiser", err));
+    const mg_status status = mg_context_clear(context, moments, 2 * bytes, err);
+    if (status != MG_OK) {
+        mg_context_free(context, moments);
+        return status;
+    }
+    trainer->moments = moments;
+    context->training += 2 * bytes;
+    mg_context_note_peak(context);
     return MG_OK;
 }
 
@@ -39,15 +47,23 @@ struct mg_moments mg_optimizer_moments(const struct mg_trainer *trainer, int ind
     return (struct mg_moments){m, m + weights->gradient_count};
 }
 
-void mg_optimizer_free(struct mg_trainer *trainer) { mg_free(trainer->moments); }
+void mg_optimizer_free(struct mg_trainer *trainer) {
+    if (trainer->moments)
+        mg_context_free(&trainer->pipeline->context, trainer->moments);
+}
 
-static double norm_of(const struct mg_trainer *trainer) {
+/* What failed of the calls so far, where the backend cannot tell at once. */
+static mg_status finish(const struct mg_trainer *trainer, struct mg_err *err) {
+    const struct mg_context *context = &trainer->pipeline->context;
+    return context->backend->finish ? context->backend->finish(context, err) : MG_OK;
+}
+
+/* Of the whole block: what fills it up between gradients is 0. */
+static mg_status find_norm(double *norm, const struct mg_trainer *trainer, struct mg_err *err) {
     const struct mg_pipeline *p = trainer->pipeline;
-    double sum = 0.0;
-    for (size_t i = 0; i < trainer->weights->count; i++)
-        sum +=
-            p->context.backend->sum_of_squares(&p->context, trainer->weights->list[i].gradient, count_of(trainer, i));
-    return sqrt(sum);
+    const struct mg_weights *weights = trainer->weights;
+    *norm = sqrt(p->context.backend->sum_of_squares(&p->context, weights->gradients, weights->gradient_count));
+    return finish(trainer, err);
 }
 
 static mg_status step(struct mg_trainer *trainer, double learning_rate, double norm, struct mg_err *err) {
@@ -72,28 +88,27 @@ static mg_status step(struct mg_trainer *trainer, double learning_rate, double n
                                  count_of(trainer, i), &adam);
         mg_weights_follow_master(trainer->weights, (int)i, p->context.num_threads);
     }
-    return MG_OK;
+    return finish(trainer, err);
 }
 
 mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err) {
     if (!(learning_rate >= 0.0 && learning_rate < INFINITY))
         return mg_fail(err, MG_ERR_ARGUMENT, "`learning_rate` is %g; it must be 0 or more", learning_rate);
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
-    *norm = norm_of(trainer);
-    mg_status status = MG_OK;
-    if (isfinite(*norm)) {
-        status = step(trainer, learning_rate, *norm, err);
-        if (status == MG_OK && trainer->objective->after_step)
-            trainer->objective->after_step(trainer);
-    } else {
+    mg_status status = find_norm(norm, trainer, err);
+    if (status == MG_OK && !isfinite(*norm))
         status = mg_fail(err, MG_ERR_ARGUMENT, "the gradient is %s: no step was taken",
                          isnan(*norm) ? "no number" : "infinite");
-    }
+    if (status == MG_OK)
+        status = step(trainer, learning_rate, *norm, err);
+    if (status == MG_OK && trainer->objective->after_step)
+        trainer->objective->after_step(trainer);
     mg_pipeline_leave(trainer->pipeline);
     return status;
 }
 
-void mg_trainer_clear_gradients(mg_trainer *trainer) {
-    for (size_t i = 0; i < trainer->weights->count; i++)
-        memset(trainer->weights->list[i].gradient, 0, (size_t)count_of(trainer, i) * sizeof(float));
+mg_status mg_trainer_clear_gradients(mg_trainer *trainer, struct mg_err *err) {
+    const struct mg_weights *weights = trainer->weights;
+    return mg_context_clear(&trainer->pipeline->context, weights->gradients,
+                            (size_t)weights->gradient_count * sizeof(float), err);
 }

@@ -61,6 +61,8 @@ static mg_status open_pipeline(struct mg_trainer *t, const struct mg_trainer_par
     if (!p->context.backend->trains)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" does not train", p->context.backend->name);
     const mg_dtype type = p->precision->activations;
+    if (p->context.memory && type != MG_F32)
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" trains in float32 only", p->context.backend->name);
     if ((type != MG_F32 && type != MG_BF16) || p->precision->weights != type || p->source.is_packed)
         return mg_fail(err, MG_ERR_UNSUPPORTED,
                        "%s: only a folder opened with dtype \"float32\" or \"bfloat16\" can be trained",
@@ -172,26 +174,53 @@ static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part pa
     return average->count ? average->list[index].master : NULL;
 }
 
-void mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part) {
+mg_status mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part,
+                          struct mg_err *err) {
+    const struct mg_context *context = &trainer->pipeline->context;
     const struct mg_weight *weight = &trainer->weights->list[index];
+    const struct mg_weight_layout layout = mg_weights_master_layout(trainer->weights, index);
+    const size_t bytes = mg_packed_bytes(layout, &weight->shape);
     const float *data = part_of(trainer, index, part);
-    if (data)
-        mg_unpack_weight(out, &weight->shape, data, mg_weights_master_layout(trainer->weights, index),
-                         trainer->pipeline->context.num_threads);
-    else
+    float *copy = NULL;
+    mg_status status = MG_OK;
+    if (!data) {
         memset(out, 0, mg_tensor_bytes(&weight->shape));
+        return MG_OK;
+    }
+    if (context->memory) {
+        MG_TRY(mg_alloc((void **)&copy, bytes, weight->key, err));
+        status = mg_context_download(context, copy, data, bytes, err);
+    }
+    if (status == MG_OK)
+        mg_unpack_weight(out, &weight->shape, copy ? copy : data, layout, context->num_threads);
+    mg_free(copy);
+    return status;
+}
+
+/* From the order of a checkpoint into a layout, where operations work. */
+static mg_status pack_parameter(float *to, const struct mg_trainer *trainer, int index, const float *data,
+                                struct mg_err *err) {
+    const struct mg_context *context = &trainer->pipeline->context;
+    const struct mg_weight *weight = &trainer->weights->list[index];
+    const struct mg_weight_layout layout = mg_weights_master_layout(trainer->weights, index);
+    const size_t bytes = mg_packed_bytes(layout, &weight->shape);
+    float *copy = NULL;
+    if (context->memory)
+        MG_TRY(mg_alloc((void **)&copy, bytes, weight->key, err));
+    mg_pack_weight(copy ? copy : to, layout, &weight->shape, data, MG_F32, context->num_threads);
+    const mg_status status = copy ? mg_context_upload(context, to, copy, bytes, err) : MG_OK;
+    mg_free(copy);
+    return status;
 }
 
 mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
                            struct mg_err *err) {
-    const struct mg_weight *weight = &trainer->weights->list[index];
     if (part == MG_PART_M || part == MG_PART_V)
         MG_TRY(mg_optimizer_reserve(trainer, err));
     if (!part_of(trainer, index, part))
         return mg_fail(err, MG_ERR_ARGUMENT, "objective \"%s\" keeps no average of its weights",
                        trainer->objective->name);
-    mg_pack_weight(part_of(trainer, index, part), mg_weights_master_layout(trainer->weights, index), &weight->shape,
-                   data, MG_F32, trainer->pipeline->context.num_threads);
+    MG_TRY(pack_parameter(part_of(trainer, index, part), trainer, index, data, err));
     if (part == MG_PART_VALUE || part == MG_PART_AVERAGE)
         mg_weights_follow_master(part == MG_PART_VALUE ? trainer->weights : &trainer->distillation.average, index,
                                  trainer->pipeline->context.num_threads);

@@ -208,10 +208,13 @@ static PyObject *trainer_step(PyObject *object, PyObject *args) {
 
 static PyObject *trainer_clear_gradients(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mg_err err;
     if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
         return NULL;
-    mg_trainer_clear_gradients(self->handle);
-    Py_RETURN_NONE;
+    if (mg_trainer_clear_gradients(self->handle, &err) == MG_OK)
+        Py_RETURN_NONE;
+    struct mgpy_state *state = mgpy_state_of(object);
+    return state ? mgpy_raise(state, &err) : NULL;
 }
 
 /* ---- sums over processes ---- */
@@ -365,12 +368,15 @@ static PyObject *trainer_read(PyObject *object, PyObject *args) {
     mg_parameter_part part;
     npy_intp dims[4];
     int index;
+    struct mg_err err;
     if (!PyArg_ParseTuple(args, "is:read", &index, &name) || !part_of(&part, name) || !check_index(self, index))
         return NULL;
     PyArrayObject *out = mgpy_new_floats(shape_of(self, index, dims), dims);
-    if (out)
-        mg_trainer_read(mgpy_floats(out), self->handle, index, part);
-    return (PyObject *)out;
+    if (!out || mg_trainer_read(mgpy_floats(out), self->handle, index, part, &err) == MG_OK)
+        return (PyObject *)out;
+    Py_DECREF(out);
+    struct mgpy_state *state = mgpy_state_of(object);
+    return state ? mgpy_raise(state, &err) : NULL;
 }
 
 static PyObject *trainer_write(PyObject *object, PyObject *args) {

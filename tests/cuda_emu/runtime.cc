@@ -265,3 +265,10 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
     memcpy(to, from, bytes);
     return cudaSuccess;
 }
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t) {
+    if (mg_emu_call_fails() || runtime.captured || !is_device_range(to, bytes))
+        return cudaErrorInvalidValue;
+    memset(to, value, bytes);
+    return cudaSuccess;
+}

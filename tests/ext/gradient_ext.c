@@ -12,6 +12,7 @@ enum { FENCE = 4 * MG_ALIGNMENT, FENCE_BYTE = 0xff };
 
 struct block {
     unsigned char *memory;
+    void *device; /* NULL, or the same, fences included, in the memory of the backend's device */
     size_t bytes;
 };
 
@@ -25,6 +26,30 @@ static mg_status block_create(struct block *block, size_t bytes, struct mg_err *
 }
 
 static void *block_data(const struct block *block) { return block->memory ? block->memory + FENCE : NULL; }
+
+/* Where operations find it. */
+static void *block_address(const struct block *block) {
+    return block->device ? (char *)block->device + FENCE : block_data(block);
+}
+
+static mg_status block_upload(struct block *block, const struct mg_context *context, struct mg_err *err) {
+    if (!context->memory || !block->memory)
+        return MG_OK;
+    if (!block->device)
+        MG_TRY(mg_context_alloc(&block->device, context, block->bytes + 2 * FENCE, "a block", err));
+    return mg_context_upload(context, block->device, block->memory, block->bytes + 2 * FENCE, err);
+}
+
+static mg_status block_download(const struct block *block, const struct mg_context *context, struct mg_err *err) {
+    return block->device ? mg_context_download(context, block->memory, block->device, block->bytes + 2 * FENCE, err)
+                         : MG_OK;
+}
+
+static void block_free(struct block *block, const struct mg_context *context) {
+    if (block->device)
+        mg_context_free(context, block->device);
+    mg_free(block->memory);
+}
 
 static mg_status block_check(const struct block *block, const char *what, const char *op, struct mg_err *err) {
     for (size_t i = 0; block->memory && i < FENCE; i++)
@@ -160,36 +185,47 @@ static uint64_t sum_bytes(const struct block *block) {
     return sum;
 }
 
-static mg_status call(struct job *job, const struct mg_op_shape *op, struct mg_op_call *call) {
+/* The operation, on its device; `out` is what it writes. */
+static mg_status call(struct job *job, const struct mg_op_shape *op, struct mg_op_call *call, const struct block *out) {
     struct block workspace = {0};
+    const struct mg_backend *backend = job->context.backend;
     const char *name = mg_op_info_of(op->kind)->name;
     const size_t bytes = job->context.backend->workspace_bytes(&job->context, op);
     call->op = op;
+    mg_status status;
     if (bytes)
-        MG_TRY(block_create(&workspace, bytes, &job->err));
-    call->workspace = block_data(&workspace);
-    job->context.backend->run(&job->context, call);
-    mg_status status = block_check(&workspace, "its workspace", name, &job->err);
-    mg_free(workspace.memory);
+        MG_TRY_GOTO(block_create(&workspace, bytes, &job->err));
+    MG_TRY_GOTO(block_upload(&workspace, &job->context, &job->err));
+    call->workspace = block_address(&workspace);
+    backend->run(&job->context, call);
+    if (backend->finish)
+        MG_TRY_GOTO(backend->finish(&job->context, &job->err));
+    MG_TRY_GOTO(block_download(out, &job->context, &job->err));
+    MG_TRY_GOTO(block_download(&workspace, &job->context, &job->err));
+    MG_TRY_GOTO(block_check(&workspace, "its workspace", name, &job->err));
+done:
+    block_free(&workspace, &job->context);
     return status;
 }
 
 /* Once more with the output in the memory of input `slot`. */
-static mg_status call_in_place(struct job *job, const struct mg_graph_op *op, const struct mg_op_call *apart,
-                               int slot) {
+static mg_status call_in_place(struct job *job, const struct mg_graph_op *op, const struct mg_op_call *apart, int slot,
+                               const struct block *in) {
     struct mg_op_call again = *apart;
     struct block copy = {0};
     const char *name = mg_op_info_of(op->shape.kind)->name;
     const struct block *expected = &job->block[op->out];
     mg_status status;
     MG_TRY_GOTO(block_create(&copy, expected->bytes, &job->err));
-    again.in[slot] = again.out = memcpy(block_data(&copy), apart->in[slot], expected->bytes);
-    MG_TRY_GOTO(call(job, &op->shape, &again));
+    memcpy(block_data(&copy), block_data(in), expected->bytes);
+    MG_TRY_GOTO(block_upload(&copy, &job->context, &job->err));
+    again.in[slot] = again.out = block_address(&copy);
+    MG_TRY_GOTO(call(job, &op->shape, &again, &copy));
     MG_TRY_GOTO(block_check(&copy, "its output", name, &job->err));
     if (memcmp(block_data(&copy), block_data(expected), expected->bytes))
         status = mg_fail(&job->err, MG_ERR_BUSY, "%s gives something else in the memory of its input %d", name, slot);
 done:
-    mg_free(copy.memory);
+    block_free(&copy, &job->context);
     return status;
 }
 
@@ -198,24 +234,27 @@ static mg_status run_op(struct job *job, const struct mg_graph_op *op) {
     struct mg_op_call once = {0};
     uint64_t before[MG_MAX_INPUTS] = {0};
     const mg_value out = owner_of(job, op->out);
-    once.out = block_data(&job->block[out]);
+    MG_TRY(block_upload(&job->block[out], &job->context, &job->err));
+    once.out = block_address(&job->block[out]);
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
         if (op->in[slot] != MG_NONE) {
-            const struct block *in = &job->block[owner_of(job, op->in[slot])];
-            once.in[slot] = block_data(in);
+            struct block *in = &job->block[owner_of(job, op->in[slot])];
+            MG_TRY(block_upload(in, &job->context, &job->err));
+            once.in[slot] = block_address(in);
             before[slot] = sum_bytes(in);
         }
-    MG_TRY(call(job, &op->shape, &once));
+    MG_TRY(call(job, &op->shape, &once, &job->block[out]));
     MG_TRY(block_check(&job->block[out], "its output", info->name, &job->err));
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
         const mg_value in = op->in[slot] == MG_NONE ? MG_NONE : owner_of(job, op->in[slot]);
         if (in == MG_NONE || in == out)
             continue;
+        MG_TRY(block_download(&job->block[in], &job->context, &job->err));
         MG_TRY(block_check(&job->block[in], "an input", info->name, &job->err));
         if (sum_bytes(&job->block[in]) != before[slot])
             return mg_fail(&job->err, MG_ERR_BUSY, "%s changed its input %d", info->name, slot);
         if (info->alias >> slot & 1 && mg_tensor_same_kind(&op->shape.in[slot], &op->shape.out))
-            MG_TRY(call_in_place(job, op, &once, slot));
+            MG_TRY(call_in_place(job, op, &once, slot, &job->block[in]));
     }
     return MG_OK;
 }
@@ -264,7 +303,7 @@ static PyObject *result_of(struct job *job) {
 
 static void job_free(struct job *job) {
     for (mg_value v = 0; job->block && v < job->graph.num_nodes; v++)
-        mg_free(job->block[v].memory);
+        block_free(&job->block[v], &job->context);
     mg_free(job->block);
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++)
         PyBuffer_Release(&job->view[slot]);

@@ -52,8 +52,8 @@ struct mg_cuda_state {
     cudaEvent_t staged[MG_CUDA_STAGING];
     int next_staging;
     struct mg_cuda_product products[MG_CUDA_PRODUCTS];
-    mg_op_kind running;
-    mg_status fault; /* the first since the last finish() */
+    const char *running; /* the operation */
+    mg_status fault;     /* the first since the last finish() */
     char fault_text[MG_CUDA_FAULT_TEXT];
 };
 
@@ -66,7 +66,6 @@ struct mg_cuda_driver {
     size_t (*workspace_bytes)(const struct mg_op_shape *op); /* NULL: none. SIZE_MAX: too large */
 };
 #define MG_OP(ID, name, inputs, required, alias, meaning) extern const struct mg_cuda_driver mg_cuda_##name;
-#define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning)
 #include "../../graph/ops.def"
 #undef MG_OP
 
@@ -177,6 +176,12 @@ __device__ inline float mg_activate(float x, mg_activation activation) {
         break;
     }
     return x;
+}
+
+/* The source of row or column `index` of a map upsampled by 1 / ratio, as torch finds it. */
+__device__ inline int64_t mg_nearest(int64_t index, float ratio, int64_t size) {
+    const int64_t source = (int64_t)floorf((float)index * ratio);
+    return source < size - 1 ? source : size - 1;
 }
 
 /* Sum over the lanes of a warp, in every lane. */

@@ -13,7 +13,6 @@ enum { LEAST_CAPABILITY = 75, LEAST_FOR_BFLOAT16 = 80 };
 
 static const struct mg_cuda_driver *const drivers[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) &mg_cuda_##name,
-#define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning) NULL,
 #include "../../graph/ops.def"
 #undef MG_OP
 };
@@ -29,8 +28,7 @@ static void note(struct mg_cuda_state *state, mg_status fault, const char *what,
     if (state->fault != MG_OK)
         return;
     state->fault = fault;
-    snprintf(state->fault_text, sizeof state->fault_text, "the GPU failed in %s (%s): %s",
-             operation_names[state->running], what, text);
+    snprintf(state->fault_text, sizeof state->fault_text, "the GPU failed in %s (%s): %s", state->running, what, text);
 }
 
 void mg_cuda_note(struct mg_cuda_state *state, cudaError_t status, const char *what) {
@@ -186,11 +184,16 @@ static mg_status cuda_check_type(const struct mg_context *context, mg_dtype acti
 }
 
 /* ---- operations ---- */
+static bool has_filters(mg_op_kind kind) {
+    return kind == MG_OP_CONV2D || kind == MG_OP_LINEAR || kind == MG_OP_CONV2D_INPUT_GRADIENT ||
+           kind == MG_OP_LINEAR_INPUT_GRADIENT;
+}
+
 /* Filters in whole chunks (see cuda.cuh). What is stored so is used as it is. */
 static struct mg_weight_layout cuda_weight_layout(const struct mg_context *context, const struct mg_op_shape *op,
                                                   int slot) {
     (void)context;
-    if (slot != 1 || (op->kind != MG_OP_CONV2D && op->kind != MG_OP_LINEAR))
+    if (slot != 1 || !has_filters(op->kind))
         return {};
     const struct mg_tensor *weight = &op->in[1];
     const mg_dtype dtype = op->in[0].dtype;
@@ -211,15 +214,17 @@ static void cuda_run(const struct mg_context *context, const struct mg_op_call *
     struct mg_cuda_state *state = mg_cuda_state_of(context);
     if (state->fault != MG_OK)
         return;
-    state->running = call->op->kind;
+    state->running = operation_names[call->op->kind];
     mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
     drivers[call->op->kind]->run(state, call);
 }
 
-/* Not there: trailing_gap, as blocks run in no order; measure; and training. */
+/* Not there: trailing_gap, as blocks run in no order; measure. */
 static const struct mg_backend backend = [] {
     struct mg_backend b = {};
     b.name = "cuda";
+    b.trains = true;
+    b.fuses_attention_gradient = true;
     b.open = cuda_open;
     b.close = cuda_close;
     b.check_type = cuda_check_type;
@@ -231,6 +236,8 @@ static const struct mg_backend backend = [] {
     b.recorded = mg_cuda_recorded;
     b.replay = mg_cuda_replay;
     b.forget = mg_cuda_forget;
+    b.adam = mg_cuda_adam;
+    b.sum_of_squares = mg_cuda_sum_of_squares;
     b.group_name = mg_cuda_group_name;
     b.join = mg_cuda_join;
     b.sum = mg_cuda_sum;

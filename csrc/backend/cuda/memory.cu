@@ -61,10 +61,16 @@ static mg_status download(const struct mg_context *context, void *host, const vo
     return mg_cuda_check(cudaStreamSynchronize(state->stream), "a download", err);
 }
 
+static mg_status clear(const struct mg_context *context, void *device, size_t bytes, struct mg_err *err) {
+    struct mg_cuda_state *state = mg_cuda_state_of(context);
+    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
+    return mg_cuda_check(cudaMemsetAsync(device, 0, bytes, state->stream), "cudaMemset", err);
+}
+
 static mg_status available(size_t *bytes, const struct mg_context *context, struct mg_err *err) {
     size_t all = 0;
     MG_TRY(mg_cuda_check(cudaSetDevice(mg_cuda_state_of(context)->device), "cudaSetDevice", err));
     return mg_cuda_check(cudaMemGetInfo(bytes, &all), "cudaMemGetInfo", err);
 }
 
-const struct mg_device_memory mg_cuda_memory = {device_alloc, device_free, upload, download, available};
+const struct mg_device_memory mg_cuda_memory = {device_alloc, device_free, upload, download, clear, available};

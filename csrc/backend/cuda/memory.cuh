@@ -1,4 +1,4 @@
-/* memory.cuh: what cuda_backend.cu, memory.cu, recording.cu and collective.cu share. */
+/* memory.cuh: what cuda_backend.cu, memory.cu, recording.cu, optimizer.cu and collective.cu share. */
 #ifndef MG_CUDA_MEMORY_CUH
 #define MG_CUDA_MEMORY_CUH
 #include "cuda.cuh"
@@ -20,6 +20,11 @@ mg_status mg_cuda_record(bool *begun, const struct mg_context *context, struct m
 mg_status mg_cuda_recorded(void **recording, const struct mg_context *context, struct mg_err *err);
 void mg_cuda_replay(const struct mg_context *context, void *recording);
 void mg_cuda_forget(const struct mg_context *context, void *recording);
+
+/* optimizer.cu: likewise */
+void mg_cuda_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
+                  const struct mg_adam *params);
+double mg_cuda_sum_of_squares(const struct mg_context *context, const float *x, int64_t count);
 
 /* collective.cu: likewise */
 mg_status mg_cuda_group_name(char name[MG_GROUP_NAME], struct mg_err *err);

@@ -4,17 +4,7 @@
  * A block of threads makes up to VALUES channels of 64 queries of one head; a head with more channels takes several
  * blocks, which compute the same scores. Scores are a tile product over blocks of channels. The probabilities then go
  * through shared memory, as a tile whose rows are summed over 64 keys, against the values, transposed. */
-#include "../tile_product.cuh"
-
-enum { QUERIES = 64, KEYS = 64, MOST_VALUES = 128 };
-
-struct heads {
-    int64_t queries, keys, channels, size; /* of a head */
-    int64_t key_stride;                    /* from image to image of keys and values: 0 if they are shared */
-    int64_t values;                        /* channels of the output that one block makes */
-    float scale;
-    bool causal, whole; /* whole: heads begin at whole chunks and are made of them */
-};
+#include "../attention.cuh"
 
 /* The tiles of scores and of the second product need never lie in shared memory at the same time. */
 template <class T, int VALUES> struct attention_tiles {
@@ -30,50 +20,6 @@ template <class T, int VALUES> struct attention_tiles {
     float score[QUERIES][KEYS + 1];
     float rescale[QUERIES], total[QUERIES], largest[QUERIES];
 };
-
-/* Rows first .. first+64 of tokens (count, stride) as a tile of elements channel .. of each. */
-template <class T, class U>
-__device__ void load_tokens(uint4 *tile, const U *tokens, int64_t first, int64_t count, int64_t stride, int64_t channel,
-                            int64_t size, bool whole) {
-    const int row = threadIdx.x / MG_TILE_CHUNKS, chunk = threadIdx.x % MG_TILE_CHUNKS;
-    const U *token = first + row < count ? tokens + (first + row) * stride : NULL;
-    tile[row * MG_TILE_STRIDE + chunk] = mg_read_chunk<T>(token, channel + chunk * mg_chunk_elements<T>(), size, whole);
-}
-
-/* Values of keys first .. as a tile with a row for each channel: what is summed over lies side by side. */
-template <class T, class U, int VALUES>
-__device__ void load_values(uint4 *tile, const U *values, int64_t first, int64_t keys, int64_t stride, int64_t count) {
-    enum { DEPTH = mg_tile_depth<T>() };
-    T *rows = (T *)tile;
-    for (int i = threadIdx.x; i < DEPTH * VALUES; i += MG_CUDA_THREADS) {
-        const int channel = i % VALUES, key = i / VALUES;
-        const bool there = first + key < keys && channel < count;
-        rows[channel * (MG_TILE_STRIDE * mg_chunk_elements<T>()) + key] =
-            mg_element<T>(there ? mg_float(values[(first + key) * stride + channel]) : 0.0f);
-    }
-}
-
-/* Turns a row of scores into weights, relative to the largest score so far: four neighbouring lanes share it. */
-__device__ static inline void weigh_row(float *score, float *largest, float *total, float *rescale) {
-    const int part = threadIdx.x % 4;
-    float most = *largest, sum = 0.0f;
-    const float before = most;
-    for (int i = part; i < KEYS; i += 4)
-        most = fmaxf(most, score[i]);
-    for (int distance = 1; distance < 4; distance *= 2)
-        most = fmaxf(most, __shfl_xor_sync(MG_CUDA_ALL_LANES, most, distance));
-    for (int i = part; i < KEYS; i += 4) {
-        score[i] = expf(score[i] - most);
-        sum += score[i];
-    }
-    for (int distance = 1; distance < 4; distance *= 2)
-        sum += __shfl_xor_sync(MG_CUDA_ALL_LANES, sum, distance);
-    if (part == 0) {
-        *rescale = expf(before - most);
-        *total = *total * *rescale + sum;
-        *largest = most;
-    }
-}
 
 /* P: the type of the products. */
 template <class T, class U, int VALUES, class P>
@@ -129,21 +75,6 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS)
         if (first + row < p.queries && column < count)
             out[(first + row) * p.channels + column] = mg_element<T>(sum / shared.total[row]);
     });
-}
-
-static struct heads heads_of(const struct mg_op_shape *op) {
-    const struct mg_attention *a = &op->params.attention;
-    struct heads p = {};
-    p.queries = op->in[0].dim[1] * op->in[0].dim[2];
-    p.keys = op->in[1].dim[1] * op->in[1].dim[2];
-    p.channels = op->in[0].dim[3];
-    p.size = p.channels / a->heads;
-    p.key_stride = op->in[1].dim[0] > 1 ? p.keys * p.channels : 0;
-    p.values = mg_cuda_divide_up(p.size, mg_cuda_divide_up(p.size, MOST_VALUES));
-    p.scale = a->scale;
-    p.causal = a->causal;
-    p.whole = p.size % mg_cuda_chunk_elements(op->in[0].dtype) == 0;
-    return p;
 }
 
 static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *call) {

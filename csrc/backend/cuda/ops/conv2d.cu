@@ -1,21 +1,10 @@
 /* conv2d.cu: the convolution, as a matrix product whose left factor is never written: tiles of it are gathered from
  * the image, position by position of the window (implicit GEMM). A 1x1 convolution is a plain product. Called by
  * cuda_backend.cu and, for products that cuBLASLt has no kernel for, by product.cu, which it calls. */
+#include "../convolution.cuh"
 #include "../tile_product.cuh"
 
 enum { ROWS = 128, NARROW = 64, WIDE = 128, MANY = 512 }; /* pixels and filters of a tile; tiles of an operation */
-
-struct convolution {
-    int64_t pixels;         /* of all images' outputs */
-    int64_t h, w, c;        /* of the input as stored */
-    int64_t full_h, full_w; /* after upsampling */
-    float ratio_h, ratio_w; /* of the nearest source pixel, in float32 as in torch */
-    int64_t out_h, out_w, k;
-    int64_t padded, positions; /* channels of the weight; window_h * window_w */
-    int window_w, stride, pad_top, pad_left;
-    bool upsampled, whole, relu;
-    int64_t vector_stride; /* 0: one vector for all images */
-};
 
 template <class T> struct operands {
     T *y;
@@ -24,39 +13,6 @@ template <class T> struct operands {
 };
 
 template <int COLUMNS> struct tiles { uint4 a[2][ROWS * MG_TILE_STRIDE], b[2][COLUMNS * MG_TILE_STRIDE]; };
-
-/* An output pixel as the windows' upper left corner in the input. */
-struct corner {
-    int64_t image, y, x; /* image -1: past the end */
-};
-
-__device__ static inline struct corner corner_of(const struct convolution &p, int64_t pixel) {
-    struct corner at = {-1, 0, 0};
-    if (pixel < p.pixels) {
-        at.image = pixel / (p.out_h * p.out_w);
-        at.y = pixel / p.out_w % p.out_h * p.stride - p.pad_top;
-        at.x = pixel % p.out_w * p.stride - p.pad_left;
-    }
-    return at;
-}
-
-__device__ static inline int64_t nearest(int64_t index, float ratio, int64_t size) {
-    const int64_t source = (int64_t)floorf((float)index * ratio);
-    return source < size - 1 ? source : size - 1;
-}
-
-/* The input pixel under a position of the window; NULL in the padding. */
-template <class T>
-__device__ const T *pixel_at(const struct convolution &p, const T *x, const struct corner &at, int64_t position) {
-    int64_t row = at.y + position / p.window_w, column = at.x + position % p.window_w;
-    if (at.image < 0 || row < 0 || row >= p.full_h || column < 0 || column >= p.full_w)
-        return NULL;
-    if (p.upsampled) {
-        row = nearest(row, p.ratio_h, p.h);
-        column = nearest(column, p.ratio_w, p.w);
-    }
-    return x + ((at.image * p.h + row) * p.w + column) * p.c;
-}
 
 /* What one thread carries from memory to the tiles: the same chunk of every 64th row. */
 template <class T, int COLUMNS> struct carrier {
@@ -147,34 +103,6 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS, 2) conv2d_kernel(struct convo
         sum += o.residual ? mg_float(o.residual[at]) : 0.0f;
         o.y[at] = mg_element<T>(p.relu && sum < 0.0f ? 0.0f : sum);
     });
-}
-
-static struct convolution convolution_of(const struct mg_op_shape *op) {
-    const struct mg_conv2d *q = &op->params.conv2d;
-    const int64_t *in = op->in[0].dim, *out = op->out.dim;
-    struct convolution p = {};
-    p.pixels = out[0] * out[1] * out[2];
-    p.h = in[1];
-    p.w = in[2];
-    p.c = in[3];
-    p.full_h = q->upsampled_h ? q->upsampled_h : p.h;
-    p.full_w = q->upsampled_w ? q->upsampled_w : p.w;
-    p.upsampled = q->upsampled_h || q->upsampled_w;
-    p.ratio_h = (float)p.h / (float)p.full_h;
-    p.ratio_w = (float)p.w / (float)p.full_w;
-    p.out_h = out[1];
-    p.out_w = out[2];
-    p.k = out[3];
-    p.padded = mg_cuda_padded(p.c, op->in[0].dtype);
-    p.positions = op->in[1].dim[2] * op->in[1].dim[3];
-    p.window_w = (int)op->in[1].dim[3];
-    p.stride = q->stride;
-    p.pad_top = q->pad_top;
-    p.pad_left = q->pad_left;
-    p.whole = p.c == p.padded;
-    p.relu = q->relu;
-    p.vector_stride = op->in[4].ndim && op->in[4].dim[0] > 1 ? p.k : 0;
-    return p;
 }
 
 static bool is_product(const struct mg_op_shape *op) {

@@ -3,7 +3,7 @@
  * Group normalisation takes three kernels: mean and squared deviations of each channel over runs of pixels; from them
  * mean and deviation of each group, in double, as a factor and an offset for each channel; and their application. Runs
  * depend on the shape of one image only. */
-#include "../cuda.cuh"
+#include "../gradient.cuh"
 
 constexpr int64_t RUN = 64; /* pixels that one thread sums up in float32 */
 
@@ -43,7 +43,8 @@ struct warp_sums {
     float factor, offset;
 };
 
-/* affine: (N, channels) pairs of factor and offset. Block: one group of one image. */
+/* affine: (N, channels) pairs of factor and offset; without gamma, of the mean and 1 / deviation. Block: one group of one
+ * image. */
 __global__ void group_statistics_kernel(float2 *affine, const float2 *runs, const float *gamma, const float *beta,
                                         struct group_norm p) {
     MG_SHARED(struct warp_sums, shared);
@@ -73,11 +74,13 @@ __global__ void group_statistics_kernel(float2 *affine, const float2 *runs, cons
         const double variance = squares / count - mean * mean;
         const double factor = 1.0 / sqrt((variance > 0.0 ? variance : 0.0) + (double)p.epsilon);
         shared.factor = (float)factor;
-        shared.offset = (float)(mean * factor);
+        shared.offset = (float)(gamma ? mean * factor : mean);
     }
     __syncthreads();
     for (int64_t c = begin + threadIdx.x; c < begin + width; c += blockDim.x)
-        affine[image * p.channels + c] = make_float2(shared.factor * gamma[c], beta[c] - shared.offset * gamma[c]);
+        affine[image * p.channels + c] = gamma
+                                             ? make_float2(shared.factor * gamma[c], beta[c] - shared.offset * gamma[c])
+                                             : make_float2(shared.offset, shared.factor);
 }
 
 template <class T, int N> __global__ void affine_kernel(T *out, const T *x, const float2 *affine, struct group_norm p) {
@@ -101,28 +104,42 @@ static struct group_norm group_norm_of(const struct mg_op_shape *op) {
     return {pixels, op->in[0].dim[3], mg_cuda_divide_up(pixels, RUN), p->groups, p->epsilon, p->silu};
 }
 
-static size_t runs_bytes(const struct mg_op_shape *op, const struct group_norm *p) {
-    return mg_aligned((size_t)(op->in[0].dim[0] * p->runs * p->channels) * sizeof(float2));
+size_t mg_cuda_group_runs_bytes(const struct mg_op_shape *op) {
+    const struct group_norm p = group_norm_of(op);
+    return mg_aligned((size_t)(op->in[0].dim[0] * p.runs * p.channels) * sizeof(float2));
+}
+
+template <class T>
+static void find_statistics(struct mg_cuda_state *state, const struct mg_op_shape *op, const T *x, float2 *affine,
+                            float2 *runs, const float *gamma, const float *beta) {
+    const struct group_norm p = group_norm_of(op);
+    const unsigned images = (unsigned)op->in[0].dim[0];
+    const int threads = p.channels < 128 ? 64 : 128;
+    const dim3 grid((unsigned)(mg_cuda_divide_up(p.channels, threads) * p.runs), images);
+    mg_cuda_launch(state, grid, threads, channel_runs_kernel<T>, runs, x, p);
+    mg_cuda_launch(state, dim3((unsigned)p.groups, images), MG_CUDA_THREADS, group_statistics_kernel, affine, runs,
+                   gamma, beta, p);
+}
+
+void mg_cuda_group_statistics(struct mg_cuda_state *state, const struct mg_op_shape *op, const void *x,
+                              float2 *statistics, void *runs) {
+    find_statistics(state, op, (const float *)x, statistics, (float2 *)runs, NULL, NULL);
 }
 
 /* Cannot overflow: at most two floats for each element and each channel of x. */
 static size_t groupnorm_bytes(const struct mg_op_shape *op) {
-    const struct group_norm p = group_norm_of(op);
-    return runs_bytes(op, &p) + (size_t)(op->in[0].dim[0] * p.channels) * sizeof(float2);
+    return mg_cuda_group_runs_bytes(op) + (size_t)(op->in[0].dim[0] * op->in[0].dim[3]) * sizeof(float2);
 }
 
 static void groupnorm_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct group_norm p = group_norm_of(call->op);
     const unsigned images = (unsigned)call->op->in[0].dim[0];
-    float2 *runs = (float2 *)call->workspace, *affine = (float2 *)((char *)call->workspace + runs_bytes(call->op, &p));
-    const int threads = p.channels < 128 ? 64 : 128;
-    const dim3 grid((unsigned)(mg_cuda_divide_up(p.channels, threads) * p.runs), images);
+    float2 *runs = (float2 *)call->workspace;
+    float2 *affine = (float2 *)((char *)call->workspace + mg_cuda_group_runs_bytes(call->op));
     mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
         const T *x = (const T *)call->in[0];
-        mg_cuda_launch(state, grid, threads, channel_runs_kernel<T>, runs, x, p);
-        mg_cuda_launch(state, dim3((unsigned)p.groups, images), MG_CUDA_THREADS, group_statistics_kernel, affine, runs,
-                       (const float *)call->in[1], (const float *)call->in[2], p);
+        find_statistics(state, call->op, x, affine, runs, (const float *)call->in[1], (const float *)call->in[2]);
         mg_cuda_for_width<T>(p.channels, [&](auto width) {
             constexpr int N = decltype(width)::value;
             dim3 elements = mg_cuda_grid(p.pixels * p.channels / N);

@@ -1,0 +1,42 @@
+/* gradient.cuh: what the drivers of gradients share. All of them compute in float32. */
+#ifndef MG_CUDA_GRADIENT_CUH
+#define MG_CUDA_GRADIENT_CUH
+#include "cuda.cuh"
+
+/* Derivative of mg_activate. */
+__device__ inline float mg_activation_slope(float x, mg_activation activation) {
+    const float gate = 1.0f / (1.0f + expf(activation == MG_ACT_QUICK_GELU ? -1.702f * x : -x));
+    switch (activation) {
+    case MG_ACT_SILU:
+        return gate * (1.0f + x * (1.0f - gate));
+    case MG_ACT_GELU:
+        return 0.5f * erfcf(-x * 0.70710678f) + x * expf(-0.5f * x * x) * 0.39894228f;
+    case MG_ACT_QUICK_GELU:
+        return gate * (1.0f + 1.702f * x * (1.0f - gate));
+    case MG_ACT_RELU:
+        return x > 0.0f ? 1.0f : 0.0f;
+    case MG_ACT_TANH:
+        return 1.0f - tanhf(x) * tanhf(x);
+    case MG_ACT_NONE:
+        break;
+    }
+    return 1.0f;
+}
+
+/* ---- sums.cu ---- */
+/* Long sums take two kernels: one sums runs of so many elements in float32, this one adds up the runs in double, always in
+ * the same order. runs (positions, count, columns); out[position * stride + column] = sum of its runs, + sum[...] if there
+ * is one, which may be `out`. */
+enum { MG_CUDA_RUN = 64 };
+struct mg_cuda_runs {
+    const float *runs, *sum;
+    int64_t positions, count, columns, stride;
+};
+void mg_cuda_add_runs(struct mg_cuda_state *state, float *out, const struct mg_cuda_runs *p);
+
+/* ---- norm.cu ---- */
+/* Mean and 1 / deviation of each group of in[0], for each channel: (N, C). `runs`: mg_cuda_group_runs_bytes of scratch. */
+void mg_cuda_group_statistics(struct mg_cuda_state *state, const struct mg_op_shape *op, const void *x,
+                              float2 *statistics, void *runs);
+size_t mg_cuda_group_runs_bytes(const struct mg_op_shape *op);
+#endif

@@ -1,0 +1,228 @@
+/* conv2d_gradient.cu: gradients of convolutions and linear layers, by the products of the forward pass: that of the input
+ * with the weight turned and transposed, that of the weight as dy, transposed, times the windows' pixels. Called by
+ * cuda_backend.cu; calls product.cu and the drivers of conv2d and linear.
+ *
+ * Gradients of weights lie as the weights do: filters, positions of the window, channels in whole chunks. */
+#include "../convolution.cuh"
+
+enum { SIDE = MG_CUDA_WARP, SIDE_ROWS = MG_CUDA_THREADS / SIDE };
+
+/* A square of a matrix on its way to the transposed one; the padding keeps its columns in different banks. */
+struct square {
+    float at[SIDE][SIDE + 1];
+    struct corner corners[SIDE];
+};
+
+/* ---- of the input ---- */
+struct filters {
+    int64_t k, c, positions, padded_k, padded_c;
+};
+
+/* (K, positions, C) -> (C, positions, K), positions turned round. Block: a square of one position. */
+__global__ void turn_kernel(float *out, const float *weight, struct filters p) {
+    MG_SHARED(struct square, shared);
+    const int64_t squares = (p.padded_k + SIDE - 1) / SIDE, position = blockIdx.y;
+    const int64_t k0 = blockIdx.x % squares * SIDE, c0 = blockIdx.x / squares * SIDE;
+    const int lane = threadIdx.x % SIDE, row = threadIdx.x / SIDE;
+    for (int i = row; i < SIDE; i += SIDE_ROWS) {
+        const bool there = k0 + i < p.k && c0 + lane < p.c;
+        shared.at[i][lane] = there ? weight[((k0 + i) * p.positions + position) * p.padded_c + c0 + lane] : 0.0f;
+    }
+    __syncthreads();
+    for (int i = row; i < SIDE; i += SIDE_ROWS)
+        if (c0 + i < p.c && k0 + lane < p.padded_k)
+            out[((c0 + i) * p.positions + p.positions - 1 - position) * p.padded_k + k0 + lane] = shared.at[lane][i];
+}
+
+static struct filters filters_of(const struct mg_tensor *weight) {
+    const int64_t positions = weight->ndim == 4 ? weight->dim[2] * weight->dim[3] : 1;
+    return {weight->dim[0], weight->dim[1], positions, mg_cuda_padded(weight->dim[0], MG_F32),
+            mg_cuda_padded(weight->dim[1], MG_F32)};
+}
+
+static size_t turned_bytes(const struct mg_tensor *weight) {
+    const struct filters p = filters_of(weight);
+    return mg_aligned((size_t)(p.c * p.positions * p.padded_k) * sizeof(float));
+}
+
+static void turn(struct mg_cuda_state *state, float *out, const struct mg_op_call *call) {
+    const struct filters p = filters_of(&call->op->in[1]);
+    const dim3 grid((unsigned)(mg_cuda_divide_up(p.padded_k, SIDE) * mg_cuda_divide_up(p.c, SIDE)),
+                    (unsigned)p.positions);
+    mg_cuda_launch(state, grid, MG_CUDA_THREADS, turn_kernel, out, (const float *)call->in[1], p);
+}
+
+/* The forward operation, on dy and the turned weight. */
+static struct mg_op_shape forward_of(const struct mg_op_shape *op) {
+    const int64_t *dy = op->in[0].dim, *weight = op->in[1].dim;
+    const struct mg_conv2d *p = &op->params.conv2d;
+    struct mg_op_shape forward = {};
+    forward.kind = op->kind == MG_OP_LINEAR_INPUT_GRADIENT ? MG_OP_LINEAR : MG_OP_CONV2D;
+    forward.in[0] = op->in[0];
+    forward.in[1] = op->in[1];
+    forward.in[1].dim[0] = weight[1];
+    forward.in[1].dim[1] = weight[0];
+    forward.in[3] = op->in[2];
+    forward.out = op->out;
+    if (forward.kind == MG_OP_LINEAR)
+        return forward;
+    /* dy is spread out by the stride; what the forward padding cut off is negative here. */
+    forward.in[0].dim[1] = (dy[1] - 1) * p->stride + 1;
+    forward.in[0].dim[2] = (dy[2] - 1) * p->stride + 1;
+    forward.params.conv2d.stride = 1;
+    forward.params.conv2d.pad_top = (int)weight[2] - 1 - p->pad_top;
+    forward.params.conv2d.pad_left = (int)weight[3] - 1 - p->pad_left;
+    forward.params.conv2d.pad_bottom =
+        (int)(op->out.dim[1] + weight[2] - 1 - forward.in[0].dim[1]) - forward.params.conv2d.pad_top;
+    forward.params.conv2d.pad_right =
+        (int)(op->out.dim[2] + weight[3] - 1 - forward.in[0].dim[2]) - forward.params.conv2d.pad_left;
+    return forward;
+}
+
+struct spread {
+    int64_t count, h, w, c; /* of the result */
+    int64_t small_h, small_w, stride;
+};
+
+__global__ void spread_kernel(float *out, const float *dy, struct spread p) {
+    for (MG_CUDA_EACH(i, p.count)) {
+        const int64_t x = i / p.c % p.w, y = i / p.c / p.w % p.h, image = i / p.c / p.w / p.h;
+        const bool is_set = x % p.stride == 0 && y % p.stride == 0;
+        const int64_t pixel = (image * p.small_h + y / p.stride) * p.small_w + x / p.stride;
+        out[i] = is_set ? dy[pixel * p.c + i % p.c] : 0.0f;
+    }
+}
+
+static bool is_spread(const struct mg_op_shape *op) {
+    return op->kind == MG_OP_CONV2D_INPUT_GRADIENT && op->params.conv2d.stride > 1;
+}
+
+static size_t input_gradient_bytes(const struct mg_op_shape *op) {
+    const struct mg_op_shape forward = forward_of(op);
+    const size_t weight = turned_bytes(&op->in[1]);
+    const size_t dy = is_spread(op) ? mg_aligned(mg_tensor_bytes(&forward.in[0])) : 0;
+    return weight > SIZE_MAX - dy ? SIZE_MAX : weight + dy;
+}
+
+static void input_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const struct mg_op_shape forward = forward_of(call->op);
+    const int64_t *dy = call->op->in[0].dim, *dim = forward.in[0].dim;
+    float *weight = (float *)call->workspace, *spread = weight + turned_bytes(&call->op->in[1]) / sizeof(float);
+    struct mg_op_call product = {};
+    product.op = &forward;
+    product.in[0] = call->in[0];
+    product.in[1] = weight;
+    product.in[3] = call->in[2];
+    product.out = call->out;
+    turn(state, weight, call);
+    if (is_spread(call->op)) {
+        const struct spread p = {mg_tensor_count(&forward.in[0]), dim[1], dim[2], dim[3], dy[1], dy[2],
+                                 call->op->params.conv2d.stride};
+        mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, spread_kernel, spread, (const float *)call->in[0],
+                       p);
+        product.in[0] = spread;
+    }
+    (forward.kind == MG_OP_LINEAR ? mg_cuda_linear : mg_cuda_conv2d).run(state, &product);
+}
+const struct mg_cuda_driver mg_cuda_conv2d_input_gradient = {input_gradient_run, input_gradient_bytes};
+const struct mg_cuda_driver mg_cuda_linear_input_gradient = {input_gradient_run, input_gradient_bytes};
+
+/* ---- of the weight ---- */
+enum { PART_BYTES = 64 << 20, LEAST_PART = 512 };
+
+/* The pixels under the windows, transposed: (positions, channels) rows of `depth` output pixels from `first` on; zeros
+ * past the last pixel, in the padding and in the channels that fill up a chunk. Block: a square. */
+__global__ void windows_kernel(float *out, const float *x, struct convolution p, int64_t first, int64_t depth) {
+    MG_SHARED(struct square, shared);
+    const int64_t squares = (depth + SIDE - 1) / SIDE, rows = p.positions * p.padded;
+    const int64_t pixel0 = blockIdx.x % squares * SIDE, row0 = blockIdx.x / squares * SIDE;
+    const int lane = threadIdx.x % SIDE, warp = threadIdx.x / SIDE;
+    if (warp == 0)
+        shared.corners[lane] = corner_of(p, pixel0 + lane < depth ? first + pixel0 + lane : p.pixels);
+    __syncthreads();
+    const int64_t position = (row0 + lane) / p.padded, channel = (row0 + lane) % p.padded;
+    for (int i = warp; i < SIDE; i += SIDE_ROWS) {
+        const bool is_real = row0 + lane < rows && channel < p.c;
+        const float *pixel = is_real ? pixel_at(p, x, shared.corners[i], position) : NULL;
+        shared.at[i][lane] = pixel ? pixel[channel] : 0.0f;
+    }
+    __syncthreads();
+    for (int i = warp; i < SIDE; i += SIDE_ROWS)
+        if (row0 + i < rows && pixel0 + lane < depth)
+            out[(row0 + i) * depth + pixel0 + lane] = shared.at[lane][i];
+}
+
+static void gather(struct mg_cuda_state *state, float *out, const void *x, const struct convolution &p, int64_t first,
+                   int64_t depth) {
+    const int64_t squares = mg_cuda_divide_up(depth, SIDE) * mg_cuda_divide_up(p.positions * p.padded, SIDE);
+    mg_cuda_launch(state, dim3((unsigned)squares), MG_CUDA_THREADS, windows_kernel, out, (const float *)x, p, first,
+                   depth);
+}
+
+/* Pixels in a row, without a window. */
+static struct convolution pixels_of(int64_t pixels, int64_t channels) {
+    struct convolution p = {};
+    p.pixels = p.w = p.full_w = p.out_w = pixels;
+    p.h = p.full_h = p.out_h = 1;
+    p.c = channels;
+    p.padded = mg_cuda_padded(channels, MG_F32);
+    p.positions = p.window_w = p.stride = 1;
+    return p;
+}
+
+/* The sum over pixels is made in parts, one after the other. */
+struct weight_gradient {
+    struct convolution x, dy;
+    int64_t part, columns;
+    size_t x_bytes, dy_bytes;
+};
+
+static struct weight_gradient weight_gradient_of(const struct mg_op_shape *op) {
+    const int64_t filters = op->in[1].dim[3], pixels = mg_tensor_count(&op->in[1]) / filters;
+    struct weight_gradient g = {};
+    if (op->kind == MG_OP_CONV2D_WEIGHT_GRADIENT) {
+        struct mg_op_shape forward = {};
+        forward.params.conv2d = op->params.conv2d;
+        forward.in[0] = op->in[0];
+        forward.in[1] = op->out;
+        forward.out = op->in[1];
+        g.x = convolution_of(&forward);
+    } else {
+        g.x = pixels_of(pixels, op->in[0].dim[3]);
+    }
+    g.dy = pixels_of(pixels, filters);
+    g.columns = g.x.positions * g.x.padded;
+    const int64_t wanted = (int64_t)PART_BYTES / (int64_t)sizeof(float) / g.columns / SIDE * SIDE;
+    const int64_t most = wanted < LEAST_PART ? (int64_t)LEAST_PART : wanted, all = mg_cuda_padded(pixels, MG_F32);
+    g.part = all < most ? all : most;
+    g.x_bytes = mg_aligned((size_t)(g.columns * g.part) * sizeof(float));
+    g.dy_bytes = mg_aligned((size_t)(g.dy.padded * g.part) * sizeof(float));
+    return g;
+}
+
+static size_t weight_gradient_bytes(const struct mg_op_shape *op) {
+    const struct weight_gradient g = weight_gradient_of(op);
+    return g.x_bytes + g.dy_bytes;
+}
+
+static void weight_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const struct weight_gradient g = weight_gradient_of(call->op);
+    float *windows = (float *)call->workspace, *dy = windows + g.x_bytes / sizeof(float);
+    for (int64_t first = 0; first < g.x.pixels; first += g.part) {
+        const int64_t left = g.x.pixels - first, depth = left < g.part ? mg_cuda_padded(left, MG_F32) : g.part;
+        struct mg_cuda_matrices m = {};
+        m.y = call->out;
+        m.x = dy;
+        m.weight = windows;
+        m.residual = first ? call->out : call->in[2];
+        m.rows = g.dy.c;
+        m.columns = g.columns;
+        m.depth = depth;
+        m.dtype = MG_F32;
+        gather(state, windows, call->in[0], g.x, first, depth);
+        gather(state, dy, call->in[1], g.dy, first, depth);
+        mg_cuda_multiply(state, &m);
+    }
+}
+const struct mg_cuda_driver mg_cuda_conv2d_weight_gradient = {weight_gradient_run, weight_gradient_bytes};
+const struct mg_cuda_driver mg_cuda_linear_weight_gradient = {weight_gradient_run, weight_gradient_bytes};
