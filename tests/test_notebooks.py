@@ -22,6 +22,7 @@ EXPECTED: dict[str, tuple[int, tuple[str, ...]]] = {
     "03_intrinsics": (5, ("3 targets: ['albedo', 'shading', 'residual']",)),
     "04_ensembles_and_uncertainty": (5, ("the batch changes nothing: True", "closed-form")),
     "05_evaluation": (2, ("nyu_depth: 6 of 6 samples", "hypersim_iid: 6 of 6 samples", "all pixels:")),
+    "06_finetune": (3, ("the loss fell: True", "the scenes were learned: True")),
 }
 SECONDS_PER_CELL = 120
 LARGEST_BYTES = 1_500_000

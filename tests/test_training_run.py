@@ -148,8 +148,8 @@ def test_a_run_in_parts_is_the_run_in_one(scenes: Path, task: str) -> None:
 
 def test_the_cache_changes_nothing(scenes: Path) -> None:
     run(scenes, "plain")
-    for name in ("filled", "used"):
-        run(scenes, name, dataloader__latent_cache=str(scenes / "latents"))
+    for name, place in (("filled", "latents"), ("used", str(scenes / "latents"))):  # relative: in the data's folder
+        run(scenes, name, dataloader__latent_cache=place)
         np.testing.assert_array_equal(final_weights(scenes / name), final_weights(scenes / "plain"))
     assert len(list((scenes / "latents").rglob("*.npz"))) > 5
 

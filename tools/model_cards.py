@@ -118,8 +118,12 @@ def _write_guesses(folder: Path, task: str, data: Dataset, guess: Callable[[Any]
 
 
 def _means(folder: Path, task: str) -> dict[str, float]:
-    found = json.loads(next(folder.glob("eval_metrics*.json")).read_text())["means_over_images"]
-    return {name: found[name] for name in SHOWN[task] if found.get(name) is not None}
+    """Means over the scenes that have a finite number: a residual that is black everywhere has an infinite PSNR."""
+    with (folder / "per_sample_metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    values = {name: np.array([float(row[name]) for row in rows]) for name in SHOWN[task] if name in rows[0]}
+    finite = {name: found[np.isfinite(found)] for name, found in values.items()}
+    return {name: float(found.mean()) for name, found in finite.items() if len(found)}
 
 
 def evaluate(folder: Path, task: str, checkpoint: Path, marigold: Callable[..., None]) -> Scores:

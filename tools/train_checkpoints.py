@@ -129,6 +129,10 @@ class Work:
             "--resume",
         ]
         self.marigold("train", self.recipe(name), *places, *self.threads)
+        run = self.runs / name
+        iteration = json.loads((run / "checkpoint" / "latest" / "training_state.json").read_text())["iteration"]
+        if iteration < yaml.safe_load((run / "config.yaml").read_text())["max_iter"]:
+            sys.exit(f"{run}: stopped at iteration {iteration}; the same command goes on from there")
 
     def export(self) -> None:
         target = self.folder / "checkpoints"

@@ -204,8 +204,9 @@ class TrainingRun:
             )
         caches = None
         if config.loader.latent_cache is not None:
+            folder = self.options.base_data_dir / config.loader.latent_cache
             digest = autoencoder_digest(self.base / "vae")
-            caches = [LatentCache(config.loader.latent_cache, one, digest) for one in self.sets]
+            caches = [LatentCache(folder, one, digest) for one in self.sets]
         self.encode = LatentEncoder(self.pipe.vae.encode, scale, caches)
         self.sampler = MixedSampler(
             [len(one) for one in self.sets],
