@@ -1,4 +1,4 @@
-"""The trainer in C as a run uses it. Called by run.py."""
+"""The trainer in C as a run uses it. Called by learner.py and run.py."""
 
 from __future__ import annotations
 

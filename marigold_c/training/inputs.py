@@ -1,4 +1,4 @@
-"""What the engine takes of a batch, for each objective. Called by run.py."""
+"""What the engine takes of a batch, for each objective. Called by learner.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches as the engine takes them: latents, masks, time steps and noise. Called by run.py, on its own thread."""
+"""Batches as the engine takes them: latents, masks, time steps and noise. Called by learner.py, on its own thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches read ahead by threads, in the order of the sampler whatever their number. Called by run.py.
+"""Batches read ahead by threads, in the order of the sampler whatever their number. Called by learner.py.
 
 A batch is a function of its plan and of the files alone: threads only change how early it is ready. Reading releases
 the interpreter for most of its time (files, decompression, resizing), so threads are enough to keep the trainer fed.

@@ -16,21 +16,18 @@ take the same step. The first one writes everything; what one of them cannot do 
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .._C import Generator
 from ..config import read_config
 from ..errors import ProcessFailed
 from ..extras import optional_module
 from ..files import write_atomically
-from ..gradient_sums import decline
 from ..loading import default_checkpoint, resolve_folder
 from ..messages import explain
 from ..pipelines import MarigoldPipeline, load
@@ -47,18 +44,12 @@ from .checkpoints import (
 )
 from .engine import OpenEngine, open_engine
 from .examples import TrainingSet
-from .inputs import engine_inputs
-from .latent_cache import LatentCache, autoencoder_digest
-from .latents import LatentEncoder
+from .learner import Learner
 from .learning_rate import exponential_ratio
-from .loader import Batch, Loader
 from .logs import RunLog, duration
-from .mixed_sampler import MixedSampler, ShareOfSteps
-from .reconstructions import Reconstructions, pictures_of, write_scaling_factor
-from .seeds import BatchSeeds
+from .reconstructions import Reconstructions, write_scaling_factor
 from .settings import TrainingConfig
 from .state import State, check_same, state_from
-from .targets import LATENT_BLOCK
 from .validation import HeldOut, goal_complaint, improves, main_metric, save_pictures, summary
 from .yaml_tree import ConfigError
 
@@ -118,7 +109,7 @@ class TrainingRun:
         self.state = State(**state)
         if resuming:
             self.say(f"marigold: going on from {start}, iteration {self.state.iteration}")
-        together(processes, self._open_data)
+        together(processes, self._open_learner)
         only_first(processes, self._open_log)
 
     def _check_processes(self) -> None:
@@ -193,39 +184,21 @@ class TrainingRun:
         self._save()
         return self.state
 
-    def _open_data(self) -> None:
+    def _open_learner(self) -> None:
         config, state = self.config, self.state
-        self.pipe = self._pipeline()
-        scale = float(self.pipe.vae.config["scaling_factor"])
-        if config.latent_scale is not None and not math.isclose(config.latent_scale, scale, rel_tol=1e-6):
-            raise ConfigError(
-                f"{config.file}: model.latent_scale_factor is {config.latent_scale:g}, but {self.base / 'vae'} has "
-                f"{scale:g}"
-            )
-        caches = None
-        if config.loader.latent_cache is not None:
-            folder = self.options.base_data_dir / config.loader.latent_cache
-            digest = autoencoder_digest(self.base / "vae")
-            caches = [LatentCache(folder, one, digest) for one in self.sets]
-        self.encode = LatentEncoder(self.pipe.vae.encode, scale, caches)
-        self.sampler = MixedSampler(
-            [len(one) for one in self.sets],
-            [one.name for one in self.sets],
-            config.loader.batch,
-            config.probabilities,
-            state.loader_seed,
-        )
-        self.seeds = BatchSeeds(state.seed, state.seed_count)
-        self.share = ShareOfSteps(self.sampler, config.loader.accumulation, self.processes.rank, self.processes.size)
-        self.loader = Loader(
+        cache = config.loader.latent_cache
+        self.learner = Learner(
+            config,
             self.sets,
-            self.share,
-            config.loader.workers,
-            config.loader.on_bad_sample == "skip",
-            caches,
-            first=state.batches,
+            self.base,
+            self._pipeline().vae,
+            self.engine,
+            state,
+            self.processes,
+            None if cache is None else self.options.base_data_dir / cache,
+            lambda reason: self._stopped(1, reason),
         )
-        self._stack.callback(self.loader.close)
+        self._stack.callback(self.learner.close)
 
     def _pipeline(self) -> MarigoldPipeline:
         """The latest checkpoint as a pipeline."""
@@ -289,39 +262,23 @@ class TrainingRun:
                 return self._finish()
             while True:
                 began = time.monotonic()
-                stopping = self._step(self._learn_share(), began)
+                stopping = self._step(self._learn(), began)
                 ended = self._after_step(stopping)
                 if ended is not None:
                     return ended
 
-    def _learn_share(self) -> dict[int, float]:
-        """Adds up the gradients of this process's batches of an iteration, and then those of all processes; the losses
-        of its batches by their numbers."""
-        losses: dict[int, float] = {}
+    def _learn(self) -> dict[int, float]:
         try:
-            try:
-                for _ in range(self.share.batches_of_step - 1):
-                    batch = next(self.loader)
-                    losses[batch.plan.number] = self._learn(batch)
-                batch = next(self.loader)
-            except Exception as error:
-                decline(self.processes, error)
-                raise
-            with self._summing():
-                losses[batch.plan.number] = self._learn(batch)
+            return self.learner.learn()
         except (Exception, SystemExit) as error:
             self._end(error)
             raise
-        return losses
-
-    def _summing(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.processes.size == 1 else self.engine.summed_over(self.processes)
 
     def _end(self, error: BaseException) -> None:
         """The iterations that were done are saved before the processes end, but for a loss that is no number: who knows
         what led to it."""
         kind = error.kind if isinstance(error, ProcessFailed) else type(error).__name__
-        self._tell_skipped(self.loader.bad_samples.take_news())
+        self._tell_skipped(self.learner.take_skipped())
         try:
             if self.processes.rank == 0 and kind != TrainingStopped.__name__:
                 self._save_what_was_done()
@@ -343,29 +300,6 @@ class TrainingRun:
                 self._skipped.add(reason)
                 self.say(f"marigold: warning: skipped ({len(self._skipped)} so far): {reason}")
 
-    def _learn(self, batch: Batch) -> float:
-        """Adds the gradients of a batch; returns its loss."""
-        loss = self._reconstruct(batch) if self.config.objective == "autoencoder" else self._denoise(batch)
-        if not math.isfinite(loss):
-            files = ", ".join(batch.files)
-            raise self._stopped(1, f"the loss of batch {batch.plan.number} is {loss}; its files: {files}")
-        return loss
-
-    def _denoise(self, batch: Batch) -> float:
-        config = self.config
-        inputs = engine_inputs(config, self.encode, batch, self.seeds[batch.plan.number])
-        return self.engine.forward_backward(**inputs, weight=1 / config.loader.accumulation)
-
-    def _reconstruct(self, batch: Batch) -> float:
-        images = pictures_of([item.example for item in batch.items if item.example is not None])
-        latent = (
-            len(images),
-            self.pipe.vae.config["latent_channels"],
-            *(side // LATENT_BLOCK for side in images.shape[2:]),
-        )
-        noise = Generator(self.seeds[batch.plan.number]).randn(latent)
-        return self.engine.reconstruct(images, noise, 1 / self.config.loader.accumulation)["total"]
-
     def _step(self, losses: dict[int, float], began: float) -> bool:
         """Moves the weights; whether one of the processes was asked to stop."""
         config, state = self.config, self.state
@@ -383,7 +317,7 @@ class TrainingRun:
         if self.processes.rank == 0:
             every = dict(pair for report in reports for pair in report["losses"])
             loss = sum(every[number] for number in sorted(every)) / len(every)
-            epoch = 1 + (state.batches - 1) // self.sampler.epoch_batches
+            epoch = 1 + (state.batches - 1) // self.learner.epoch_batches
             self.log.iteration(state.iteration, epoch, state.batches, loss, rate, time.monotonic() - began)
             self._tell_skipped([reason for report in reports for reason in report["skipped"]])
         return any(report["stop"] for report in reports)
@@ -397,14 +331,14 @@ class TrainingRun:
         return {
             "norm": norm,
             "losses": list(losses.items()),
-            "skipped": self.loader.bad_samples.take_news(),
+            "skipped": self.learner.take_skipped(),
             "stop": self._time_is_up() or self.options.should_stop(),
         }
 
     def _after_step(self, stopping: bool) -> str | None:
         """Checkpoints, validation and pictures of an iteration; how the run ends, if it does."""
         config, state = self.config, self.state
-        epoch = 1 + state.batches // self.sampler.epoch_batches
+        epoch = 1 + state.batches // self.learner.epoch_batches
         done = state.iteration >= config.max_iterations or epoch > config.max_epochs
         periods = config.periods
         validating = self._is_due(periods.validation) and bool(config.validation_sets)

@@ -1,4 +1,4 @@
-"""The seed of every batch. Called by run.py and validation.py.
+"""The seed of every batch. Called by learner.py and validation.py.
 
 A batch's time steps and noise come from a generator of its own, so that a run that was interrupted can go on at any
 batch as if it had not been.
