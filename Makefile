@@ -2,6 +2,10 @@
 PYTHON ?= python3
 DEMO := .venv-demo
 TEST := .venv-test
+# Tests that run side by side: a thread that waits must not keep a processor from another test's.
+WORKERS ?= 2
+PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS)
+export OMP_WAIT_POLICY ?= passive
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)
@@ -24,7 +28,7 @@ $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*
 
 $(TEST)/.environment: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest "huggingface_hub>=0.30" \
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest pytest-xdist "huggingface_hub>=0.30" \
 	    matplotlib "PyYAML>=6" "tensorboardX>=2.6" "h5py>=3.10" "mitsuba>=3.9" "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" nbclient nbformat ipykernel
 	@touch $@
 
@@ -34,7 +38,7 @@ $(TEST)/.installed: $(TEST)/.environment setup.py $(C_SOURCES)
 	@touch $@
 
 test: $(TEST)/.installed
-	$(TEST)/bin/python -m pytest tests --ignore=tests/oracle
+	$(TEST)/bin/python $(PARALLEL_PYTEST) tests --ignore=tests/oracle
 
 # Runs the notebooks and stores their outputs in them.
 notebooks: $(TEST)/.installed
@@ -61,7 +65,7 @@ $(TEST)/.oracle: $(TEST)/.installed
 	@touch $@
 
 test-oracle: $(TEST)/.oracle
-	$(TEST)/bin/python -m pytest tests/oracle
+	$(TEST)/bin/python $(PARALLEL_PYTEST) tests/oracle
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer: hostile files, every operation, the pipeline's arguments.
 test-asan: $(TEST)/.environment
@@ -71,11 +75,11 @@ test-asan: $(TEST)/.environment
 	cp -r tests build/asan/ && cp -r marigold_c/checkpoints build/asan/lib/marigold_c/
 	cd build/asan && PYTHONPATH=lib ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    ../../$(TEST)/bin/python -m pytest -p no:cacheprovider $(SANITIZED_TESTS)
+	    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider $(SANITIZED_TESTS)
 
 # The CUDA backend without a GPU: compiled as C++ and run thread by thread (tests/cuda_emu).
 test-cuda-emu: $(TEST)/.installed
-	MARIGOLD_TEST_CUDA=emulated $(TEST)/bin/python -m pytest tests/cuda
+	MARIGOLD_TEST_CUDA=emulated $(TEST)/bin/python $(PARALLEL_PYTEST) tests/cuda
 
 $(TEST)/.cublas: $(TEST)/.environment
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "nvidia-cublas>=13" "nvidia-nccl-cu13>=2.26"
