@@ -5,7 +5,7 @@ TEST := .venv-test
 # Tests that run side by side: a thread that waits must not keep a processor from another test's.
 WORKERS ?= 2
 PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS)
-export OMP_WAIT_POLICY ?= passive
+test test-oracle test-asan test-cuda-emu: export OMP_WAIT_POLICY = passive
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)

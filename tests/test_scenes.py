@@ -325,8 +325,9 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device", "x")
 
+    sample = rendered(0)
     monkeypatch.setattr(layout.np, "save", full)
-    monkeypatch.setattr(scenes, "render_scene", lambda settings, index: rendered(0))
+    monkeypatch.setattr(scenes, "render_scene", lambda settings, index: sample)
     ((index, fault),) = scenes.make_scenes(tmp_path, 1, SETTINGS)
     assert index == 0 and fault == "scene 0 of seed 1: x: No space left on device"
     assert not layout.is_complete(tmp_path, "00000000") and not list(tmp_path.rglob("*.part"))
