@@ -82,7 +82,7 @@ test-cuda-emu: $(TEST)/.installed
 	MARIGOLD_TEST_CUDA=emulated $(TEST)/bin/python $(PARALLEL_PYTEST) tests/cuda
 
 $(TEST)/.cublas: $(TEST)/.environment
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check "nvidia-cublas>=13" "nvidia-nccl-cu13>=2.26"
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "nvidia-cublas>=13,<14" "nvidia-nccl-cu13>=2.26"
 	@touch $@
 
 # The real thing, for all architectures, warnings as errors; prints registers and shared memory of every kernel and checks them.

@@ -126,7 +126,7 @@ def missing_requirements() -> list[str]:
         nccl = [] if find_nccl(nvcc) else ["nvidia-nccl-cu13>=2.26"]
         find_cublas(nvcc)
     except BuildError:
-        return ["nvidia-cublas>=13", "nvidia-nccl-cu13>=2.26"]
+        return ["nvidia-cublas>=13,<14", "nvidia-nccl-cu13>=2.26"]
     return nccl
 
 

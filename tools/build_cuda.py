@@ -30,8 +30,8 @@ CUDA = ROOT / "csrc" / "backend" / "cuda"
 CORE = [ROOT / "csrc" / "core" / name for name in ("context.c", "error.c", "memory.c", "tensor.c")]
 LIBRARY = "libmarigold_cuda.so"
 
-# Turing to Blackwell. Code for 8.6 runs on 8.7, that for 10.0 on 10.3, and so on; drivers compile the PTX for what is
-# in between (11.0) and what comes later.
+# Turing to Blackwell. Code for 10.0 runs on 10.3, and so on; drivers compile the PTX for what is in between (11.0) and
+# what comes later.
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
 PORTABLE = ("100", "120")
 
@@ -95,12 +95,19 @@ def run(command: list[str]) -> str:
     return result.stdout + result.stderr
 
 
+def number_of(architecture: str) -> int:
+    """90 of "90" and of "90a"."""
+    return int(architecture.rstrip("af"))
+
+
 def architecture_flags(architectures: Iterable[str]) -> list[str]:
     listed = list(architectures)
     if listed == ["native"]:
         return ["-arch=native"]
     flags = [f"-gencode=arch=compute_{one},code=sm_{one}" for one in listed]
-    portable = [one for one in listed if one in PORTABLE] or listed[-1:]
+    # PTX below 8.0 has neither bfloat16 nor TF32 in it, which the GPU that compiles it would have.
+    newest = max(listed, key=number_of)
+    portable = [one for one in listed if one in PORTABLE] or ([newest] if number_of(newest) >= 80 else [])
     return [*flags, *(f"-gencode=arch=compute_{one},code=compute_{one}" for one in portable)]
 
 

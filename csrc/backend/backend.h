@@ -77,7 +77,8 @@ struct mg_backend {
     double (*sum_of_squares)(const struct mg_context *context, const float *x, int64_t count);
     /* NULL, or for devices of several processes that train together, one each. One of them makes the name of the group, which
      * reaches the others somehow; join() returns when all have called it. sum() replaces x by its sum over all processes, to
-     * the same bits in each, and waits for it; if it fails, the group is of no more use. */
+     * the same bits in each, and waits for it; if it fails, the group is of no more use. leave() waits for nobody: it is
+     * for when all processes know that the last sum is done, or after a failure. */
     mg_status (*group_name)(char name[MG_GROUP_NAME], struct mg_err *err);
     mg_status (*join)(void **group, const struct mg_context *context, const char name[MG_GROUP_NAME], int rank,
                       int size, struct mg_err *err);

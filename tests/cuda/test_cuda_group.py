@@ -34,11 +34,11 @@ def numbers_of(rank: int) -> Any:
     return np.random.default_rng(rank).standard_normal(COUNT).astype(np.float32)
 
 
-def work(connection: Any, name: bytes, rank: int, size: int) -> None:
+def work(connection: Any, name: bytes, rank: int, size: int, barrier: Any) -> None:
     load_nccl()
     numbers = numbers_of(rank)
     device = "cuda" if os.environ["MARIGOLD_TEST_CUDA"] == "emulated" else f"cuda:{rank}"
-    engine.sum_over_group(device, name, rank, size, numbers)
+    engine.sum_over_group(device, name, rank, size, numbers, barrier.wait)
     connection.send(numbers)
 
 
@@ -49,10 +49,11 @@ def test_sums_over_processes(size: int) -> None:
         pytest.skip(f"{size} GPUs")
     name = engine.group_name("cuda")
     context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(size)
     ends = []
     for rank in range(size):
         ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, name, rank, size), daemon=True)
+        process = context.Process(target=work, args=(theirs, name, rank, size, barrier), daemon=True)
         process.start()
         theirs.close()
         ends.append((ours, process))
@@ -157,7 +158,7 @@ def test_a_process_that_fails_ends_the_other(alone: mc.Trainer) -> None:
 def test_nothing_is_held_afterwards(emulator: Any) -> None:
     load_nccl()
     held = emulator.held
-    engine.sum_over_group("cuda", engine.group_name("cuda"), 0, 1, numbers_of(0))
+    engine.sum_over_group("cuda", engine.group_name("cuda"), 0, 1, numbers_of(0), list)
     with pytest.raises(mc.DeviceError, match="NCCL failed in ncclCommInitRank: invalid argument"):
-        engine.sum_over_group("cuda", b"/no/such/file".ljust(128, b"\0"), 0, 1, numbers_of(0))
+        engine.sum_over_group("cuda", b"/no/such/file".ljust(128, b"\0"), 0, 1, numbers_of(0), list)
     assert emulator.held == held

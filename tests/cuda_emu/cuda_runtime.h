@@ -37,6 +37,8 @@ static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) {
 /* To the nearest of eleven bits, ties away from zero. */
 static inline float mg_emu_tf32(float x) {
     uint32_t bits;
+    if (x != x)
+        return x;
     memcpy(&bits, &x, sizeof bits);
     bits = (bits + 0x1000) & ~(uint32_t)0x1fff;
     memcpy(&x, &bits, sizeof x);

@@ -76,8 +76,8 @@ done:
     return status;
 }
 
-/* Waits for the sum and looks at both ends meanwhile: at NCCL, for a process that is lost, and at the caller, who may
- * want to stop. */
+/* Waits for the sum and looks at both ends meanwhile: at NCCL, for a process that is lost (which it notices over a network;
+ * on one machine the launcher must end the others), and at the caller, who may want to stop. */
 static mg_status wait(const struct mg_context *context, const struct group *group, struct mg_err *err) {
     for (;;) {
         const cudaError_t state = cudaStreamQuery(mg_cuda_state_of(context)->stream);

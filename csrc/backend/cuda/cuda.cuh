@@ -28,7 +28,7 @@ extern "C" {
 #endif
 
 /* ---- the state of a context ---- */
-enum { MG_CUDA_BLAS_WORKSPACE = 32 << 20, MG_CUDA_STAGING = 2, MG_CUDA_PRODUCTS = 128, MG_CUDA_FAULT_TEXT = 256 };
+enum { MG_CUDA_BLAS_WORKSPACE = 32 << 20, MG_CUDA_STAGING = 2, MG_CUDA_PRODUCTS = 512, MG_CUDA_FAULT_TEXT = 256 };
 
 /* A matrix product that cuBLASLt has been asked for a kernel for. */
 struct mg_cuda_product {

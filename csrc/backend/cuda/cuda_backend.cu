@@ -153,6 +153,7 @@ static mg_status cuda_open(struct mg_context *context, const char *isa, struct m
     MG_TRY(mg_alloc_zeroed(&block, sizeof *state, "the state of a GPU", err));
     state = (struct mg_cuda_state *)block;
     state->device = context->device;
+    state->running = "opening";
     state->tf32 = isa && !strcmp(isa, "tf32");
     state->graphs = !graphs || strcmp(graphs, "0") != 0;
     MG_TRY_GOTO(check_capability(state, err));

@@ -23,9 +23,14 @@ static mg_status device_alloc(void **out, const struct mg_context *context, size
                    all);
 }
 
-/* A block that cannot be freed belongs to a context that is lost. */
+/* Waits first: a run that was stopped has left kernels under way. A block that cannot be freed belongs to a context that
+ * is lost. */
 static void device_free(const struct mg_context *context, void *block) {
-    if (cudaSetDevice(mg_cuda_state_of(context)->device) != cudaSuccess || cudaFree(block) != cudaSuccess)
+    const struct mg_cuda_state *state = mg_cuda_state_of(context);
+    bool failed = cudaSetDevice(state->device) != cudaSuccess;
+    failed |= cudaStreamSynchronize(state->stream) != cudaSuccess;
+    failed |= cudaFree(block) != cudaSuccess;
+    if (failed)
         (void)cudaGetLastError();
 }
 

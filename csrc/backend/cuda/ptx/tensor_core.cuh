@@ -32,6 +32,8 @@ __device__ inline void mg_multiply_add(float sum[4], const uint32_t a[4], const 
                  "{%0, %1, %2, %3};"
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    __trap();
 #endif
 }
 
@@ -52,6 +54,8 @@ __device__ inline void mg_multiply_add(float sum[4], const uint32_t a[4], const 
                  : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
                  : "r"(mg_round_to_tf32(a[0])), "r"(mg_round_to_tf32(a[1])), "r"(mg_round_to_tf32(a[2])),
                    "r"(mg_round_to_tf32(a[3])), "r"(mg_round_to_tf32(b[0])), "r"(mg_round_to_tf32(b[1])));
+#else
+    __trap();
 #endif
 }
 #endif
