@@ -189,10 +189,11 @@ def readable(mangled: str) -> str:
         return mangled
     begin, length = found.end(), int(found[1])
     name, rest = mangled[begin : begin + length], mangled[begin + length :]
-    arguments = re.match(r"I((?:\d+\w+?|f|S\d?_|Li\d+E)+)E", rest)
+    one = r"13__nv_bfloat16|6__half|7mg_tf32|f|S\d?_|Li\d+E"
+    arguments = re.match(rf"I((?:7mg_packI|{one})+)E", rest)
     if not arguments:
         return name
-    parts = re.findall(r"13__nv_bfloat16|6__half|7mg_tf32|f|S\d?_|Li\d+E", arguments[1])
+    parts = re.findall(one, arguments[1])
     names = {"13__nv_bfloat16": "bfloat16", "6__half": "float16", "7mg_tf32": "tf32", "f": "float32"}
     shown: list[str] = []
     for part in parts:
@@ -220,7 +221,9 @@ def table_of(kernels: Iterable[Kernel]) -> str:
     """A line a kernel: registers and spilled bytes on each architecture, shared memory on all."""
     listed = list(kernels)
     architectures = sorted({kernel.architecture for kernel in listed}, key=lambda name: int(name[3:]))
-    lines = [f"{'registers (spilled bytes)':44}" + "".join(f"{name:>11}" for name in architectures) + f"{'shared':>9}"]
+    width = max(44, *(len(kernel.name) for kernel in listed))
+    columns = "".join(f"{name:>11}" for name in architectures)
+    lines = [f"{'registers (spilled bytes)':{width}}{columns}{'shared':>9}"]
     for name in sorted({kernel.name for kernel in listed}):
         cells, shared = "", 0
         for architecture in architectures:
@@ -228,7 +231,7 @@ def table_of(kernels: Iterable[Kernel]) -> str:
             text = "" if one is None else f"{one.registers}" + (f" ({one.spilled_bytes})" if one.spilled_bytes else "")
             cells += f"{text:>11}"
             shared = max(shared, one.shared_bytes if one else 0)
-        lines.append(f"{name:44}{cells}{shared:>9}")
+        lines.append(f"{name:{width}}{cells}{shared:>9}")
     return "\n".join(lines)
 
 

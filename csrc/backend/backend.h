@@ -75,6 +75,13 @@ struct mg_backend {
                  const struct mg_adam *params);
     /* The same for any number of threads. */
     double (*sum_of_squares)(const struct mg_context *context, const float *x, int64_t count);
+    /* average = keep * average + take * x, of `count` numbers. */
+    void (*average)(const struct mg_context *context, float *average, const float *x, int64_t count, float keep,
+                    float take);
+    /* NULL where weights lie in the host's memory, for which mg_repack_weight does it; or brings the float32 panels that are
+     * trained into the layout of the same panels that operations read, of two bytes an element, rounded. */
+    void (*round_weight)(const struct mg_context *context, void *out, struct mg_weight_layout layout,
+                         const struct mg_tensor *shape, const float *master);
     /* NULL, or for devices of several processes that train together, one each. One of them makes the name of the group, which
      * reaches the others somehow; join() returns when all have called it. sum() replaces x by its sum over all processes, to
      * the same bits in each, and waits for it; if it fails, the group is of no more use. leave() waits for nobody: it is

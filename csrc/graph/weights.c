@@ -24,9 +24,10 @@ mg_status mg_weights_open_packed(struct mg_weights *out, const char *component, 
 
 void mg_weights_close(struct mg_weights *weights) {
     for (size_t i = 0; i < weights->count; i++)
-        if (weights->list[i].packed && !(weights->masters && weights->list[i].packed == weights->list[i].master))
+        if (weights->list[i].packed && weights->list[i].packed != weights->list[i].master)
             mg_context_free(weights->context, weights->list[i].packed);
-    mg_free(weights->masters);
+    if (weights->masters)
+        mg_context_free(weights->context, weights->masters);
     if (weights->gradients)
         mg_context_free(weights->context, weights->gradients);
     mg_free(weights->list);
@@ -217,15 +218,15 @@ size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index) {
     return mg_packed_bytes(weights->list[index].layout, &weights->list[index].shape);
 }
 
-/* Whether the file has the weight as it is wanted. */
-static bool is_in_place(const struct mg_weight *weight) {
+/* Whether the file has the weight in this layout. */
+static bool is_in_place(const struct mg_weight *weight, struct mg_weight_layout layout) {
     struct mg_weight_layout stored;
     if (weight->repeated)
         return false;
     if (weight->stored->layout)
-        return mg_layout_read(&stored, weight->stored->layout) && mg_same_layout(stored, weight->layout);
+        return mg_layout_read(&stored, weight->stored->layout) && mg_same_layout(stored, layout);
     const bool aligned = ((uintptr_t)weight->stored->data & (sizeof(float) - 1)) == 0;
-    return !weight->layout.panel && weight->stored->stored_dtype == MG_F32 && aligned;
+    return !layout.panel && weight->stored->stored_dtype == MG_F32 && aligned;
 }
 
 /* Of the stored weight (K0, C0, ...): element (k, c) is (k % K0, c % C0), divided by C / C0. */
@@ -275,23 +276,23 @@ mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index
     return pack(out, weights, index, weights->list[index].layout, num_threads, err);
 }
 
-/* From the file into the memory of a device: the mapping itself is read where it has the layout wanted. */
-static mg_status upload(struct mg_weights *weights, int index, const struct mg_context *context, size_t bytes,
-                        struct mg_err *err) {
-    struct mg_weight *weight = &weights->list[index];
-    void *block = NULL, *packed = NULL;
+/* From the file into memory where the operations of the context work. For a device the mapping itself is read where it has the
+ * layout wanted. */
+static mg_status fill(void *out, const struct mg_weights *weights, int index, struct mg_weight_layout layout,
+                      const struct mg_context *context, struct mg_err *err) {
+    const struct mg_weight *weight = &weights->list[index];
+    const size_t bytes = mg_packed_bytes(layout, &weight->shape);
+    void *packed = NULL;
     mg_status status;
-    MG_TRY_GOTO(mg_context_alloc(&block, context, bytes, weight->key, err));
-    if (!is_in_place(weight)) {
+    if (!context->memory)
+        return pack(out, weights, index, layout, context->num_threads, err);
+    if (!is_in_place(weight, layout)) {
         MG_TRY_GOTO(mg_alloc(&packed, bytes, weight->key, err));
-        MG_TRY_GOTO(mg_weights_pack(packed, weights, index, context->num_threads, err));
+        MG_TRY_GOTO(pack(packed, weights, index, layout, context->num_threads, err));
     }
-    MG_TRY_GOTO(mg_context_upload(context, block, packed ? packed : weight->stored->data, bytes, err));
+    MG_TRY_GOTO(mg_context_upload(context, out, packed ? packed : weight->stored->data, bytes, err));
     mg_checkpoint_release(&weights->checkpoint, weight->stored);
-    weight->packed = block;
-    block = NULL;
 done:
-    mg_context_free(context, block);
     mg_free(packed);
     return status;
 }
@@ -308,7 +309,7 @@ static size_t master_bytes(const struct mg_weights *weights, size_t i) {
 
 static bool changes(const struct mg_weights *weights) { return weights->trained || weights->moving; }
 
-/* The blocks of masters (a device has the values in its own memory) and of gradients. */
+/* The blocks of masters and of gradients. */
 static mg_status allocate_masters(struct mg_weights *weights, struct mg_context *context, struct mg_err *err) {
     size_t total = 0, next = 0;
     for (size_t i = 0; i < weights->count; i++) {
@@ -317,8 +318,8 @@ static mg_status allocate_masters(struct mg_weights *weights, struct mg_context 
             return mg_fail(err, MG_ERR_MEMORY, "gradients cannot be addressed");
         total += mg_aligned(bytes);
     }
-    if (!context->memory)
-        MG_TRY(mg_alloc_zeroed((void **)&weights->masters, total, "weights", err));
+    MG_TRY(mg_context_alloc((void **)&weights->masters, context, total, "weights", err));
+    MG_TRY(mg_context_clear(context, weights->masters, total, err));
     if (weights->trained) {
         MG_TRY(mg_context_alloc((void **)&weights->gradients, context, total, "gradients", err));
         MG_TRY(mg_context_clear(context, weights->gradients, total, err));
@@ -327,18 +328,23 @@ static mg_status allocate_masters(struct mg_weights *weights, struct mg_context 
     weights->gradient_count = (int64_t)(total / sizeof(float));
     for (size_t i = weights->count; i-- > 0;)
         if (weights->list[i].has_layout) {
-            weights->list[i].master = weights->masters ? weights->masters + next : NULL;
+            weights->list[i].master = weights->masters + next;
             weights->list[i].gradient = weights->gradients ? weights->gradients + next : NULL;
             next += mg_aligned(master_bytes(weights, i)) / sizeof(float);
         }
     return MG_OK;
 }
 
-void mg_weights_follow_master(const struct mg_weights *weights, int index, int num_threads) {
+void mg_weights_follow_master(const struct mg_weights *weights, int index) {
     const struct mg_weight *weight = &weights->list[index];
-    if (weight->packed != weight->master)
+    const struct mg_context *context = weights->context;
+    if (weight->packed == weight->master)
+        return;
+    if (context->backend->round_weight)
+        context->backend->round_weight(context, weight->packed, weight->layout, &weight->shape, weight->master);
+    else
         mg_repack_weight(weight->packed, weight->layout, &weight->shape, weight->master,
-                         mg_weights_master_layout(weights, index), num_threads);
+                         mg_weights_master_layout(weights, index), context->num_threads);
 }
 
 /* The master, and what operations read of it. */
@@ -346,14 +352,16 @@ static mg_status bind_changing(struct mg_weights *weights, int index, struct mg_
                                struct mg_err *err) {
     struct mg_weight *weight = &weights->list[index];
     const struct mg_weight_layout layout = mg_weights_master_layout(weights, index);
-    MG_TRY(pack(weight->master, weights, index, layout, context->num_threads, err));
+    MG_TRY(fill(weight->master, weights, index, layout, context, err));
     context->weights_packed += bytes;
     if (mg_same_layout(layout, weight->layout)) {
         weight->packed = weight->master;
     } else {
         context->training += master_bytes(weights, (size_t)index);
-        MG_TRY(mg_alloc(&weight->packed, bytes, weight->key, err));
-        mg_weights_follow_master(weights, index, context->num_threads);
+        MG_TRY(mg_context_alloc(&weight->packed, context, bytes, weight->key, err));
+        mg_weights_follow_master(weights, index);
+        if (context->backend->finish)
+            MG_TRY(context->backend->finish(context, err));
     }
     weight->ready = weight->packed;
     return MG_OK;
@@ -374,19 +382,15 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
     if (weights->trained ? !weight->gradient : weights->moving && !weight->master)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "the layout of weight \"%s\" was chosen after others were bound",
                        weight->key);
-    if (context->memory) {
-        MG_TRY(upload(weights, index, context, bytes, err));
-        weight->ready = weight->packed;
-        weight->master = weights->trained ? weight->packed : NULL;
-        context->weights_packed += bytes;
-    } else if (changes(weights)) {
+    if (changes(weights)) {
         MG_TRY(bind_changing(weights, index, context, bytes, err));
-    } else if (is_in_place(weight)) {
+    } else if (!context->memory && is_in_place(weight, weight->layout)) {
         weight->ready = weight->stored->data;
         context->weights_mapped += bytes;
     } else {
-        MG_TRY(mg_alloc(&weight->packed, bytes, weight->key, err));
-        MG_TRY(mg_weights_pack(weight->packed, weights, index, context->num_threads, err));
+        if (!weight->packed)
+            MG_TRY(mg_context_alloc(&weight->packed, context, bytes, weight->key, err));
+        MG_TRY(fill(weight->packed, weights, index, weight->layout, context, err));
         weight->ready = weight->packed;
         context->weights_packed += bytes;
     }

@@ -65,8 +65,9 @@ mg_status mg_weights_choose(struct mg_weights *weights, int index, struct mg_wei
 size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index);
 /* The layout of masters and gradients: that of the weight, but float32. */
 struct mg_weight_layout mg_weights_master_layout(const struct mg_weights *weights, int index);
-/* After the master of weight `index` was changed: what operations read follows, rounded. */
-void mg_weights_follow_master(const struct mg_weights *weights, int index, int num_threads);
+/* After the master of weight `index` was changed: what operations read follows, rounded. A device may still be at work then,
+ * and tells in its finish() what failed. */
+void mg_weights_follow_master(const struct mg_weights *weights, int index);
 /* Brings weight `index` from the file into the layout chosen, into mg_weights_packed_bytes bytes at `out`. */
 mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err);
 /* Makes weight `index` ready in the layout chosen: in place where the file has it so. Accounts bytes in the context.

@@ -28,9 +28,6 @@ static mg_status check_options(const struct mg_trainer *trainer, const struct mg
             err, MG_ERR_UNSUPPORTED,
             "objective \"lcm\": at zero terminal signal a network that predicts epsilon says nothing; wanted: "
             "v_prediction or sample");
-    if (p->context.memory)
-        return mg_fail(err, MG_ERR_UNSUPPORTED, "objective \"lcm\" is not supported on device \"%s\"",
-                       p->context.backend->name);
     return MG_OK;
 }
 
@@ -59,19 +56,15 @@ static void close_weights(struct mg_trainer *trainer) {
     mg_source_close(&trainer->distillation.source);
 }
 
-static MG_VECTORISED void follow(float *restrict average, const float *restrict weight, int64_t count, float keep,
-                                 float take) {
-    for (int64_t i = 0; i < count; i++)
-        average[i] = keep * average[i] + take * weight[i];
-}
-
 /* The same layers have the same layouts. */
 static void after_step(struct mg_trainer *trainer) {
     const struct mg_weights *weights = &trainer->pipeline->unet_weights, *average = &trainer->distillation.average;
+    const struct mg_context *context = &trainer->pipeline->context;
     const double keep = trainer->params.ema_decay;
-    follow(average->masters, weights->masters, weights->gradient_count, (float)keep, (float)(1.0 - keep));
+    context->backend->average(context, average->masters, weights->masters, weights->gradient_count, (float)keep,
+                              (float)(1.0 - keep));
     for (size_t i = 0; i < average->count; i++)
-        mg_weights_follow_master(average, (int)i, trainer->pipeline->context.num_threads);
+        mg_weights_follow_master(average, (int)i);
 }
 
 /* ---- a batch ---- */

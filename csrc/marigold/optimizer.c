@@ -52,8 +52,7 @@ void mg_optimizer_free(struct mg_trainer *trainer) {
         mg_context_free(&trainer->pipeline->context, trainer->moments);
 }
 
-/* What failed of the calls so far, where the backend cannot tell at once. */
-static mg_status finish(const struct mg_trainer *trainer, struct mg_err *err) {
+mg_status mg_optimizer_finish(const struct mg_trainer *trainer, struct mg_err *err) {
     const struct mg_context *context = &trainer->pipeline->context;
     return context->backend->finish ? context->backend->finish(context, err) : MG_OK;
 }
@@ -63,7 +62,7 @@ static mg_status find_norm(double *norm, const struct mg_trainer *trainer, struc
     const struct mg_pipeline *p = trainer->pipeline;
     const struct mg_weights *weights = trainer->weights;
     *norm = sqrt(p->context.backend->sum_of_squares(&p->context, weights->gradients, weights->gradient_count));
-    return finish(trainer, err);
+    return mg_optimizer_finish(trainer, err);
 }
 
 static mg_status step(struct mg_trainer *trainer, double learning_rate, double norm, struct mg_err *err) {
@@ -86,9 +85,11 @@ static mg_status step(struct mg_trainer *trainer, double learning_rate, double n
         const struct mg_moments moments = mg_optimizer_moments(trainer, (int)i);
         p->context.backend->adam(&p->context, weight->master, weight->gradient, moments.m, moments.v,
                                  count_of(trainer, i), &adam);
-        mg_weights_follow_master(trainer->weights, (int)i, p->context.num_threads);
+        mg_weights_follow_master(trainer->weights, (int)i);
     }
-    return finish(trainer, err);
+    if (trainer->objective->after_step)
+        trainer->objective->after_step(trainer);
+    return mg_optimizer_finish(trainer, err);
 }
 
 mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err) {
@@ -101,8 +102,6 @@ mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rat
                          isnan(*norm) ? "no number" : "infinite");
     if (status == MG_OK)
         status = step(trainer, learning_rate, *norm, err);
-    if (status == MG_OK && trainer->objective->after_step)
-        trainer->objective->after_step(trainer);
     mg_pipeline_leave(trainer->pipeline);
     return status;
 }

@@ -61,8 +61,6 @@ static mg_status open_pipeline(struct mg_trainer *t, const struct mg_trainer_par
     if (!p->context.backend->trains)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" does not train", p->context.backend->name);
     const mg_dtype type = p->precision->activations;
-    if (p->context.memory && type != MG_F32)
-        return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" trains in float32 only", p->context.backend->name);
     if ((type != MG_F32 && type != MG_BF16) || p->precision->weights != type || p->source.is_packed)
         return mg_fail(err, MG_ERR_UNSUPPORTED,
                        "%s: only a folder opened with dtype \"float32\" or \"bfloat16\" can be trained",
@@ -222,9 +220,8 @@ mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part par
                        trainer->objective->name);
     MG_TRY(pack_parameter(part_of(trainer, index, part), trainer, index, data, err));
     if (part == MG_PART_VALUE || part == MG_PART_AVERAGE)
-        mg_weights_follow_master(part == MG_PART_VALUE ? trainer->weights : &trainer->distillation.average, index,
-                                 trainer->pipeline->context.num_threads);
-    return MG_OK;
+        mg_weights_follow_master(part == MG_PART_VALUE ? trainer->weights : &trainer->distillation.average, index);
+    return mg_optimizer_finish(trainer, err);
 }
 
 int64_t mg_trainer_steps(const mg_trainer *trainer) { return trainer->steps; }

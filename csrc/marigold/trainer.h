@@ -66,7 +66,7 @@ struct mg_objective {
     /* The output is there: the loss, and its gradient times the batch's weight. May run no plan. */
     mg_status (*compare)(struct mg_learning *learning, const struct mg_trainer *trainer,
                          const struct mg_training_batch *batch, struct mg_err *err);
-    void (*after_step)(struct mg_trainer *trainer); /* NULL, or what follows a step of the optimiser */
+    void (*after_step)(struct mg_trainer *trainer); /* NULL, or asks for what follows a step of the optimiser */
     void (*close)(struct mg_trainer *trainer);      /* NULL, or undoes open; before the pipeline closes */
 };
 extern const struct mg_objective mg_objective_latent, mg_objective_end_to_end, mg_objective_consistency,
@@ -110,4 +110,6 @@ const struct mg_pixel_measure *mg_pixel_measure_of(const char *task);
 mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err);
 struct mg_moments mg_optimizer_moments(const struct mg_trainer *trainer, int index);
 void mg_optimizer_free(struct mg_trainer *trainer);
+/* Waits for what the backend was asked to do with parameters, and tells what failed of it. */
+mg_status mg_optimizer_finish(const struct mg_trainer *trainer, struct mg_err *err);
 #endif

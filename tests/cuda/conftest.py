@@ -39,6 +39,11 @@ class Emulator:
     def fail_call_after(self, calls: int) -> None:
         self.library.mg_emu_fail_call_after(calls)
 
+    @property
+    def is_failure_due(self) -> bool:
+        """Whether the call that is to fail has not been made yet: if it has, somebody must have told."""
+        return bool(self.library.mg_emu_is_failure_due())
+
     def memory(self, total: int, block: int = 0) -> None:
         self.library.mg_emu_set_memory(ctypes.c_ulonglong(total), ctypes.c_ulonglong(block))
 

@@ -104,6 +104,7 @@ def test_every_failing_call_is_told(emulator: Any, monkeypatch: pytest.MonkeyPat
         emulator.fail_call_after(calls)
         try:
             found = pipe.vae.decode(latent)
+            assert emulator.is_failure_due, "a failure went unnoticed"
             break
         except (mc.DeviceError, MemoryError) as error:
             assert "GPU" in str(error)

@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_gradients import LARGE, SMALL, TOLERANCE, Case, gradients, gradients_of_ref
+from test_gradients import (
+    HALF,
+    LARGE,
+    SMALL,
+    TOLERANCE,
+    Case,
+    gradients,
+    gradients_of_ref,
+    half_gradients,
+    half_gradients_of_ref,
+)
 from test_trainer import assert_same, open_trainer, random_batch
 
 import marigold_c as mc
@@ -16,6 +26,19 @@ from marigold_c import _testing as engine
 
 ORDERS = (1, 2, 3)  # of a block's threads: last to first, and two shuffled
 ELEMENTWISE = ("activation", "geglu", "channel_slice", "scale", "concat")
+
+# Relative to the largest element of a gradient. Each activation on the way is rounded, by 2^-9 or 2^-12 of it, and so
+# are the factors of attention's products: three on its longest way.
+HALF_TOLERANCES = {"bfloat16": 8e-3, "float16": 2e-3, "mixed": 8e-3}
+
+
+def in_halves(cases: list[Case], precisions: tuple[str, ...]) -> list[Any]:
+    return [
+        pytest.param(case, precision, id=f"{case}-{precision}")
+        for case in cases
+        for precision in precisions
+        if precision != "mixed" or case.op == "attention"
+    ]
 
 
 @pytest.mark.parametrize("case", [*SMALL, *LARGE], ids=str)
@@ -28,6 +51,21 @@ def test_agrees_with_ref(case: Case) -> None:
             continue
         error, largest = np.abs(gradient - expected).max(), np.abs(expected).max()
         assert error <= TOLERANCE * largest + 1e-30, f"input {slot}: error {error:.3g} of {largest:.3g}"
+
+
+@pytest.mark.parametrize(("case", "precision"), in_halves(HALF, tuple(HALF_TOLERANCES)))
+def test_halves_agree_with_ref(case: Case, precision: str) -> None:
+    """Mixed: keys and values are float32, as those of a text are, and so are their gradients."""
+    found = half_gradients("cuda", None, 1, case, precision)
+    for slot, expected in enumerate(half_gradients_of_ref(case)):
+        gradient = found[slot]
+        if expected is None or gradient is None:
+            assert gradient is expected
+            continue
+        error, largest = np.abs(gradient - expected).max(), np.abs(expected).max()
+        assert error <= HALF_TOLERANCES[precision] * largest + 1e-30, (
+            f"input {slot}: error {error:.3g} of {largest:.3g}"
+        )
 
 
 @pytest.mark.parametrize("case", [case for case in SMALL if case.op not in ELEMENTWISE], ids=str)
@@ -45,6 +83,17 @@ def test_order_of_threads_in_several_tiles(emulator: Any, case: Case) -> None:
     first, _ = gradients("cuda", None, 1, case)
     emulator.order(ORDERS[-1])
     for one, other in zip(first, gradients("cuda", None, 1, case)[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+COOPERATIVE = [case for case in HALF if case in SMALL and case.op not in ELEMENTWISE]
+
+
+@pytest.mark.parametrize(("case", "precision"), in_halves(COOPERATIVE, ("bfloat16", "mixed")))
+def test_order_of_threads_in_halves(emulator: Any, case: Case, precision: str) -> None:
+    first = half_gradients("cuda", None, 1, case, precision)
+    emulator.order(ORDERS[-1])
+    for one, other in zip(first, half_gradients("cuda", None, 1, case, precision), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -144,17 +193,11 @@ def test_gradients_that_are_no_numbers_move_nothing() -> None:
     assert trainer.optimizer_step() > 0
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_only_float32_is_trained(dtype: str) -> None:
-    with pytest.raises(NotImplementedError, match="float32"):
-        open_trainer(device="cuda", dtype=dtype)
-
-
 # ---- faults ----
 
 
 def test_failing_allocations_leave_nothing_behind(emulator: Any) -> None:
-    """From opening to the end of a step; of the many weights every fiftieth."""
+    """From opening to the end of a step, in turn."""
     batch = random_batch(0, samples=1, h=2, w=2)
     gc.collect()
     held, acquisitions = emulator.held, 0
@@ -172,8 +215,8 @@ def test_failing_allocations_leave_nothing_behind(emulator: Any) -> None:
             trainer = None
         gc.collect()
         assert emulator.held == held, f"after acquisition {acquisitions} failed"
-        acquisitions += 1 if acquisitions < 20 else 50
-    assert acquisitions > 100
+        acquisitions += 1
+    assert acquisitions > 10
     gc.collect()
     assert emulator.held == held
 
@@ -198,6 +241,7 @@ def test_failing_calls_are_told(emulator: Any, call: str, tmp_path: Path) -> Non
         emulator.fail_call_after(calls)
         try:
             actions[call]()
+            assert emulator.is_failure_due, "a failure went unnoticed"
             break
         except (mc.DeviceError, MemoryError) as error:
             assert "GPU" in str(error)

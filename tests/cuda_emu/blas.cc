@@ -73,7 +73,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
 static bool fits(const cublasLtMatmulDescOpaque_t *d, const cublasLtMatrixLayoutOpaque_t *a,
                  const cublasLtMatrixLayoutOpaque_t *b, const cublasLtMatrixLayoutOpaque_t *c) {
     return d->transposed == CUBLAS_OP_T && a->rows == b->rows && a->columns == c->rows && b->columns == c->columns &&
-           a->type == b->type && a->type == c->type && (d->epilogue == CUBLASLT_EPILOGUE_BIAS) == (d->bias != nullptr);
+           a->type == b->type && (a->type == c->type || c->type == CUDA_R_32F) &&
+           (d->epilogue == CUBLASLT_EPILOGUE_BIAS) == (d->bias != nullptr);
 }
 
 /* The emulation has no kernel for halves whose rows do not begin at whole words, so that both ways are gone. */

@@ -13,8 +13,9 @@ void mg_emu_set_order(int order);
 void mg_emu_fail_after(int acquisitions);
 /* The same for calls that may fail of themselves: copies, launches, waiting, products. */
 void mg_emu_fail_call_after(int calls);
-int mg_emu_held(void);   /* acquisitions not given back */
-int mg_emu_faults(void); /* blocks of device memory written outside their bounds so far */
+int mg_emu_is_failure_due(void); /* 0 once that call was made */
+int mg_emu_held(void);           /* acquisitions not given back */
+int mg_emu_faults(void);         /* blocks of device memory written outside their bounds so far */
 /* Device memory: allocations beyond `all` bytes, and blocks of more than `block`, fail; 0 for either: no limit. */
 void mg_emu_set_memory(unsigned long long all, unsigned long long block);
 unsigned long long mg_emu_used_memory(void);

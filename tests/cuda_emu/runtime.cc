@@ -28,6 +28,7 @@ struct mg_emu_stream {
 
 extern "C" void mg_emu_fail_after(int acquisitions) { runtime.left = acquisitions; }
 extern "C" void mg_emu_fail_call_after(int calls) { runtime.calls_left = calls; }
+extern "C" int mg_emu_is_failure_due(void) { return runtime.calls_left >= 0; }
 extern "C" int mg_emu_held(void) { return runtime.held; }
 extern "C" int mg_emu_faults(void) { return runtime.faults; }
 extern "C" int mg_emu_graph_launches(void) { return runtime.graph_launches; }

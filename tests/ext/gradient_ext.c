@@ -67,9 +67,10 @@ struct job {
     const char *name;
     Py_buffer view[MG_MAX_INPUTS], seed;
     mg_value in[MG_MAX_INPUTS], seed_value, out, gradient[MG_MAX_INPUTS];
-    struct block *block; /* by node */
-    float start;         /* what gradients of weights are added to */
-    bool half;           /* activations are bfloat16 within, float32 outside */
+    struct block *block;  /* by node */
+    float start;          /* what gradients of weights are added to */
+    mg_dtype activations; /* within; float32 outside */
+    bool mixed;           /* but keys and values of attention stay float32, as a text's */
 };
 
 static bool take(PyObject *item, Py_buffer *view) {
@@ -108,8 +109,8 @@ static bool record(struct job *job, PyObject *params, int recompute) {
     for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
         in[slot] = job->in[slot];
         /* A channel vector is float32, and few rows are. */
-        if (job->half && in[slot] != MG_NONE && slot < 4 && job->graph.nodes[in[slot]].role == MG_ROLE_INPUT)
-            in[slot] = mg_op_cast(&job->graph, in[slot], MG_BF16);
+        if (in[slot] != MG_NONE && slot < (job->mixed ? 1 : 4) && job->graph.nodes[in[slot]].role == MG_ROLE_INPUT)
+            in[slot] = mg_op_cast(&job->graph, in[slot], job->activations);
     }
     job->out = mg_op_cast(&job->graph, mg_test_build_op(&job->graph, job->name, in, params), MG_F32);
     job->seed_value = mg_graph_seed(&job->graph, "seed", job->out);
@@ -317,19 +318,20 @@ static void job_free(struct job *job) {
 
 static PyObject *run_gradient(PyObject *self, PyObject *args) {
     (void)self;
-    const char *backend, *isa, *name;
+    const char *backend, *isa, *name, *precision = "float32";
     PyObject *params, *inputs, *seed, *result = NULL;
-    int threads, half = 0;
+    int threads;
     float start = 0.0f;
     struct job *job;
-    if (!PyArg_ParseTuple(args, "szisO!O!O|fp", &backend, &isa, &threads, &name, &PyDict_Type, &params, &PyList_Type,
-                          &inputs, &seed, &start, &half))
+    if (!PyArg_ParseTuple(args, "szisO!O!O|fs", &backend, &isa, &threads, &name, &PyDict_Type, &params, &PyList_Type,
+                          &inputs, &seed, &start, &precision))
         return NULL;
     if (mg_alloc_zeroed((void **)&job, sizeof *job, "a job", NULL))
         return PyErr_NoMemory();
     job->name = name;
     job->start = start;
-    job->half = half;
+    job->mixed = !strcmp(precision, "mixed");
+    job->activations = !strcmp(precision, "float32") ? MG_F32 : !strcmp(precision, "float16") ? MG_F16 : MG_BF16;
     job->context.num_threads = threads;
     mg_graph_init(&job->graph, &job->weights, &job->err);
     job->weights.trained = true;
@@ -407,8 +409,8 @@ PyMethodDef mg_test_gradient_methods[] = {
      "gradient "
      "of z"},
     {"run_gradient", run_gradient, METH_VARARGS,
-     "run_gradient(backend, isa, threads, name, params, inputs, seed, start=0) -> (bytes of the gradient of each "
-     "input, "
-     "or None; names of the operations that ran); gradients of weights are added to `start`"},
+     "run_gradient(backend, isa, threads, name, params, inputs, seed, start=0, precision=\"float32\") -> (bytes of "
+     "the gradient of each input, or None; names of the operations that ran); gradients of weights are added to "
+     "`start`; precision: float32, float16, bfloat16, mixed (bfloat16 but for the keys and values of attention)"},
     {NULL, NULL, 0, NULL},
 };

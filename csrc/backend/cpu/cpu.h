@@ -178,6 +178,8 @@ struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, c
 void mg_cpu_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
                  const struct mg_adam *params);
 double mg_cpu_sum_of_squares(const struct mg_context *context, const float *x, int64_t count);
+void mg_cpu_average(const struct mg_context *context, float *average, const float *x, int64_t count, float keep,
+                    float take);
 
 /* ops/measure.c: see measure in backend.h */
 mg_status mg_cpu_measure(const struct mg_context *context, double seconds, struct mg_machine_speed *out,

@@ -89,5 +89,6 @@ const struct mg_backend mg_backend_cpu = {
     .run = cpu_run,
     .adam = mg_cpu_adam,
     .sum_of_squares = mg_cpu_sum_of_squares,
+    .average = mg_cpu_average,
     .measure = mg_cpu_measure,
 };

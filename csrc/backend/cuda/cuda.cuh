@@ -33,7 +33,7 @@ enum { MG_CUDA_BLAS_WORKSPACE = 32 << 20, MG_CUDA_STAGING = 2, MG_CUDA_PRODUCTS 
 /* A matrix product that cuBLASLt has been asked for a kernel for. */
 struct mg_cuda_product {
     int64_t rows, columns, depth, stride; /* y (rows, columns), x (rows, depth), weight (columns, stride) */
-    mg_dtype dtype;
+    mg_dtype dtype, result;
     bool bias, residual, known;
     bool direct; /* it has none: mg_cuda_multiply_directly */
     cublasLtMatmulAlgo_t algorithm;
@@ -205,7 +205,8 @@ struct mg_cuda_matrices {
     const float *bias;
     void *scratch;
     int64_t rows, columns, depth;
-    mg_dtype dtype; /* of y, x, weight and residual */
+    mg_dtype dtype;  /* of x and weight */
+    mg_dtype result; /* of y and residual: the same, or MG_F32 */
     mg_activation activation;
 };
 void mg_cuda_multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices *m);

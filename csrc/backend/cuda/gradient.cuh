@@ -1,4 +1,4 @@
-/* gradient.cuh: what the drivers of gradients share. All of them compute in float32. */
+/* gradient.cuh: what the drivers of gradients share. */
 #ifndef MG_CUDA_GRADIENT_CUH
 #define MG_CUDA_GRADIENT_CUH
 #include "cuda.cuh"

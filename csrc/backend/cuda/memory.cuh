@@ -25,6 +25,10 @@ void mg_cuda_forget(const struct mg_context *context, void *recording);
 void mg_cuda_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
                   const struct mg_adam *params);
 double mg_cuda_sum_of_squares(const struct mg_context *context, const float *x, int64_t count);
+void mg_cuda_average(const struct mg_context *context, float *average, const float *x, int64_t count, float keep,
+                     float take);
+void mg_cuda_round_weight(const struct mg_context *context, void *out, struct mg_weight_layout layout,
+                          const struct mg_tensor *shape, const float *master);
 
 /* collective.cu: likewise */
 mg_status mg_cuda_group_name(char name[MG_GROUP_NAME], struct mg_err *err);

@@ -1,5 +1,6 @@
-/* optimizer.cu: a step of Adam in one pass over memory, and the sum of squares that a gradient is clipped by. Called through
- * the table of cuda_backend.cu by marigold/optimizer.c; what fails is told by the backend's finish(). */
+/* optimizer.cu: a step of Adam in one pass over memory, what follows it (rounded weights, moving averages), and the sum of
+ * squares that a gradient is clipped by. Called through the table of cuda_backend.cu by graph/weights.c,
+ * marigold/optimizer.c and objective_consistency.c; what fails is told by the backend's finish(). */
 #include "memory.cuh"
 
 static struct mg_cuda_state *begin(const struct mg_context *context, const char *what) {
@@ -31,6 +32,45 @@ void mg_cuda_adam(const struct mg_context *context, float *weight, float *gradie
     struct mg_cuda_state *state = begin(context, "adam");
     mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, adam_kernel, weight, gradient, m, v, count, *params,
                    params->learning_rate / params->correction1, sqrtf(params->correction2));
+}
+
+__global__ void average_kernel(float *average, const float *x, int64_t count, float keep, float take) {
+    for (MG_CUDA_EACH(i, count))
+        average[i] = keep * average[i] + take * x[i];
+}
+
+void mg_cuda_average(const struct mg_context *context, float *average, const float *x, int64_t count, float keep,
+                     float take) {
+    struct mg_cuda_state *state = begin(context, "average");
+    mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, average_kernel, average, x, count, keep, take);
+}
+
+/* Rows of `channels` floats to rows of whole chunks, filled up with zeros. Thread: a chunk. */
+template <class T>
+__global__ void round_kernel(T *out, const float *master, int64_t chunks, int64_t per_row, int64_t channels) {
+    constexpr int N = MG_CUDA_CHUNK / (int)sizeof(T);
+    for (MG_CUDA_EACH(i, chunks)) {
+        const int64_t first = i % per_row * N;
+        const float *row = master + i / per_row * channels;
+        float value[N];
+#pragma unroll
+        for (int e = 0; e < N; e++)
+            value[e] = first + e < channels ? row[first + e] : 0.0f;
+        mg_store<N>(out + i * N, value);
+    }
+}
+
+/* Only the layout of cuda.cuh's filters is rounded. */
+void mg_cuda_round_weight(const struct mg_context *context, void *out, struct mg_weight_layout layout,
+                          const struct mg_tensor *shape, const float *master) {
+    struct mg_cuda_state *state = begin(context, "round_weight");
+    const int64_t channels = shape->dim[1], per_row = mg_cuda_padded(channels, layout.dtype) / layout.group;
+    const int64_t chunks = mg_tensor_count(shape) / channels * per_row;
+    mg_cuda_for_type(layout.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_launch(state, mg_cuda_grid(chunks), MG_CUDA_THREADS, round_kernel<T>, (T *)out, master, chunks, per_row,
+                       channels);
+    });
 }
 
 /* ---- sum of squares: of runs by blocks, then of all runs by one block; always in the same order ---- */

@@ -23,8 +23,8 @@ __global__ void activate_kernel(T *y, const T *x, const T *residual, int64_t cou
  * take. */
 static bool is_staged(mg_activation activation, bool residual) { return activation != MG_ACT_NONE && residual; }
 
-static size_t bias_bytes(int64_t columns, mg_dtype dtype) {
-    return dtype == MG_F32 ? 0 : mg_aligned((size_t)columns * mg_dtype_bytes(dtype));
+static size_t bias_bytes(int64_t columns, mg_dtype result) {
+    return result == MG_F32 ? 0 : mg_aligned((size_t)columns * mg_dtype_bytes(result));
 }
 
 size_t mg_cuda_multiply_bytes(const struct mg_op_shape *op) {
@@ -70,7 +70,7 @@ static cublasStatus_t describe(struct request *r, const struct mg_cuda_state *st
     }
     BLAS_TRY(cublasLtMatrixLayoutInit(&r->weight, type, (uint64_t)m->depth, (uint64_t)m->columns, stride));
     BLAS_TRY(cublasLtMatrixLayoutInit(&r->x, type, (uint64_t)m->depth, (uint64_t)m->rows, m->depth));
-    return cublasLtMatrixLayoutInit(&r->y, type, (uint64_t)m->columns, (uint64_t)m->rows, m->columns);
+    return cublasLtMatrixLayoutInit(&r->y, type_of(m->result), (uint64_t)m->columns, (uint64_t)m->rows, m->columns);
 }
 
 /* Sums that are split are added up in float32: the other ways would round parts of them to the type of y. */
@@ -116,7 +116,7 @@ static struct mg_cuda_product *find_product(struct mg_cuda_state *state, const s
     for (int i = 0; i < TRIES; i++) {
         struct mg_cuda_product *p = &state->products[(hash + (uint64_t)i) % MG_CUDA_PRODUCTS];
         if (p->known && p->rows == m->rows && p->columns == m->columns && p->depth == m->depth && p->stride == stride &&
-            p->dtype == m->dtype && p->bias == (m->bias != NULL) && p->residual == residual)
+            p->dtype == m->dtype && p->result == m->result && p->bias == (m->bias != NULL) && p->residual == residual)
             return p;
         if (!p->known) {
             place = p;
@@ -130,6 +130,7 @@ static struct mg_cuda_product *find_product(struct mg_cuda_state *state, const s
     place->depth = m->depth;
     place->stride = stride;
     place->dtype = m->dtype;
+    place->result = m->result;
     place->bias = m->bias != NULL;
     place->residual = residual;
     return place;
@@ -160,10 +161,10 @@ void mg_cuda_multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices
     struct request r = {};
     r.bias = m->bias;
     r.residual = m->activation == MG_ACT_NONE ? m->residual : NULL;
-    r.out = staged ? (char *)m->scratch + bias_bytes(m->columns, m->dtype) : m->y;
-    mg_cuda_for_type(m->dtype, [&](auto zero) {
+    r.out = staged ? (char *)m->scratch + bias_bytes(m->columns, m->result) : m->y;
+    mg_cuda_for_type(m->result, [&](auto zero) {
         using T = decltype(zero);
-        if (m->bias && m->dtype != MG_F32) { /* cuBLASLt takes it in the type of y */
+        if (m->bias && m->result != MG_F32) { /* cuBLASLt takes it in the type of y */
             r.bias = m->scratch;
             mg_cuda_launch(state, mg_cuda_grid(m->columns), MG_CUDA_THREADS, bias_kernel<T>, (T *)m->scratch, m->bias,
                            m->columns);

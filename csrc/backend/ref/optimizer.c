@@ -1,4 +1,5 @@
-/* optimizer.c: reference of a step of Adam, and of the gradient's norm. Called through backend.h by marigold/optimizer.c. */
+/* optimizer.c: reference of a step of Adam, of the gradient's norm and of moving averages. Called through backend.h by
+ * marigold/optimizer.c and objective_consistency.c. */
 #include "ref.h"
 
 void mg_ref_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
@@ -24,4 +25,11 @@ double mg_ref_sum_of_squares(const struct mg_context *context, const float *x, i
     for (int64_t i = 0; i < count; i++)
         sum += (double)x[i] * x[i];
     return sum;
+}
+
+void mg_ref_average(const struct mg_context *context, float *average, const float *x, int64_t count, float keep,
+                    float take) {
+    (void)context;
+    for (int64_t i = 0; i < count; i++)
+        average[i] = (float)((double)keep * average[i] + (double)take * x[i]);
 }

@@ -70,6 +70,8 @@ size_t mg_ref_self_attention_gradient_bytes(const struct mg_op_shape *op);
 void mg_ref_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
                  const struct mg_adam *params);
 double mg_ref_sum_of_squares(const struct mg_context *context, const float *x, int64_t count);
+void mg_ref_average(const struct mg_context *context, float *average, const float *x, int64_t count, float keep,
+                    float take);
 
 /* ---- norm.c ---- */
 /* What is normalised together: `rows` runs of `columns` adjacent floats, `stride` apart. gamma and beta belong to columns. */

@@ -100,4 +100,5 @@ const struct mg_backend mg_backend_ref = {
     .run = ref_run,
     .adam = mg_ref_adam,
     .sum_of_squares = mg_ref_sum_of_squares,
+    .average = mg_ref_average,
 };

@@ -6,9 +6,11 @@
 
 enum { ROWS = 128, NARROW = 64, WIDE = 128, MANY = 512 }; /* pixels and filters of a tile; tiles of an operation */
 
-template <class T> struct operands {
-    T *y;
-    const T *x, *weight, *residual;
+/* U: the type of the result. */
+template <class T, class U> struct operands {
+    U *y;
+    const T *x, *weight;
+    const U *residual;
     const float *bias, *vector;
 };
 
@@ -28,7 +30,7 @@ template <class T, int COLUMNS> struct carrier {
             pixels[i] = pixel_at(p, x, corners[i], position);
     }
 
-    __device__ void begin(const struct convolution &p, const struct operands<T> &o, int64_t row, int64_t column) {
+    __device__ void begin(const struct convolution &p, const T *x, const T *weight, int64_t row, int64_t column) {
         const int own = threadIdx.x / MG_TILE_CHUNKS;
         position = 0;
         channel = 0;
@@ -38,9 +40,9 @@ template <class T, int COLUMNS> struct carrier {
 #pragma unroll
         for (int i = 0; i < B; i++) {
             const int64_t filter = column + own + i * STEP;
-            filters[i] = filter < p.k ? o.weight + filter * p.positions * p.padded : NULL;
+            filters[i] = filter < p.k ? weight + filter * p.positions * p.padded : NULL;
         }
-        find_pixels(p, o.x);
+        find_pixels(p, x);
     }
 
     /* Reads the next block of channels, and moves on. */
@@ -72,8 +74,8 @@ template <class T, int COLUMNS> struct carrier {
 };
 
 /* P: the type of the products. */
-template <class T, int COLUMNS, class P>
-__global__ void __launch_bounds__(MG_CUDA_THREADS, 2) conv2d_kernel(struct convolution p, struct operands<T> o) {
+template <class T, class U, int COLUMNS, class P>
+__global__ void __launch_bounds__(MG_CUDA_THREADS, 2) conv2d_kernel(struct convolution p, struct operands<T, U> o) {
     typedef struct tiles<COLUMNS> shared_tiles;
     MG_SHARED(shared_tiles, shared);
     const int64_t row = blockIdx.x * (int64_t)ROWS, column = blockIdx.y * (int64_t)COLUMNS;
@@ -81,7 +83,7 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS, 2) conv2d_kernel(struct convo
     struct carrier<T, COLUMNS> carrier;
     struct mg_tile_product<P, ROWS, COLUMNS> product;
     product.clear();
-    carrier.begin(p, o, row, column);
+    carrier.begin(p, o.x, o.weight, row, column);
     carrier.read(p, o.x);
     carrier.write(shared.a[0], shared.b[0]);
     __syncthreads();
@@ -101,7 +103,7 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS, 2) conv2d_kernel(struct convo
         sum += o.bias ? o.bias[k] : 0.0f;
         sum += o.vector ? o.vector[pixel / (p.out_h * p.out_w) * p.vector_stride + k] : 0.0f;
         sum += o.residual ? mg_float(o.residual[at]) : 0.0f;
-        o.y[at] = mg_element<T>(p.relu && sum < 0.0f ? 0.0f : sum);
+        o.y[at] = mg_element<U>(p.relu && sum < 0.0f ? 0.0f : sum);
     });
 }
 
@@ -114,14 +116,13 @@ static bool is_product(const struct mg_op_shape *op) {
 
 static void multiply(struct mg_cuda_state *state, const struct mg_op_call *call, const struct convolution *p) {
     const struct mg_cuda_matrices m = {
-        call->out,       call->in[0], call->in[1], call->in[3], (const float *)call->in[2],
-        call->workspace, p->pixels,   p->k,        p->c,        call->op->out.dtype,
-        MG_ACT_NONE};
+        call->out, call->in[0], call->in[1], call->in[3],           (const float *)call->in[2], call->workspace,
+        p->pixels, p->k,        p->c,        call->op->in[0].dtype, call->op->out.dtype,        MG_ACT_NONE};
     mg_cuda_multiply(state, &m);
 }
 
-template <class P, class T>
-static void convolve(struct mg_cuda_state *state, const struct convolution &p, const struct operands<T> &o) {
+template <class P, class T, class U>
+static void convolve(struct mg_cuda_state *state, const struct convolution &p, const struct operands<T, U> &o) {
     constexpr bool fits = !std::is_same<P, float>::value;
     dim3 grid((unsigned)mg_cuda_divide_up(p.pixels, ROWS), (unsigned)mg_cuda_divide_up(p.k, NARROW));
     /* Wide tiles read the image half as often, where there are enough of them for all processors of a GPU. Without
@@ -129,9 +130,9 @@ static void convolve(struct mg_cuda_state *state, const struct convolution &p, c
     if (fits && p.k > NARROW && grid.x * (size_t)grid.y >= MANY) {
         constexpr int columns = fits ? WIDE : NARROW;
         grid.y = (unsigned)mg_cuda_divide_up(p.k, columns);
-        mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, columns, P>, p, o);
+        mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, U, columns, P>, p, o);
     } else
-        mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, NARROW, P>, p, o);
+        mg_cuda_launch(state, grid, MG_CUDA_THREADS, conv2d_kernel<T, U, NARROW, P>, p, o);
 }
 
 static void conv2d_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
@@ -142,7 +143,7 @@ static void conv2d_run(struct mg_cuda_state *state, const struct mg_op_call *cal
     }
     mg_cuda_for_product(state, call->op->out.dtype, [&](auto zero, auto product) {
         using T = decltype(zero);
-        const struct operands<T> o = {
+        const struct operands<T, T> o = {
             (T *)call->out, (const T *)call->in[0], (const T *)call->in[1], (const T *)call->in[3],
                 (const float *)call->in[2], (const float *)call->in[4]
         };
@@ -162,10 +163,17 @@ void mg_cuda_multiply_directly(struct mg_cuda_state *state, const struct mg_cuda
     p.whole = p.c == p.padded;
     mg_cuda_for_product(state, m->dtype, [&](auto zero, auto product) {
         using T = decltype(zero);
-        const struct operands<T> o = {
-            (T *)m->y, (const T *)m->x, (const T *)m->weight, (const T *)m->residual, m->bias, NULL
+        const auto run = [&](auto result) {
+            using U = decltype(result);
+            const struct operands<T, U> o = {
+                (U *)m->y, (const T *)m->x, (const T *)m->weight, (const U *)m->residual, m->bias, NULL
+            };
+            convolve<decltype(product)>(state, p, o);
         };
-        convolve<decltype(product)>(state, p, o);
+        if (m->result == m->dtype)
+            run(zero);
+        else
+            run(float());
     });
 }
 

@@ -2,7 +2,8 @@
  * with the weight turned and transposed, that of the weight as dy, transposed, times the windows' pixels. Called by
  * cuda_backend.cu; calls product.cu and the drivers of conv2d and linear.
  *
- * Gradients of weights lie as the weights do: filters, positions of the window, channels in whole chunks. */
+ * Gradients of weights are float32 and lie as the weights do: filters, positions of the window, channels, in float32 in whole
+ * chunks. */
 #include "../convolution.cuh"
 
 enum { SIDE = MG_CUDA_WARP, SIDE_ROWS = MG_CUDA_THREADS / SIDE };
@@ -19,37 +20,40 @@ struct filters {
 };
 
 /* (K, positions, C) -> (C, positions, K), positions turned round. Block: a square of one position. */
-__global__ void turn_kernel(float *out, const float *weight, struct filters p) {
+template <class T> __global__ void turn_kernel(T *out, const T *weight, struct filters p) {
     MG_SHARED(struct square, shared);
     const int64_t squares = (p.padded_k + SIDE - 1) / SIDE, position = blockIdx.y;
     const int64_t k0 = blockIdx.x % squares * SIDE, c0 = blockIdx.x / squares * SIDE;
     const int lane = threadIdx.x % SIDE, row = threadIdx.x / SIDE;
     for (int i = row; i < SIDE; i += SIDE_ROWS) {
         const bool there = k0 + i < p.k && c0 + lane < p.c;
-        shared.at[i][lane] = there ? weight[((k0 + i) * p.positions + position) * p.padded_c + c0 + lane] : 0.0f;
+        shared.at[i][lane] =
+            there ? mg_float(weight[((k0 + i) * p.positions + position) * p.padded_c + c0 + lane]) : 0.0f;
     }
     __syncthreads();
     for (int i = row; i < SIDE; i += SIDE_ROWS)
         if (c0 + i < p.c && k0 + lane < p.padded_k)
-            out[((c0 + i) * p.positions + p.positions - 1 - position) * p.padded_k + k0 + lane] = shared.at[lane][i];
+            out[((c0 + i) * p.positions + p.positions - 1 - position) * p.padded_k + k0 + lane] =
+                mg_element<T>(shared.at[lane][i]);
 }
 
-static struct filters filters_of(const struct mg_tensor *weight) {
+static struct filters filters_of(const struct mg_op_shape *op) {
+    const struct mg_tensor *weight = &op->in[1];
     const int64_t positions = weight->ndim == 4 ? weight->dim[2] * weight->dim[3] : 1;
-    return {weight->dim[0], weight->dim[1], positions, mg_cuda_padded(weight->dim[0], MG_F32),
-            mg_cuda_padded(weight->dim[1], MG_F32)};
+    return {weight->dim[0], weight->dim[1], positions, mg_cuda_padded(weight->dim[0], op->in[0].dtype),
+            mg_cuda_padded(weight->dim[1], op->in[0].dtype)};
 }
 
-static size_t turned_bytes(const struct mg_tensor *weight) {
-    const struct filters p = filters_of(weight);
-    return mg_aligned((size_t)(p.c * p.positions * p.padded_k) * sizeof(float));
+static size_t turned_bytes(const struct mg_op_shape *op) {
+    const struct filters p = filters_of(op);
+    return mg_aligned((size_t)(p.c * p.positions * p.padded_k) * mg_dtype_bytes(op->in[0].dtype));
 }
 
-static void turn(struct mg_cuda_state *state, float *out, const struct mg_op_call *call) {
-    const struct filters p = filters_of(&call->op->in[1]);
+template <class T> static void turn(struct mg_cuda_state *state, T *out, const struct mg_op_call *call) {
+    const struct filters p = filters_of(call->op);
     const dim3 grid((unsigned)(mg_cuda_divide_up(p.padded_k, SIDE) * mg_cuda_divide_up(p.c, SIDE)),
                     (unsigned)p.positions);
-    mg_cuda_launch(state, grid, MG_CUDA_THREADS, turn_kernel, out, (const float *)call->in[1], p);
+    mg_cuda_launch(state, grid, MG_CUDA_THREADS, turn_kernel<T>, out, (const T *)call->in[1], p);
 }
 
 /* The forward operation, on dy and the turned weight. */
@@ -84,12 +88,12 @@ struct spread {
     int64_t small_h, small_w, stride;
 };
 
-__global__ void spread_kernel(float *out, const float *dy, struct spread p) {
+template <class T> __global__ void spread_kernel(T *out, const T *dy, struct spread p) {
     for (MG_CUDA_EACH(i, p.count)) {
         const int64_t x = i / p.c % p.w, y = i / p.c / p.w % p.h, image = i / p.c / p.w / p.h;
         const bool is_set = x % p.stride == 0 && y % p.stride == 0;
         const int64_t pixel = (image * p.small_h + y / p.stride) * p.small_w + x / p.stride;
-        out[i] = is_set ? dy[pixel * p.c + i % p.c] : 0.0f;
+        out[i] = is_set ? dy[pixel * p.c + i % p.c] : mg_element<T>(0.0f);
     }
 }
 
@@ -99,7 +103,7 @@ static bool is_spread(const struct mg_op_shape *op) {
 
 static size_t input_gradient_bytes(const struct mg_op_shape *op) {
     const struct mg_op_shape forward = forward_of(op);
-    const size_t weight = turned_bytes(&op->in[1]);
+    const size_t weight = turned_bytes(op);
     const size_t dy = is_spread(op) ? mg_aligned(mg_tensor_bytes(&forward.in[0])) : 0;
     return weight > SIZE_MAX - dy ? SIZE_MAX : weight + dy;
 }
@@ -107,21 +111,24 @@ static size_t input_gradient_bytes(const struct mg_op_shape *op) {
 static void input_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct mg_op_shape forward = forward_of(call->op);
     const int64_t *dy = call->op->in[0].dim, *dim = forward.in[0].dim;
-    float *weight = (float *)call->workspace, *spread = weight + turned_bytes(&call->op->in[1]) / sizeof(float);
+    void *spread = (char *)call->workspace + turned_bytes(call->op);
     struct mg_op_call product = {};
     product.op = &forward;
     product.in[0] = call->in[0];
-    product.in[1] = weight;
+    product.in[1] = call->workspace;
     product.in[3] = call->in[2];
     product.out = call->out;
-    turn(state, weight, call);
-    if (is_spread(call->op)) {
-        const struct spread p = {mg_tensor_count(&forward.in[0]), dim[1], dim[2], dim[3], dy[1], dy[2],
-                                 call->op->params.conv2d.stride};
-        mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, spread_kernel, spread, (const float *)call->in[0],
-                       p);
-        product.in[0] = spread;
-    }
+    mg_cuda_for_type(call->op->in[0].dtype, [&](auto zero) {
+        using T = decltype(zero);
+        turn(state, (T *)call->workspace, call);
+        if (is_spread(call->op)) {
+            const struct spread p = {mg_tensor_count(&forward.in[0]), dim[1], dim[2], dim[3], dy[1], dy[2],
+                                     call->op->params.conv2d.stride};
+            mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, spread_kernel<T>, (T *)spread,
+                           (const T *)call->in[0], p);
+            product.in[0] = spread;
+        }
+    });
     (forward.kind == MG_OP_LINEAR ? mg_cuda_linear : mg_cuda_conv2d).run(state, &product);
 }
 const struct mg_cuda_driver mg_cuda_conv2d_input_gradient = {input_gradient_run, input_gradient_bytes};
@@ -132,7 +139,8 @@ enum { PART_BYTES = 64 << 20, LEAST_PART = 512 };
 
 /* The pixels under the windows, transposed: (positions, channels) rows of `depth` output pixels from `first` on; zeros
  * past the last pixel, in the padding and in the channels that fill up a chunk. Block: a square. */
-__global__ void windows_kernel(float *out, const float *x, struct convolution p, int64_t first, int64_t depth) {
+template <class T>
+__global__ void windows_kernel(T *out, const T *x, struct convolution p, int64_t first, int64_t depth) {
     MG_SHARED(struct square, shared);
     const int64_t squares = (depth + SIDE - 1) / SIDE, rows = p.positions * p.padded;
     const int64_t pixel0 = blockIdx.x % squares * SIDE, row0 = blockIdx.x / squares * SIDE;
@@ -143,19 +151,20 @@ __global__ void windows_kernel(float *out, const float *x, struct convolution p,
     const int64_t position = (row0 + lane) / p.padded, channel = (row0 + lane) % p.padded;
     for (int i = warp; i < SIDE; i += SIDE_ROWS) {
         const bool is_real = row0 + lane < rows && channel < p.c;
-        const float *pixel = is_real ? pixel_at(p, x, shared.corners[i], position) : NULL;
-        shared.at[i][lane] = pixel ? pixel[channel] : 0.0f;
+        const T *pixel = is_real ? pixel_at(p, x, shared.corners[i], position) : NULL;
+        shared.at[i][lane] = pixel ? mg_float(pixel[channel]) : 0.0f;
     }
     __syncthreads();
     for (int i = warp; i < SIDE; i += SIDE_ROWS)
         if (row0 + i < rows && pixel0 + lane < depth)
-            out[(row0 + i) * depth + pixel0 + lane] = shared.at[lane][i];
+            out[(row0 + i) * depth + pixel0 + lane] = mg_element<T>(shared.at[lane][i]);
 }
 
-static void gather(struct mg_cuda_state *state, float *out, const void *x, const struct convolution &p, int64_t first,
+template <class T>
+static void gather(struct mg_cuda_state *state, T *out, const void *x, const struct convolution &p, int64_t first,
                    int64_t depth) {
     const int64_t squares = mg_cuda_divide_up(depth, SIDE) * mg_cuda_divide_up(p.positions * p.padded, SIDE);
-    mg_cuda_launch(state, dim3((unsigned)squares), MG_CUDA_THREADS, windows_kernel, out, (const float *)x, p, first,
+    mg_cuda_launch(state, dim3((unsigned)squares), MG_CUDA_THREADS, windows_kernel<T>, out, (const T *)x, p, first,
                    depth);
 }
 
@@ -164,8 +173,7 @@ static struct convolution pixels_of(int64_t pixels, int64_t channels) {
     struct convolution p = {};
     p.pixels = p.w = p.full_w = p.out_w = pixels;
     p.h = p.full_h = p.out_h = 1;
-    p.c = channels;
-    p.padded = mg_cuda_padded(channels, MG_F32);
+    p.c = p.padded = channels;
     p.positions = p.window_w = p.stride = 1;
     return p;
 }
@@ -179,6 +187,8 @@ struct weight_gradient {
 
 static struct weight_gradient weight_gradient_of(const struct mg_op_shape *op) {
     const int64_t filters = op->in[1].dim[3], pixels = mg_tensor_count(&op->in[1]) / filters;
+    const mg_dtype dtype = op->in[0].dtype;
+    const int64_t bytes = (int64_t)mg_dtype_bytes(dtype);
     struct weight_gradient g = {};
     if (op->kind == MG_OP_CONV2D_WEIGHT_GRADIENT) {
         struct mg_op_shape forward = {};
@@ -190,13 +200,14 @@ static struct weight_gradient weight_gradient_of(const struct mg_op_shape *op) {
     } else {
         g.x = pixels_of(pixels, op->in[0].dim[3]);
     }
+    g.x.padded = dtype == MG_F32 ? mg_cuda_padded(g.x.c, dtype) : g.x.c;
     g.dy = pixels_of(pixels, filters);
     g.columns = g.x.positions * g.x.padded;
-    const int64_t wanted = (int64_t)PART_BYTES / (int64_t)sizeof(float) / g.columns / SIDE * SIDE;
-    const int64_t most = wanted < LEAST_PART ? (int64_t)LEAST_PART : wanted, all = mg_cuda_padded(pixels, MG_F32);
+    const int64_t wanted = (int64_t)PART_BYTES / bytes / g.columns / SIDE * SIDE;
+    const int64_t most = wanted < LEAST_PART ? (int64_t)LEAST_PART : wanted, all = mg_cuda_padded(pixels, dtype);
     g.part = all < most ? all : most;
-    g.x_bytes = mg_aligned((size_t)(g.columns * g.part) * sizeof(float));
-    g.dy_bytes = mg_aligned((size_t)(g.dy.padded * g.part) * sizeof(float));
+    g.x_bytes = mg_aligned((size_t)(g.columns * g.part * bytes));
+    g.dy_bytes = mg_aligned((size_t)(filters * g.part * bytes));
     return g;
 }
 
@@ -207,9 +218,10 @@ static size_t weight_gradient_bytes(const struct mg_op_shape *op) {
 
 static void weight_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct weight_gradient g = weight_gradient_of(call->op);
-    float *windows = (float *)call->workspace, *dy = windows + g.x_bytes / sizeof(float);
+    const mg_dtype dtype = call->op->in[0].dtype;
+    void *windows = call->workspace, *dy = (char *)windows + g.x_bytes;
     for (int64_t first = 0; first < g.x.pixels; first += g.part) {
-        const int64_t left = g.x.pixels - first, depth = left < g.part ? mg_cuda_padded(left, MG_F32) : g.part;
+        const int64_t left = g.x.pixels - first, depth = left < g.part ? mg_cuda_padded(left, dtype) : g.part;
         struct mg_cuda_matrices m = {};
         m.y = call->out;
         m.x = dy;
@@ -218,9 +230,13 @@ static void weight_gradient_run(struct mg_cuda_state *state, const struct mg_op_
         m.rows = g.dy.c;
         m.columns = g.columns;
         m.depth = depth;
-        m.dtype = MG_F32;
-        gather(state, windows, call->in[0], g.x, first, depth);
-        gather(state, dy, call->in[1], g.dy, first, depth);
+        m.dtype = dtype;
+        m.result = MG_F32;
+        mg_cuda_for_type(dtype, [&](auto zero) {
+            using T = decltype(zero);
+            gather(state, (T *)windows, call->in[0], g.x, first, depth);
+            gather(state, (T *)dy, call->in[1], g.dy, first, depth);
+        });
         mg_cuda_multiply(state, &m);
     }
 }

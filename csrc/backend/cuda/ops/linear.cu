@@ -14,6 +14,7 @@ static void linear_run(struct mg_cuda_state *state, const struct mg_op_call *cal
         mg_tensor_count(&op->in[0]) / depth,
         op->out.dim[3],
         depth,
+        op->in[0].dtype,
         op->out.dtype,
         op->params.linear.activation,
     };

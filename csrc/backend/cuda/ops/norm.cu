@@ -123,7 +123,10 @@ static void find_statistics(struct mg_cuda_state *state, const struct mg_op_shap
 
 void mg_cuda_group_statistics(struct mg_cuda_state *state, const struct mg_op_shape *op, const void *x,
                               float2 *statistics, void *runs) {
-    find_statistics(state, op, (const float *)x, statistics, (float2 *)runs, NULL, NULL);
+    mg_cuda_for_type(op->in[0].dtype, [&](auto zero) {
+        using T = decltype(zero);
+        find_statistics(state, op, (const T *)x, statistics, (float2 *)runs, NULL, NULL);
+    });
 }
 
 /* Cannot overflow: at most two floats for each element and each channel of x. */

@@ -28,8 +28,9 @@ __device__ static inline float before_silu(bool silu, float normal, float gamma,
 
 /* ---- group normalisation ---- */
 /* runs: (N, runs, 2, C): sums of g, and of g times normalised x. Also writes the statistics to the result. */
-__global__ void group_sums_kernel(float *runs, float *out, const float *x, const float *gamma, const float *beta,
-                                  const float *dy, const float2 *statistics, struct channels p) {
+template <class T>
+__global__ void group_sums_kernel(float *runs, float *out, const T *x, const float *gamma, const float *beta,
+                                  const T *dy, const float2 *statistics, struct channels p) {
     const int64_t image = blockIdx.y;
     for (MG_CUDA_EACH(i, p.runs * p.channels)) {
         const int64_t c = i % p.channels, run = i / p.channels, first = run * MG_CUDA_RUN;
@@ -38,7 +39,8 @@ __global__ void group_sums_kernel(float *runs, float *out, const float *x, const
         float sum = 0.0f, products = 0.0f;
         for (int64_t pixel = first; pixel < last; pixel++) {
             const int64_t at = (image * p.pixels + pixel) * p.channels + c;
-            const float normal = (x[at] - s.x) * s.y, g = before_silu(p.silu, normal, gamma[c], beta[c], dy[at]);
+            const float normal = (mg_float(x[at]) - s.x) * s.y;
+            const float g = before_silu(p.silu, normal, gamma[c], beta[c], mg_float(dy[at]));
             sum += g;
             products += g * normal;
         }
@@ -68,9 +70,12 @@ static void groupnorm_sums_run(struct mg_cuda_state *state, const struct mg_op_c
     grid.y = (unsigned)images;
     p.silu = call->op->params.groupnorm.silu;
     mg_cuda_group_statistics(state, call->op, call->in[0], statistics, workspace);
-    mg_cuda_launch(state, grid, MG_CUDA_THREADS, group_sums_kernel, runs, out, (const float *)call->in[0],
-                   (const float *)call->in[1], (const float *)call->in[2], (const float *)call->in[3],
-                   (const float2 *)statistics, p);
+    mg_cuda_for_type(call->op->in[0].dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_launch(state, grid, MG_CUDA_THREADS, group_sums_kernel<T>, runs, out, (const T *)call->in[0],
+                       (const float *)call->in[1], (const float *)call->in[2], (const T *)call->in[3],
+                       (const float2 *)statistics, p);
+    });
     mg_cuda_add_runs(state, out + 2 * p.channels, &all);
 }
 const struct mg_cuda_driver mg_cuda_groupnorm_sums = {groupnorm_sums_run, groupnorm_sums_bytes};
@@ -92,21 +97,25 @@ __global__ void group_means_kernel(float2 *means, const float *gamma, const floa
     }
 }
 
-struct group_tensors {
-    const float *x, *gamma, *beta, *dy, *sums;
+template <class T> struct group_tensors {
+    const T *x;
+    const float *gamma, *beta;
+    const T *dy;
+    const float *sums;
     const float2 *means;
 };
 
 /* An element of dy is read before the gradient takes its place. */
-__global__ void group_gradient_kernel(float *out, struct group_tensors t, int64_t count, int64_t groups,
+template <class T>
+__global__ void group_gradient_kernel(T *out, struct group_tensors<T> t, int64_t count, int64_t groups,
                                       struct channels p) {
     for (MG_CUDA_EACH(i, count)) {
         const int64_t c = i % p.channels, image = i / p.channels / p.pixels;
         const float *sums = t.sums + image * 4 * p.channels + c;
         const float2 mean = t.means[image * groups + c / (p.channels / groups)];
-        const float inverse = sums[p.channels], normal = (t.x[i] - sums[0]) * inverse;
-        const float g = before_silu(p.silu, normal, t.gamma[c], t.beta[c], t.dy[i]);
-        out[i] = (t.gamma[c] * g - mean.x - normal * mean.y) * inverse;
+        const float inverse = sums[p.channels], normal = (mg_float(t.x[i]) - sums[0]) * inverse;
+        const float g = before_silu(p.silu, normal, t.gamma[c], t.beta[c], mg_float(t.dy[i]));
+        out[i] = mg_element<T>((t.gamma[c] * g - mean.x - normal * mean.y) * inverse);
     }
 }
 
@@ -119,13 +128,18 @@ static void groupnorm_gradient_run(struct mg_cuda_state *state, const struct mg_
     const int64_t groups = call->op->params.groupnorm.groups, of_all = call->op->in[0].dim[0] * groups;
     const int64_t count = mg_tensor_count(&call->op->out);
     float2 *means = (float2 *)call->workspace;
-    const struct group_tensors t = {(const float *)call->in[0], (const float *)call->in[1], (const float *)call->in[2],
-                                    (const float *)call->in[3], (const float *)call->in[4], means};
+    const float *gamma = (const float *)call->in[1], *sums = (const float *)call->in[4];
     p.silu = call->op->params.groupnorm.silu;
-    mg_cuda_launch(state, mg_cuda_grid(of_all), MG_CUDA_THREADS, group_means_kernel, means, t.gamma, t.sums, of_all,
-                   groups, p);
-    mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, group_gradient_kernel, (float *)call->out, t, count,
-                   groups, p);
+    mg_cuda_launch(state, mg_cuda_grid(of_all), MG_CUDA_THREADS, group_means_kernel, means, gamma, sums, of_all, groups,
+                   p);
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const struct group_tensors<T> t = {
+            (const T *)call->in[0], gamma, (const float *)call->in[2], (const T *)call->in[3], sums, means
+        };
+        mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, group_gradient_kernel<T>, (T *)call->out, t, count,
+                       groups, p);
+    });
 }
 const struct mg_cuda_driver mg_cuda_groupnorm_gradient = {groupnorm_gradient_run, groupnorm_gradient_bytes};
 
@@ -133,20 +147,22 @@ const struct mg_cuda_driver mg_cuda_groupnorm_gradient = {groupnorm_gradient_run
 enum { ROWS = MG_CUDA_THREADS / MG_CUDA_WARP };
 
 /* Mean and 1 / deviation of a row, in every lane. */
-__device__ static inline float2 row_statistics(const float *x, int64_t channels, float epsilon) {
+template <class T> __device__ inline float2 row_statistics(const T *x, int64_t channels, float epsilon) {
     const int lane = threadIdx.x % MG_CUDA_WARP;
-    const float shift = x[0];
+    const float shift = mg_float(x[0]);
     float sum = 0.0f, squares = 0.0f;
     for (int64_t c = lane; c < channels; c += MG_CUDA_WARP)
-        sum += x[c] - shift;
+        sum += mg_float(x[c]) - shift;
     const float mean = shift + mg_warp_sum(sum) / (float)channels;
-    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP)
-        squares += (x[c] - mean) * (x[c] - mean);
+    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP) {
+        const float deviation = mg_float(x[c]) - mean;
+        squares += deviation * deviation;
+    }
     return make_float2(mean, 1.0f / sqrtf(mg_warp_sum(squares) / (float)channels + epsilon));
 }
 
-__global__ void row_statistics_kernel(float2 *statistics, const float *x, int64_t rows, int64_t channels,
-                                      float epsilon) {
+template <class T>
+__global__ void row_statistics_kernel(float2 *statistics, const T *x, int64_t rows, int64_t channels, float epsilon) {
     const int64_t row = blockIdx.x * (int64_t)ROWS + threadIdx.x / MG_CUDA_WARP;
     if (row >= rows)
         return;
@@ -156,8 +172,8 @@ __global__ void row_statistics_kernel(float2 *statistics, const float *x, int64_
 }
 
 /* runs: (N, runs, 2, C), as for group normalisation. */
-__global__ void layer_sums_kernel(float *runs, const float *x, const float *dy, const float2 *statistics,
-                                  struct channels p) {
+template <class T>
+__global__ void layer_sums_kernel(float *runs, const T *x, const T *dy, const float2 *statistics, struct channels p) {
     const int64_t image = blockIdx.y;
     for (MG_CUDA_EACH(i, p.runs * p.channels)) {
         const int64_t c = i % p.channels, run = i / p.channels, first = run * MG_CUDA_RUN;
@@ -166,8 +182,9 @@ __global__ void layer_sums_kernel(float *runs, const float *x, const float *dy, 
         for (int64_t pixel = first; pixel < last; pixel++) {
             const int64_t row = image * p.pixels + pixel, at = row * p.channels + c;
             const float2 s = statistics[row];
-            sum += dy[at];
-            products += dy[at] * ((x[at] - s.x) * s.y);
+            const float g = mg_float(dy[at]);
+            sum += g;
+            products += g * ((mg_float(x[at]) - s.x) * s.y);
         }
         float *to = runs + (image * p.runs + run) * 2 * p.channels + c;
         to[0] = sum;
@@ -184,21 +201,25 @@ static void layernorm_sums_run(struct mg_cuda_state *state, const struct mg_op_c
     const struct channels p = channels_of(call->op);
     const int64_t images = call->op->in[0].dim[0], rows = images * p.pixels;
     float *runs = (float *)call->workspace;
-    const float *x = (const float *)call->in[0];
     float2 *statistics = (float2 *)((char *)runs + runs_bytes(call->op));
     const struct mg_cuda_runs all = {runs, NULL, images, p.runs, 2 * p.channels, 2 * p.channels};
     dim3 grid = mg_cuda_grid(p.runs * p.channels);
     grid.y = (unsigned)images;
-    mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, ROWS)), MG_CUDA_THREADS, row_statistics_kernel,
-                   statistics, x, rows, p.channels, call->op->params.layernorm.epsilon);
-    mg_cuda_launch(state, grid, MG_CUDA_THREADS, layer_sums_kernel, runs, x, (const float *)call->in[1],
-                   (const float2 *)statistics, p);
+    mg_cuda_for_type(call->op->in[0].dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const T *x = (const T *)call->in[0];
+        mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, ROWS)), MG_CUDA_THREADS, row_statistics_kernel<T>,
+                       statistics, x, rows, p.channels, call->op->params.layernorm.epsilon);
+        mg_cuda_launch(state, grid, MG_CUDA_THREADS, layer_sums_kernel<T>, runs, x, (const T *)call->in[1],
+                       (const float2 *)statistics, p);
+    });
     mg_cuda_add_runs(state, (float *)call->out, &all);
 }
 const struct mg_cuda_driver mg_cuda_layernorm_sums = {layernorm_sums_run, layernorm_sums_bytes};
 
 /* A lane reads an element of dy before it writes the gradient in its place. */
-__global__ void layer_gradient_kernel(float *out, const float *x, const float *gamma, const float *dy, int64_t rows,
+template <class T>
+__global__ void layer_gradient_kernel(T *out, const T *x, const float *gamma, const T *dy, int64_t rows,
                                       int64_t channels, float epsilon) {
     const int lane = threadIdx.x % MG_CUDA_WARP;
     const int64_t row = blockIdx.x * (int64_t)ROWS + threadIdx.x / MG_CUDA_WARP;
@@ -209,19 +230,25 @@ __global__ void layer_gradient_kernel(float *out, const float *x, const float *g
     const float2 s = row_statistics(x, channels, epsilon);
     float average = 0.0f, projection = 0.0f;
     for (int64_t c = lane; c < channels; c += MG_CUDA_WARP) {
-        average += gamma[c] * dy[c];
-        projection += gamma[c] * dy[c] * ((x[c] - s.x) * s.y);
+        const float g = gamma[c] * mg_float(dy[c]);
+        average += g;
+        projection += g * ((mg_float(x[c]) - s.x) * s.y);
     }
     average = mg_warp_sum(average) / (float)channels;
     projection = mg_warp_sum(projection) / (float)channels;
-    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP)
-        out[row * channels + c] = (gamma[c] * dy[c] - average - (x[c] - s.x) * s.y * projection) * s.y;
+    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP) {
+        const float g = gamma[c] * mg_float(dy[c]), normal = (mg_float(x[c]) - s.x) * s.y;
+        out[row * channels + c] = mg_element<T>((g - average - normal * projection) * s.y);
+    }
 }
 
 static void layernorm_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t channels = call->op->in[0].dim[3], rows = mg_tensor_count(&call->op->in[0]) / channels;
-    mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, ROWS)), MG_CUDA_THREADS, layer_gradient_kernel,
-                   (float *)call->out, (const float *)call->in[0], (const float *)call->in[1],
-                   (const float *)call->in[2], rows, channels, call->op->params.layernorm.epsilon);
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, ROWS)), MG_CUDA_THREADS, layer_gradient_kernel<T>,
+                       (T *)call->out, (const T *)call->in[0], (const float *)call->in[1], (const T *)call->in[2], rows,
+                       channels, call->op->params.layernorm.epsilon);
+    });
 }
 const struct mg_cuda_driver mg_cuda_layernorm_gradient = {layernorm_gradient_run, NULL};

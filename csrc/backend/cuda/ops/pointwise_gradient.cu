@@ -3,8 +3,8 @@
 #include "../gradient.cuh"
 
 /* Channels in packs. An element of x and its gate are read before the gradients take their place. */
-template <int N>
-__global__ void geglu_gradient_kernel(float *out, const float *x, const float *dy, int64_t packs, int64_t channels) {
+template <class T, int N>
+__global__ void geglu_gradient_kernel(T *out, const T *x, const T *dy, int64_t packs, int64_t channels) {
     for (MG_CUDA_EACH(i, packs)) {
         const int64_t first = (i / channels * 2 * channels + i % channels) * N, second = first + channels * N;
         float value[N], gate[N], g[N];
@@ -23,17 +23,19 @@ __global__ void geglu_gradient_kernel(float *out, const float *x, const float *d
 
 static void geglu_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t channels = call->op->in[1].dim[3], count = mg_tensor_count(&call->op->in[1]);
-    mg_cuda_for_width<float>(channels, [&](auto width) {
-        constexpr int N = decltype(width)::value;
-        mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, geglu_gradient_kernel<N>, (float *)call->out,
-                       (const float *)call->in[0], (const float *)call->in[1], count / N, channels / N);
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_for_width<T>(channels, [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, geglu_gradient_kernel<T, N>, (T *)call->out,
+                           (const T *)call->in[0], (const T *)call->in[1], count / N, channels / N);
+        });
     });
 }
 const struct mg_cuda_driver mg_cuda_geglu_gradient = {geglu_gradient_run, NULL};
 
-template <int N>
-__global__ void activation_gradient_kernel(float *out, const float *x, const float *dy, int64_t packs,
-                                           mg_activation activation) {
+template <class T, int N>
+__global__ void activation_gradient_kernel(T *out, const T *x, const T *dy, int64_t packs, mg_activation activation) {
     for (MG_CUDA_EACH(i, packs)) {
         float value[N], g[N];
         mg_load<N>(value, x + i * N);
@@ -47,26 +49,33 @@ __global__ void activation_gradient_kernel(float *out, const float *x, const flo
 
 static void activation_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
-    mg_cuda_for_width<float>(count, [&](auto width) {
-        constexpr int N = decltype(width)::value;
-        mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, activation_gradient_kernel<N>,
-                       (float *)call->out, (const float *)call->in[0], (const float *)call->in[1], count / N,
-                       call->op->params.activation);
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_for_width<T>(count, [&](auto width) {
+            constexpr int N = decltype(width)::value;
+            mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, activation_gradient_kernel<T, N>,
+                           (T *)call->out, (const T *)call->in[0], (const T *)call->in[1], count / N,
+                           call->op->params.activation);
+        });
     });
 }
 const struct mg_cuda_driver mg_cuda_activation_gradient = {activation_gradient_run, NULL};
 
-__global__ void channel_pad_kernel(float *out, const float *x, int64_t count, int64_t channels, struct mg_slice p) {
+template <class T>
+__global__ void channel_pad_kernel(T *out, const T *x, int64_t count, int64_t channels, struct mg_slice p) {
     for (MG_CUDA_EACH(i, count)) {
         const int64_t c = i % channels - p.begin;
-        out[i] = c >= 0 && c < p.count ? x[i / channels * p.count + c] : 0.0f;
+        out[i] = c >= 0 && c < p.count ? x[i / channels * p.count + c] : mg_element<T>(0.0f);
     }
 }
 
 static void channel_pad_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
-    mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, channel_pad_kernel, (float *)call->out,
-                   (const float *)call->in[0], count, call->op->out.dim[3], call->op->params.slice);
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, channel_pad_kernel<T>, (T *)call->out,
+                       (const T *)call->in[0], count, call->op->out.dim[3], call->op->params.slice);
+    });
 }
 const struct mg_cuda_driver mg_cuda_channel_pad = {channel_pad_run, NULL};
 
@@ -89,7 +98,7 @@ __device__ static inline int64_t shown_by(int64_t *first, int64_t index, float r
     return i;
 }
 
-__global__ void nearest_gradient_kernel(float *out, const float *dy, struct upsampled p) {
+template <class T> __global__ void nearest_gradient_kernel(T *out, const T *dy, struct upsampled p) {
     for (MG_CUDA_EACH(i, p.count)) {
         const int64_t c = i % p.c, image = i / p.c / p.w / p.h;
         int64_t top, left;
@@ -98,8 +107,8 @@ __global__ void nearest_gradient_kernel(float *out, const float *dy, struct upsa
         float sum = 0.0f;
         for (int64_t y = top; y < bottom; y++)
             for (int64_t x = left; x < right; x++)
-                sum += dy[((image * p.big_h + y) * p.big_w + x) * p.c + c];
-        out[i] = sum;
+                sum += mg_float(dy[((image * p.big_h + y) * p.big_w + x) * p.c + c]);
+        out[i] = mg_element<T>(sum);
     }
 }
 
@@ -108,7 +117,10 @@ static void nearest_gradient_run(struct mg_cuda_state *state, const struct mg_op
     const struct upsampled p = {
         mg_tensor_count(&call->op->out), small[1], small[2], small[3], big[1], big[2], (float)small[1] / (float)big[1],
         (float)small[2] / (float)big[2]};
-    mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, nearest_gradient_kernel, (float *)call->out,
-                   (const float *)call->in[0], p);
+    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, nearest_gradient_kernel<T>, (T *)call->out,
+                       (const T *)call->in[0], p);
+    });
 }
 const struct mg_cuda_driver mg_cuda_nearest_gradient = {nearest_gradient_run, NULL};

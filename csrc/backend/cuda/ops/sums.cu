@@ -41,7 +41,7 @@ struct span {
     int64_t big_h, big_w, channels, runs;
 };
 
-__global__ void span_runs_kernel(float *runs, const float *x, struct span p) {
+template <class T> __global__ void span_runs_kernel(float *runs, const T *x, struct span p) {
     const int64_t pixels = p.n_span * p.h_span * p.w_span;
     for (MG_CUDA_EACH(i, p.positions * p.runs * p.channels)) {
         const int64_t c = i % p.channels, first = i / p.channels % p.runs * MG_CUDA_RUN;
@@ -51,7 +51,7 @@ __global__ void span_runs_kernel(float *runs, const float *x, struct span p) {
         float sum = 0.0f;
         for (int64_t j = first; j < last; j++) {
             const int64_t row = (n + j / (p.h_span * p.w_span)) * p.big_h + h + j / p.w_span % p.h_span;
-            sum += x[(row * p.big_w + w + j % p.w_span) * p.channels + c];
+            sum += mg_float(x[(row * p.big_w + w + j % p.w_span) * p.channels + c]);
         }
         runs[i] = sum;
     }
@@ -82,7 +82,7 @@ static struct span span_of(const struct mg_op_shape *op) {
     return p;
 }
 
-/* No more than the map. */
+/* No more floats than the map has elements. */
 static size_t span_bytes(const struct mg_op_shape *op) {
     const struct span p = span_of(op);
     return (size_t)(p.positions * p.runs * p.channels) * sizeof(float);
@@ -92,8 +92,11 @@ static void span_run(struct mg_cuda_state *state, const struct mg_op_call *call)
     const struct span p = span_of(call->op);
     float *runs = (float *)call->workspace;
     const struct mg_cuda_runs all = {runs, (const float *)call->in[1], p.positions, p.runs, p.channels, p.channels};
-    mg_cuda_launch(state, mg_cuda_grid(p.positions * p.runs * p.channels), MG_CUDA_THREADS, span_runs_kernel, runs,
-                   (const float *)call->in[0], p);
+    mg_cuda_for_type(call->op->in[0].dtype, [&](auto zero) {
+        using T = decltype(zero);
+        mg_cuda_launch(state, mg_cuda_grid(p.positions * p.runs * p.channels), MG_CUDA_THREADS, span_runs_kernel<T>,
+                       runs, (const T *)call->in[0], p);
+    });
     mg_cuda_add_runs(state, (float *)call->out, &all);
 }
 const struct mg_cuda_driver mg_cuda_vector_gradient = {span_run, span_bytes};
