@@ -1,14 +1,17 @@
 """Times a training step of the UNet beside PyTorch: forward, backward, Adam; latents of 60x80, one image.
 
-    python benchmarks/train_peers.py [--checkpoint FOLDER] [--sides LIST] [--latent 60x80] [--threads 2] [--repeats 3]
+    python benchmarks/train_peers.py [--checkpoint FOLDER] [--sides LIST] [--latent 60x80] [--threads 2] [--repeats 5]
 
 The UNet has 223 M parameters: half the channels of Stable Diffusion 2's, random weights, written once (0.9 GB) into
-benchmarks/results. Each side is a process of its own; PyTorch runs diffusers' UNet2DConditionModel with autograd and a
-fused Adam. All take turns (A B A B). Before anything is timed, the first step's loss and, of
-every parameter, the gradient's norm and its product with a random direction are compared with the first side's (ours in
-float32): a side that does not agree gets no timing. Figures are medians; the first step, which also plans and
-allocates, is left out. The peak is VmHWM of the whole process.
-"recomputing" is gradient checkpointing. Writes JSON, and a Markdown table.
+benchmarks/results. PyTorch runs diffusers' UNet2DConditionModel with autograd and a fused Adam. Each side is measured
+against PyTorch in float32: two processes take turns, a step each (A B A B ...); the ratio is the median of those of
+neighbours, as the speed of a machine may change from minute to minute. The first step of each, which also plans and
+allocates, is not timed; but its loss and, of every parameter, the norm of the gradient and its product with a random
+direction are compared with the first side's: a side that does not agree gets no timing. The gradients are read from
+Adam's first moment, which after a step is 1 - beta1 times them. The peak is VmHWM of the whole process after that.
+"recomputing" is gradient checkpointing. "gradients kept": all in memory until the optimiser has moved all weights; else
+ours move each weight as soon as its own gradient is whole, as `marigold train` does where a step is one batch.
+Writes JSON, and a Markdown table.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,46 +41,45 @@ from marigold_c.bench_command import processor_name
 Array = NDArray[Any]
 RESULTS = Path(__file__).resolve().parent / "results"
 REFERENCE = "marigold_c float32"
+PEER = "PyTorch float32"
 TIMESTEP = 600
 LEARNING_RATE = 1e-5
+BETA1 = 0.9
 
 
 # ---- sides ----
 
 
 @dataclass(frozen=True)
-class Step:
-    """One side's training step in two halves, and what it computed."""
+class Learner:
+    """One side: a training step, which returns the loss; Adam's first moments with the parameters' names."""
 
-    forward_backward: Callable[[], float]
-    optimizer: Callable[[], None]
-    gradients: Callable[[], dict[str, Array]]
+    step: Callable[[], float]
+    moments: Callable[[], Iterator[tuple[str, Array]]]
 
 
-def open_ours(folder: Path, given: dict[str, Array], threads: int, dtype: str, recompute: bool) -> Step:
+def open_ours(folder: Path, given: dict[str, Array], threads: int, dtype: str, options: dict[str, Any]) -> Learner:
     from marigold_c import Trainer
 
     trainer = Trainer.from_pretrained(
-        folder, dtype=dtype, gradient_checkpointing=recompute, num_threads=threads, learning_rate=LEARNING_RATE
+        folder, dtype=dtype, num_threads=threads, learning_rate=LEARNING_RATE, **{"keep_gradients": False, **options}
     )
-    return Step(
-        lambda: trainer.forward_backward(given["image"], given["target"], given["noise"], [TIMESTEP]),
-        lambda: _discard(trainer.optimizer_step()),
-        trainer.gradients,
-    )
+    batch = (given["image"], given["target"], given["noise"], [TIMESTEP])
+
+    def moments() -> Iterator[tuple[str, Array]]:
+        engine = trainer._engine
+        return ((name, engine.read(index, "m")) for index, name in enumerate(engine.names()))
+
+    return Learner(lambda: trainer.train_step(*batch)[0], moments)
 
 
-def _discard(_: object) -> None:
-    """What a step returns is not timed against a side that returns nothing."""
-
-
-def open_torch(folder: Path, given: dict[str, Array], threads: int, dtype: str, recompute: bool) -> Step:
+def open_torch(folder: Path, given: dict[str, Array], threads: int, dtype: str, options: dict[str, Any]) -> Learner:
     import torch
     from diffusers import DDIMScheduler, UNet2DConditionModel
 
     torch.set_num_threads(threads)
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", torch_dtype=torch.float32).train()
-    if recompute:
+    if options.get("gradient_checkpointing"):
         unet.enable_gradient_checkpointing()
     optimizer = torch.optim.Adam(unet.parameters(), lr=LEARNING_RATE, fused=True)
     schedule = DDIMScheduler.from_pretrained(folder, subfolder="scheduler", rescale_betas_zero_snr=True)
@@ -87,48 +89,49 @@ def open_torch(folder: Path, given: dict[str, Array], threads: int, dtype: str, 
     wanted = schedule.get_velocity(target, noise, timesteps)
     mixed = torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16")
 
-    def forward_backward() -> float:
+    def step() -> float:
         with mixed:
             output = unet(sample, timesteps, text).sample
         loss = torch.nn.functional.mse_loss(output.float(), wanted)
         loss.backward()
-        return loss.item()
-
-    def step() -> None:
         optimizer.step()
         optimizer.zero_grad()
+        return loss.item()
 
-    return Step(
-        forward_backward,
-        step,
-        lambda: {name: p.grad.numpy() for name, p in unet.named_parameters() if p.grad is not None},
-    )
+    def moments() -> Iterator[tuple[str, Array]]:
+        return ((name, optimizer.state[p]["exp_avg"].numpy()) for name, p in unet.named_parameters())
+
+    return Learner(step, moments)
 
 
 @dataclass(frozen=True)
 class Side:
-    open: Callable[[Path, dict[str, Array], int, str, bool], Step]
+    open: Callable[[Path, dict[str, Array], int, str, dict[str, Any]], Learner]
     dtype: str
-    recompute: bool
     tolerance: float  # of the loss and of gradients, relative
+    options: dict[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
 
 
 _TORCH = ("torch", "diffusers")
+_RECOMPUTING = {"gradient_checkpointing": True}
 SIDES = {
-    REFERENCE: Side(open_ours, "float32", False, 1e-4),
-    "marigold_c float32, recomputing": Side(open_ours, "float32", True, 1e-4),
-    "marigold_c bfloat16": Side(open_ours, "bfloat16", False, 0.1),
-    "PyTorch float32": Side(open_torch, "float32", False, 1e-4, _TORCH),
-    "PyTorch float32, recomputing": Side(open_torch, "float32", True, 1e-4, _TORCH),
-    "PyTorch bfloat16": Side(open_torch, "bfloat16", False, 0.1, _TORCH),
+    REFERENCE: Side(open_ours, "float32", 1e-4),
+    "marigold_c float32, gradients kept": Side(open_ours, "float32", 1e-4, {"keep_gradients": True}),
+    "marigold_c float32, recomputing": Side(open_ours, "float32", 1e-4, _RECOMPUTING),
+    "marigold_c bfloat16": Side(open_ours, "bfloat16", 0.1),
+    "marigold_c bfloat16, recomputing": Side(open_ours, "bfloat16", 0.1, _RECOMPUTING),
+    PEER: Side(open_torch, "float32", 1e-4, needs=_TORCH),
+    "PyTorch float32, recomputing": Side(open_torch, "float32", 1e-4, _RECOMPUTING, _TORCH),
+    "PyTorch bfloat16": Side(open_torch, "bfloat16", 0.1, needs=_TORCH),
 }
 
 
-def digest(loss: float, gradients: dict[str, Array]) -> dict[str, list[float]]:
+def digest(loss: float, moments: Iterator[tuple[str, Array]]) -> dict[str, list[float]]:
     """The loss; of each gradient its norm and its product with a random direction of the norm 1."""
     found = {"loss": [loss]}
-    for name, gradient in gradients.items():
+    for name, moment in moments:
+        gradient = moment / (1 - BETA1)
         direction = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(gradient.shape, np.float32)
         product = np.vdot(gradient, direction) / np.linalg.norm(direction)
         found[name] = [float(np.linalg.norm(gradient)), float(product)]
@@ -159,22 +162,26 @@ class Trainee(Contestant):
         return [*command, "--checkpoint", str(self.checkpoint), "--given", str(self.converted), *more]
 
 
+def forget_peak() -> None:
+    """VmHWM begins again (Linux, proc(5): clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def obey(args: argparse.Namespace, replies: Any) -> None:
-    """Opens the side, then makes the half of a step that each order names; saves the digest of gradients if asked."""
+    """Opens the side, then makes a step for each order; saves the digest of its gradients if asked."""
     side = SIDES[args.worker]
     begun = time.perf_counter()
     with np.load(args.given) as arrays:
-        step = side.open(args.checkpoint, dict(arrays), args.threads, side.dtype, side.recompute)
+        learner = side.open(args.checkpoint, dict(arrays), args.threads, side.dtype, side.options)
     print(json.dumps({"seconds": time.perf_counter() - begun}), file=replies)
-    halves = {"forward and backward": step.forward_backward, "optimizer": step.optimizer}
     for line in sys.stdin:
         order = json.loads(line)
         begun = time.perf_counter()
-        loss = halves[order["row"]]()
+        loss = learner.step()
         reply = {"seconds": time.perf_counter() - begun, "peak_bytes": peak_resident_bytes()}
         if order["save"]:
-            assert loss is not None
-            Path(order["save"]).write_text(json.dumps(digest(loss, step.gradients())), encoding="utf-8")
+            Path(order["save"]).write_text(json.dumps(digest(loss, learner.moments())), encoding="utf-8")
+            forget_peak()
         print(json.dumps(reply), file=replies)
 
 
@@ -200,80 +207,69 @@ def write_inputs(path: Path, folder: Path, latent: tuple[int, int]) -> None:
     np.savez(path, text=mc.load(folder).empty_text_embedding, **arrays)  # type: ignore[arg-type]
 
 
-def open_sides(args: argparse.Namespace, given: Path) -> list[Worker]:
-    workers = []
-    for side in args.sides:
+class Comparison:
+    """Pairs of processes, one after another; the first gradients are what all others must agree with."""
+
+    def __init__(self, args: argparse.Namespace, folder: Path) -> None:
+        self.args, self.folder, self.given = args, folder, folder / "given.npz"
+        self.reference: dict[str, list[float]] | None = None
+        write_inputs(self.given, args.checkpoint, args.latent)
+
+    def open(self, side: str) -> Worker | None:
         if not all(importlib.util.find_spec(name) for name in SIDES[side].needs):
             print(f"{side}: not installed; left out", file=sys.stderr)
-            continue
+            return None
         try:
-            workers.append(Worker(Trainee(side, args.checkpoint, args.threads, given)))
+            return Worker(Trainee(side, self.args.checkpoint, self.args.threads, self.given))
         except Refused as refusal:
             print(f"{side}: {refusal}; left out", file=sys.stderr)
-    return workers
+            return None
 
-
-def first_steps(workers: list[Worker], given: Path, folder: Path) -> dict[Worker, float]:
-    """One step of each. Those that agree with the reference, and by how much they differ from it."""
-    agreed = {}
-    reference: dict[str, list[float]] | None = None
-    for worker in workers:
-        side, save = worker.contestant.side, folder / "digest.json"
-        worker.run("forward and backward", given, save)
-        worker.run("optimizer", given)
+    def first_step(self, worker: Worker) -> float:
+        """By how much its gradients differ from the first ones."""
+        save = self.folder / "digest.json"
+        worker.run("step", self.given, save)
         found = json.loads(save.read_text(encoding="utf-8"))
-        reference = reference or found
-        difference = disagreement(reference, found)
-        if difference <= SIDES[side].tolerance:
-            agreed[worker] = difference
-        else:
-            print(f"{side} differs from {workers[0].contestant.side} by {difference:.2g}: no timing", file=sys.stderr)
-    return agreed
+        self.reference = self.reference or found
+        return disagreement(self.reference, found)
+
+    def measure(self, side: str, peer: str) -> dict[str, Any] | None:
+        """Steps of a side and of its peer, if there is one, in turns."""
+        workers = [worker for worker in map(self.open, dict.fromkeys([side, peer])) if worker]
+        try:
+            if not workers or workers[0].contestant.side != side:
+                return None
+            differences = [self.first_step(worker) for worker in workers]
+            if differences[0] > SIDES[side].tolerance:
+                print(f"{side} differs from {REFERENCE} by {differences[0]:.2g}: no timing", file=sys.stderr)
+                return None
+            rounds = [[worker.run("step", self.given) for worker in workers] for _ in range(self.args.repeats)]
+            return {
+                "side": side,
+                "difference": differences[0],
+                "step": statistics.median(seconds[0] for seconds in rounds),
+                "ratio": statistics.median(seconds[0] / seconds[-1] for seconds in rounds),
+                "rounds": rounds,
+                "peak_bytes": workers[0].peak_bytes,
+            }
+        finally:
+            for worker in workers:
+                worker.close()
 
 
 def compare(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    given = folder / "given.npz"
-    write_inputs(given, args.checkpoint, args.latent)
-    workers = open_sides(args, given)
-    agreed = first_steps(workers, given, folder)
-    halves: dict[Worker, list[tuple[float, float]]] = {worker: [] for worker in agreed}
-    for _ in range(args.repeats):
-        for worker, taken in halves.items():
-            taken.append((worker.run("forward and backward", given), worker.run("optimizer", given)))
-    reports = [
-        {
-            "side": worker.contestant.side,
-            "difference": agreed[worker],
-            "forward_backward": statistics.median(a for a, _ in taken),
-            "optimizer": statistics.median(b for _, b in taken),
-            "step": statistics.median(a + b for a, b in taken),
-            "steps": [a + b for a, b in taken],
-            "peak_bytes": worker.peak_bytes,
-        }
-        for worker, taken in halves.items()
-    ]
-    for worker in workers:
-        worker.close()
-    return reports
+    comparison = Comparison(args, folder)
+    peer = PEER if PEER in args.sides else args.sides[0]
+    found = (comparison.measure(side, peer) for side in args.sides)
+    return [report for report in found if report is not None]
 
 
-def table(reports: list[dict[str, Any]]) -> str:
-    """Ratios are to PyTorch in float32, if it is there."""
-    peers = [report["step"] for report in reports if report["side"] == "PyTorch float32"]
+def table(reports: list[dict[str, Any]], peer: str) -> str:
     rows = []
     for report in reports:
-        ratio = f" ({report['step'] / peers[0]:.2f})" if peers else ""
-        rows.append(
-            [
-                report["side"],
-                f"{report['forward_backward']:.2f} s",
-                f"{report['optimizer']:.3f} s",
-                f"{report['step']:.2f} s{ratio}",
-                f"{report['peak_bytes'] / 1e9:.2f} GB",
-                f"{report['difference']:.1e}",
-            ]
-        )
-    return markdown(["side", "forward and backward", "Adam", "step", "peak memory", "largest difference"], rows)
+        step, peak = f"{report['step']:.2f} s", f"{report['peak_bytes'] / 1e9:.2f} GB"
+        rows.append([report["side"], step, f"{report['ratio']:.2f}", peak, f"{report['difference']:.1e}"])
+    return markdown(["side", "step", f"to {peer}", "peak memory", "largest difference"], rows)
 
 
 def size(text: str) -> tuple[int, int]:
@@ -294,7 +290,7 @@ def main() -> None:
     parser.add_argument("--sides", type=sides, default=list(SIDES), help="separated by semicolons")
     parser.add_argument("--latent", type=size, default=(60, 80))
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=RESULTS / "train_peers.json")
     parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--given", help=argparse.SUPPRESS)
@@ -311,7 +307,8 @@ def main() -> None:
     args.output.parent.mkdir(parents=True, exist_ok=True)
     report = {"processor": processor_name(), "threads": args.threads, "latent": args.latent, "sides": reports}
     args.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    text = f"{processor_name()}, {args.threads} threads, {args.repeats} repeats\n\n{table(reports)}\n"
+    rows = table(reports, PEER if PEER in args.sides else args.sides[0])
+    text = f"{processor_name()}, {args.threads} threads, {args.repeats} repeats\n\n{rows}\n"
     args.output.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 

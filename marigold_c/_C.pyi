@@ -211,6 +211,7 @@ class Trainer:
         max_gradient_norm: float = 0.0,
         zero_terminal_snr: bool = True,
         recompute: bool = False,
+        keep_gradients: bool = True,
         num_targets: int = -1,
         teacher: str | PathLike[str] = ...,
         ema_decay: float = 0.95,
@@ -230,6 +231,18 @@ class Trainer:
         pixel_mask: ArrayLike | None,
         /,
     ) -> float: ...
+    def train_step(
+        self,
+        image_latent: ArrayLike,
+        target_latent: ArrayLike | None,
+        noise: ArrayLike | None,
+        timesteps: ArrayLike | None,
+        mask: ArrayLike | None,
+        pixel_target: ArrayLike | None,
+        pixel_mask: ArrayLike | None,
+        learning_rate: float,
+        /,
+    ) -> tuple[float, float]: ...
     def step(self, learning_rate: float, /) -> float: ...
     def clear_gradients(self) -> None: ...
     def gradient_block(self) -> NDArray[np.float32]: ...

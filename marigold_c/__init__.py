@@ -24,7 +24,7 @@ from .ensembling import (  # noqa: E402
     ensemble_intrinsics,
     ensemble_normals,
 )
-from .errors import CheckpointError, DeviceError  # noqa: E402
+from .errors import CheckpointError, DeviceError, NotFiniteError  # noqa: E402
 from .geometry_files import write_geometry  # noqa: E402
 from .image_processor import MarigoldImageProcessor  # noqa: E402
 from .loading import default_checkpoint  # noqa: E402
@@ -56,6 +56,7 @@ __all__ = [
     "MarigoldIntrinsicsPipeline",
     "MarigoldNormalsOutput",
     "MarigoldNormalsPipeline",
+    "NotFiniteError",
     "Trainer",
     "__version__",
     "align_least_squares",

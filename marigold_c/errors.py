@@ -13,6 +13,10 @@ class DeviceError(RuntimeError):
     """A device is missing, unknown or failed."""
 
 
+class NotFiniteError(ValueError):
+    """A loss or gradients that are no finite numbers: training cannot go on from here."""
+
+
 class DatasetError(ValueError):
     """A data set cannot be opened: its configuration, its list of files or its archive."""
 

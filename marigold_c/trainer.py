@@ -72,6 +72,7 @@ class Trainer:
         epsilon: float = 1e-8,
         weight_decay: float | None = None,
         max_gradient_norm: float | None = None,
+        keep_gradients: bool = True,
         zero_terminal_snr: bool = True,
         num_targets: int | None = None,
         teacher: str | PathLike[str] | None = None,
@@ -96,6 +97,10 @@ class Trainer:
         stay in float32.
         gradient_checkpointing: keeps only what passes between the UNet's layers and computes the rest twice.
         max_gradient_norm: clips the gradients of a step by the norm of all.
+        keep_gradients: False: each weight moves during the backward pass, as soon as its own gradient is whole, and the
+        gradients are never in memory all together: a quarter less of what weights, gradients and moments take (3.5 GB
+        for Stable Diffusion 2's UNet), for the same weights to the bit. Then train_step alone learns: no sums over
+        batches or processes, no clipping.
         zero_terminal_snr: rescales the noise schedule so that the last time step is pure noise.
         num_targets: maps for one image, where a text-to-image UNet is widened for the first time: its first
         convolution is repeated for the image and each target and divided by their number, its last one repeated.
@@ -132,6 +137,7 @@ class Trainer:
                 max_gradient_norm=max_gradient_norm or 0.0,
                 zero_terminal_snr=zero_terminal_snr,
                 recompute=gradient_checkpointing,
+                keep_gradients=keep_gradients,
                 num_targets=num_targets or -1,
                 ema_decay=ema_decay,
                 num_ddim_timesteps=num_ddim_timesteps,
@@ -170,6 +176,29 @@ class Trainer:
             self._sums.note_batch()
         return self._engine.forward_backward(
             image_latent, target_latent, noise, timesteps, mask, float(weight), pixel_target, pixel_mask
+        )
+
+    def train_step(
+        self,
+        image_latent: ArrayLike,
+        target_latent: ArrayLike | None = None,
+        noise: ArrayLike | None = None,
+        timesteps: ArrayLike | None = None,
+        mask: ArrayLike | None = None,
+        learning_rate: float | None = None,
+        *,
+        pixel_target: ArrayLike | None = None,
+        pixel_mask: ArrayLike | None = None,
+    ) -> tuple[float, float]:
+        """forward_backward and optimizer_step of one batch: its loss, and the norm of the gradients. With
+        keep_gradients=False the only way to learn; once weights move, it cannot be interrupted.
+
+        Errors as of these. NotFiniteError: the loss is not finite, and nothing moves; or the gradients: where they are
+        not kept, some weights have moved then, and the trainer refuses everything else.
+        """
+        rate = self.learning_rate if learning_rate is None else learning_rate
+        return self._engine.train_step(
+            image_latent, target_latent, noise, timesteps, mask, pixel_target, pixel_mask, rate
         )
 
     def reconstruct(self, images: ArrayLike, noise: ArrayLike | None = None, weight: float = 1.0) -> dict[str, float]:
@@ -211,7 +240,7 @@ class Trainer:
     def optimizer_step(self, learning_rate: float | None = None) -> float:
         """Moves the weights along the gradients, which become 0. Returns their norm, before they were clipped.
 
-        ValueError: the gradients are not finite; nothing moves.
+        NotFiniteError: the gradients are not finite; nothing moves.
         """
         return self._engine.step(self.learning_rate if learning_rate is None else learning_rate)
 

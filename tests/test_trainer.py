@@ -63,6 +63,110 @@ def test_threads_do_not_change_a_bit(dtype: str) -> None:
     assert_same(one[1], many[1])
 
 
+# ---- weights that move as their gradients pass ----
+
+
+def steps_of(steps: int, **options: Any) -> tuple[list[float], list[float], mc.Trainer]:
+    trainer = open_trainer(**options)
+    pairs = [trainer.train_step(*random_batch(step, h=16, w=24)) for step in range(steps)]
+    return [loss for loss, _ in pairs], [norm for _, norm in pairs], trainer
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradients_that_are_not_kept_change_memory_only(dtype: str, optimizer: str, checkpointing: bool) -> None:
+    options: dict[str, Any] = {"dtype": dtype, "optimizer": optimizer, "gradient_checkpointing": checkpointing}
+    apart = open_trainer(**options)
+    losses, norms = [], []
+    for step in range(3):
+        losses.append(apart.forward_backward(*random_batch(step, h=16, w=24)))
+        norms.append(apart.optimizer_step())
+    kept, passing = steps_of(3, **options), steps_of(3, keep_gradients=False, **options)
+    assert losses == kept[0] == passing[0]
+    assert norms == kept[1]
+    np.testing.assert_allclose(passing[1], norms, rtol=1e-6)
+    for trainer in (kept[2], passing[2]):
+        assert trainer.steps == 3
+        assert_same(trainer.parameters(), apart.parameters())
+        for i, name in enumerate(trainer._names):
+            for part in ("m", "v"):
+                expected = apart._engine.read(i, part)
+                np.testing.assert_array_equal(trainer._engine.read(i, part), expected, err_msg=name)
+    parameters = sum(value.nbytes for value in apart.parameters().values())
+    memory = [one.memory_stats() for one in (apart, passing[2])]
+    assert memory[0]["training"] - memory[1]["training"] >= parameters
+    assert memory[0]["peak"] - memory[1]["peak"] > 0.9 * parameters
+
+
+def test_a_state_goes_on_with_gradients_kept_or_not(tmp_path: Path) -> None:
+    expected = steps_of(4)[2].parameters()
+    begun = steps_of(2, keep_gradients=False)[2]
+    begun.save_pretrained(tmp_path)
+    begun.save_state(tmp_path / "state.safetensors")
+    for part in mc.default_checkpoint().iterdir():
+        if not (tmp_path / part.name).exists():
+            (tmp_path / part.name).symlink_to(part)
+    for keep in (False, True):
+        trainer = open_trainer(tmp_path, keep_gradients=keep)
+        trainer.load_state(tmp_path / "state.safetensors")
+        for step in (2, 3):
+            trainer.train_step(*random_batch(step, h=16, w=24))
+        assert_same(trainer.parameters(), expected)
+
+
+def test_a_loss_that_is_no_number_moves_nothing() -> None:
+    image, target, noise, steps, mask = random_batch(0)
+    image[0, 0, 3, 3] = np.nan
+    for keep in (False, True):
+        trainer = open_trainer(keep_gradients=keep)
+        before = trainer.parameters()
+        with pytest.raises(mc.NotFiniteError, match="the loss is no number: no step was taken"):
+            trainer.train_step(image, target, noise, steps, mask)
+        assert trainer.steps == 0
+        assert_same(trainer.parameters(), before)
+        trainer.train_step(*random_batch(0))
+        assert trainer.steps == 1
+
+
+def test_a_step_that_ended_half_way_is_not_gone_on_from(tmp_path: Path) -> None:
+    """The gradient overflows in the second layer from the end, when the last one has moved."""
+    trainer = open_trainer(keep_gradients=False)
+    last = trainer._names.index("conv_out.weight")
+    trainer._engine.write(last, "value", 1e3 * trainer._engine.read(last, "value"))
+    image, target, noise, _, mask = random_batch(0)
+    with pytest.raises(mc.NotFiniteError, match=r"when \d+ of 442 weights have moved: go on from a saved state"):
+        trainer.train_step(image, np.sign(target) * np.float32(1e38), noise, np.array([999, 999]), mask)
+    assert trainer.steps == 0
+    for use in (
+        lambda: trainer.train_step(*random_batch(0)),
+        trainer.parameters,
+        lambda: trainer.save_state(tmp_path / "state.safetensors"),
+        lambda: trainer.save_pretrained(tmp_path / "saved"),
+    ):
+        with pytest.raises(mc.NotFiniteError, match="go on from a saved state"):
+            use()
+    assert not list(tmp_path.rglob("*.safetensors*"))
+
+
+def test_what_needs_gradients_refuses_trainers_without() -> None:
+    trainer = open_trainer(keep_gradients=False)
+    for use in (
+        lambda: trainer.forward_backward(*random_batch(0)),
+        trainer.optimizer_step,
+        trainer.gradients,
+        trainer.clear_gradients,
+        trainer._engine.gradient_block,
+        trainer._engine.follow_gradients,
+    ):
+        with pytest.raises(ValueError, match="gradients are not kept by this trainer: it learns by train_step"):
+            use()
+    with pytest.raises(ValueError, match=r"`max_gradient_norm` is 1, but the norm of all gradients is known only"):
+        open_trainer(keep_gradients=False, max_gradient_norm=1.0)
+    with pytest.raises(NotImplementedError, match='"autoencoder" needs gradients that are kept'):
+        open_trainer(keep_gradients=False, objective="autoencoder")
+
+
 def test_bfloat16_follows_float32() -> None:
     batch = random_batch(3, h=16, w=24)
     exact, rounded = open_trainer(), open_trainer(dtype="bfloat16")
@@ -202,7 +306,7 @@ def test_gradients_that_are_no_numbers_move_nothing() -> None:
     image[0, 0, 3, 3] = np.nan
     assert np.isnan(trainer.forward_backward(image, target, noise, steps, mask))
     before = trainer.parameters()
-    with pytest.raises(ValueError, match="no step was taken"):
+    with pytest.raises(mc.NotFiniteError, match="no step was taken"):
         trainer.optimizer_step()
     assert_same(trainer.parameters(), before)
     trainer.clear_gradients()
@@ -260,6 +364,8 @@ def test_bad_learning_rates_are_refused() -> None:
     for rate in (-1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="learning_rate"):
             trainer.optimizer_step(rate)
+        with pytest.raises(ValueError, match="learning_rate"):
+            trainer.train_step(*random_batch(0), learning_rate=rate)
     assert trainer.steps == 0
 
 

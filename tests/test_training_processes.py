@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from thread_processes import ThreadProcesses, run_together
 from training_cases import StandInEngine, data_entry, final_weights, make_config, make_scenes, open_stand_in
 
-from marigold_c.errors import ProcessFailed, SampleError
+from marigold_c.errors import NotFiniteError, ProcessFailed, SampleError
 from marigold_c.messages import explain
 from marigold_c.training.checkpoints import read_state
 from marigold_c.training.mixed_sampler import MixedSampler, ShareOfSteps
@@ -202,7 +202,7 @@ def test_a_loss_that_is_no_number(scenes: Path, rank: int, position: int) -> Non
 def test_gradients_that_are_no_numbers(scenes: Path) -> None:
     def spoil(part: Part) -> None:
         def refuse(rate: float) -> float:
-            raise ValueError("the gradients are not finite")
+            raise NotFiniteError("the gradients are not finite")
 
         part.engine.optimizer_step = refuse  # type: ignore[method-assign, assignment]
 

@@ -49,9 +49,16 @@ class Recorder:
         self.spoil = spoil
 
     def __call__(
-        self, config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        base: Path,
+        device: str,
+        threads: int | None,
+        keep_gradients: bool,
     ) -> StandInEngine:
-        self.engine = open_stand_in(config, folder, base, device, threads)
+        self.engine = open_stand_in(config, folder, base, device, threads, keep_gradients)
+        self.keeps_gradients = keep_gradients
         if self.spoil is not None:
             self.spoil(self.engine)
         return self.engine
@@ -228,10 +235,66 @@ def test_a_loss_that_is_no_number(scenes: Path) -> None:
 
 def test_gradients_that_are_no_numbers(scenes: Path) -> None:
     def refuse(rate: float) -> float:
-        raise ValueError("the gradients are not finite")
+        raise mc.NotFiniteError("the gradients are not finite")
 
     with pytest.raises(TrainingStopped, match=r"iteration 1: the gradients are not finite; .* of iteration 0"):
         run(scenes, open_with=Recorder(lambda engine: setattr(engine, "optimizer_step", refuse)))
+
+
+ONE_BATCH = {"dataloader__effective_batch_size": 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "keeps"),
+    [
+        (ONE_BATCH, False),
+        ({}, True),
+        ({**ONE_BATCH, "optimizer": {"name": "Adam", "max_grad_norm": 1.0}}, True),
+    ],
+    ids=["one batch", "accumulation", "clipping"],
+)
+def test_gradients_are_kept_where_they_are_needed(scenes: Path, changes: dict[str, Any], keeps: bool) -> None:
+    recorder = Recorder()
+    run(scenes, open_with=recorder, **changes)
+    assert recorder.keeps_gradients is keeps
+
+
+def test_steps_of_one_batch(scenes: Path) -> None:
+    """The losses and rates of the table, and weights, are those of gradients that were kept; so is going on."""
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("these are not for engines that keep no gradients")
+
+    def spoil(engine: StandInEngine) -> None:
+        learn, step = engine.forward_backward, engine.optimizer_step
+        engine.train_step = lambda *, learning_rate, **inputs: (learn(**inputs), step(learning_rate))  # type: ignore
+        engine.forward_backward = engine.optimizer_step = refuse  # type: ignore
+
+    clipped = {**ONE_BATCH, "optimizer": {"name": "Adam", "max_grad_norm": 1e9}}
+    for part in ({"exit_after": 1e-6}, {"resume": True}):
+        run(scenes, "one", Recorder(spoil), **ONE_BATCH, **part)
+    run(scenes, "two", **clipped)
+    assert without_times(scenes / "one" / "training.csv") == without_times(scenes / "two" / "training.csv")
+    np.testing.assert_array_equal(final_weights(scenes / "one"), final_weights(scenes / "two"))
+
+
+def test_steps_of_one_batch_that_are_no_numbers(scenes: Path) -> None:
+    def spoil(engine: StandInEngine) -> None:
+        learn = engine.train_step
+
+        def fail(**inputs: Any) -> tuple[float, float]:
+            if engine.steps == 3:
+                raise mc.NotFiniteError("the loss is no number: no step was taken")
+            return learn(**inputs)
+
+        engine.train_step = fail  # type: ignore[method-assign]
+
+    with pytest.raises(TrainingStopped) as caught:
+        run(scenes, open_with=Recorder(spoil), **ONE_BATCH)
+    message = str(caught.value)
+    assert "iteration 4: batch 3: the loss is no number: no step was taken; its files: " in message
+    assert message.count("rgb/000") == 2 and message.count("depth/000") == 2 and "of iteration 2" in message
+    assert run(scenes, resume=True, **ONE_BATCH) == "done"
 
 
 def test_what_came_after_the_checkpoint_is_done_again(scenes: Path) -> None:

@@ -151,6 +151,10 @@ class StandInEngine:
         self.rates.append(learning_rate)
         return float(np.linalg.norm(gradient))
 
+    def train_step(self, *, learning_rate: float, **inputs: Any) -> tuple[float, float]:
+        loss = self.forward_backward(**inputs)
+        return loss, self.optimizer_step(learning_rate)
+
     def save_pretrained(self, folder: Any) -> None:
         shutil.copytree(self.folder / "unet", Path(folder) / "unet", dirs_exist_ok=True)
         path = Path("scheduler") / "scheduler_config.json"
@@ -167,7 +171,9 @@ class StandInEngine:
             self.weights, self.moments, self.steps = stored["weights"], stored["moments"], int(stored["steps"])
 
 
-def open_stand_in(config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None) -> StandInEngine:
+def open_stand_in(
+    config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None, keep_gradients: bool
+) -> StandInEngine:
     return StandInEngine(Path(folder), 4 * len(config.target_names))
 
 

@@ -10,7 +10,7 @@ const void *mg_plan_address(const struct mg_plan *plan, mg_value value) {
     const struct mg_node *node = &plan->graph.nodes[value];
     if (node->role == MG_ROLE_WEIGHT)
         return node->weights->list[node->weight].ready;
-    if (node->role == MG_ROLE_GRADIENT)
+    if (node->role == MG_ROLE_GRADIENT && !node->weights->passes_gradients)
         return node->weights->list[node->weight].gradient;
     if (node->constant)
         return plan->folded[value] ? plan->folded[value] : node->data;
@@ -114,19 +114,6 @@ static mg_status fold_constants(struct mg_plan *plan, struct mg_err *err) {
     return MG_OK;
 }
 
-static void find_complete_gradients(struct mg_plan *plan) {
-    const struct mg_graph *graph = &plan->graph;
-    for (int i = graph->forward_ops; i < graph->num_ops; i++) {
-        const struct mg_node *node = &graph->nodes[graph->ops[i].out];
-        plan->completes[i] = node->role == MG_ROLE_GRADIENT;
-        for (int later = i + 1; later < graph->num_ops && plan->completes[i]; later++) {
-            const struct mg_node *other = &graph->nodes[graph->ops[later].out];
-            plan->completes[i] =
-                other->role != MG_ROLE_GRADIENT || other->weights != node->weights || other->weight != node->weight;
-        }
-    }
-}
-
 /* The graph with a place for every activation; nothing is allocated on the device. Takes the graph over. */
 static mg_status place(struct mg_plan **out, struct mg_graph *graph, struct mg_context *context, struct mg_err *err) {
     struct mg_plan *plan = NULL;
@@ -145,9 +132,7 @@ static mg_status place(struct mg_plan **out, struct mg_graph *graph, struct mg_c
     size_t nodes = (size_t)plan->graph.num_nodes;
     MG_TRY_GOTO(mg_alloc_zeroed((void **)&plan->placement, nodes * sizeof *plan->placement, "a plan", err));
     MG_TRY_GOTO(mg_alloc_zeroed((void **)&plan->folded, nodes * sizeof *plan->folded, "a plan", err));
-    const size_t ops = (size_t)plan->graph.num_ops;
-    MG_TRY_GOTO(mg_alloc_zeroed((void **)&plan->completes, ops * sizeof *plan->completes, "a plan", err));
-    find_complete_gradients(plan);
+    MG_TRY_GOTO(mg_plan_find_gradients(plan, err));
     MG_TRY_GOTO(mg_plan_place(plan, err));
     MG_TRY_GOTO(find_workspace(plan, err));
 done:
@@ -197,7 +182,9 @@ void mg_plan_destroy(struct mg_plan *plan) {
         for (int v = 0; v < plan->graph.num_nodes; v++)
             mg_context_free(plan->context, plan->folded[v]);
     mg_free(plan->folded);
-    mg_free(plan->completes);
+    mg_free(plan->begun);
+    mg_free(plan->finished);
+    mg_free(plan->next_finished);
     mg_free(plan->placement);
     mg_graph_free(&plan->graph);
     mg_free(plan);
@@ -238,22 +225,39 @@ static mg_status copy_inputs(struct mg_plan *plan, const struct part *part, stru
     return MG_OK;
 }
 
-static void tell_gradient_done(const struct mg_plan *plan, const struct mg_graph_op *op) {
-    const struct mg_node *node = &plan->graph.nodes[op->out];
-    if (node->weights->gradient_done)
-        node->weights->gradient_done(node->weights->gradient_user, node->weight);
+/* No block of gradients keeps what earlier passes added. */
+static bool is_passing(const struct mg_plan *plan, mg_value gradient) {
+    return gradient != MG_NONE && plan->graph.nodes[gradient].weights->passes_gradients;
 }
 
+static mg_status begin_gradient(const struct mg_plan *plan, mg_value gradient, struct mg_err *err) {
+    if (!is_passing(plan, gradient))
+        return MG_OK;
+    return mg_context_clear(plan->context, (void *)mg_plan_address(plan, gradient), plan->placement[gradient].bytes,
+                            err);
+}
+
+static void tell_finished(const struct mg_plan *plan, mg_value gradient) {
+    for (; gradient != MG_NONE; gradient = plan->next_finished[gradient]) {
+        const struct mg_node *node = &plan->graph.nodes[gradient];
+        if (node->weights->gradient_done)
+            node->weights->gradient_done(node->weights->gradient_user, node->weight,
+                                         (float *)mg_plan_address(plan, gradient));
+    }
+}
+
+/* Weights that move as their gradients pass must not stop half way: then nobody asks whether to stop. */
 static mg_status run_one_by_one(struct mg_plan *plan, const struct part *part, bool polled, struct mg_err *err) {
     for (int i = part->begin; i < part->end; i++) {
         const struct mg_graph_op *op = &plan->graph.ops[i];
         if (plan->graph.nodes[op->out].constant)
             continue;
+        polled = polled && !is_passing(plan, plan->begun[i]);
         if (polled)
             MG_TRY(mg_context_poll(plan->context, err));
+        MG_TRY(begin_gradient(plan, plan->begun[i], err));
         mg_plan_run_op(plan, op, (void *)mg_plan_address(plan, op->out));
-        if (plan->completes[i])
-            tell_gradient_done(plan, op);
+        tell_finished(plan, plan->finished[i]);
     }
     return MG_OK;
 }

@@ -13,6 +13,17 @@ static bool is_placed(const struct mg_node *node) {
     return node->role != MG_ROLE_WEIGHT && node->role != MG_ROLE_GRADIENT && !node->constant;
 }
 
+/* But for gradients that are not kept. */
+static bool is_passing(const struct mg_node *node) {
+    return node->role == MG_ROLE_GRADIENT && node->weights->passes_gradients;
+}
+
+/* Has memory of its own in the arena. */
+static bool owns_memory(const struct mg_plan *plan, mg_value v) {
+    const struct mg_node *node = &plan->graph.nodes[v];
+    return (is_placed(node) || is_passing(node)) && plan->placement[v].storage == v;
+}
+
 static void find_lifetimes(struct mg_plan *plan) {
     const struct mg_graph *graph = &plan->graph;
     for (mg_value v = 0; v < graph->num_nodes; v++) {
@@ -30,6 +41,26 @@ static void find_lifetimes(struct mg_plan *plan) {
                 plan->placement[graph->ops[i].in[slot]].last = i;
     for (int i = 0; i < graph->num_outputs; i++)
         plan->placement[graph->outputs[i]].last = graph->num_ops;
+}
+
+/* From the first operation that adds to it until it was taken; all sums are one memory, in the layout of the weight. */
+static void find_lifetimes_of_gradients(struct mg_plan *plan) {
+    const struct mg_graph *graph = &plan->graph;
+    for (int i = graph->forward_ops; i < graph->num_ops; i++) {
+        if (plan->begun[i] != MG_NONE)
+            plan->placement[plan->begun[i]].first = i;
+        for (mg_value g = plan->finished[i]; g != MG_NONE; g = plan->next_finished[g]) {
+            const struct mg_node *node = &graph->nodes[g];
+            plan->placement[g].last = i;
+            plan->placement[g].bytes = mg_aligned(mg_weights_master_bytes(node->weights, node->weight));
+        }
+    }
+    for (int i = graph->forward_ops; i < graph->num_ops; i++)
+        for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
+            const mg_value in = graph->ops[i].in[slot], out = graph->ops[i].out;
+            if (in != MG_NONE && is_passing(&graph->nodes[in]) && is_passing(&graph->nodes[out]))
+                plan->placement[out].storage = plan->placement[in].storage;
+        }
 }
 
 /* An input that is read in another slot of the same operation must not be overwritten. */
@@ -143,8 +174,7 @@ static void find_live_bytes(struct mg_plan *plan) {
     for (int i = -1; i <= graph->num_ops; i++) {
         size_t live = 0;
         for (mg_value v = 0; v < graph->num_nodes; v++)
-            if (is_placed(&graph->nodes[v]) && plan->placement[v].storage == v && plan->placement[v].first <= i &&
-                plan->placement[v].last >= i)
+            if (owns_memory(plan, v) && plan->placement[v].first <= i && plan->placement[v].last >= i)
                 live += plan->placement[v].bytes;
         if (live > plan->live_bytes)
             plan->live_bytes = live;
@@ -157,12 +187,13 @@ mg_status mg_plan_place(struct mg_plan *plan, struct mg_err *err) {
     mg_value *placed = NULL;
     mg_status status;
     find_lifetimes(plan);
+    find_lifetimes_of_gradients(plan);
     take_over_inputs(plan);
     MG_TRY_GOTO(mg_alloc((void **)&order, (size_t)graph->num_nodes * sizeof *order, "the memory planner", err));
     MG_TRY_GOTO(mg_alloc((void **)&placed, (size_t)graph->num_nodes * sizeof *placed, "the memory planner", err));
     int count = 0;
     for (mg_value v = 0; v < graph->num_nodes; v++)
-        if (is_placed(&graph->nodes[v]) && plan->placement[v].storage == v)
+        if (owns_memory(plan, v))
             order[count++] = (struct order){.plan = plan, .value = v};
     qsort(order, (size_t)count, sizeof *order, larger_first);
     for (int i = 0; i < count; i++) {

@@ -303,8 +303,8 @@ struct mg_weight_layout mg_weights_master_layout(const struct mg_weights *weight
     return is_rounded ? (struct mg_weight_layout){.panel = layout.panel, .group = 1, .dtype = MG_F32} : layout;
 }
 
-static size_t master_bytes(const struct mg_weights *weights, size_t i) {
-    return mg_packed_bytes(mg_weights_master_layout(weights, (int)i), &weights->list[i].shape);
+size_t mg_weights_master_bytes(const struct mg_weights *weights, int index) {
+    return mg_packed_bytes(mg_weights_master_layout(weights, index), &weights->list[index].shape);
 }
 
 static bool changes(const struct mg_weights *weights) { return weights->trained || weights->moving; }
@@ -313,24 +313,24 @@ static bool changes(const struct mg_weights *weights) { return weights->trained 
 static mg_status allocate_masters(struct mg_weights *weights, struct mg_context *context, struct mg_err *err) {
     size_t total = 0, next = 0;
     for (size_t i = 0; i < weights->count; i++) {
-        const size_t bytes = weights->list[i].has_layout ? master_bytes(weights, i) : 0;
+        const size_t bytes = weights->list[i].has_layout ? mg_weights_master_bytes(weights, (int)i) : 0;
         if (bytes > SIZE_MAX / 2 - total)
             return mg_fail(err, MG_ERR_MEMORY, "gradients cannot be addressed");
         total += mg_aligned(bytes);
     }
     MG_TRY(mg_context_alloc((void **)&weights->masters, context, total, "weights", err));
     MG_TRY(mg_context_clear(context, weights->masters, total, err));
-    if (weights->trained) {
+    if (weights->trained && !weights->passes_gradients) {
         MG_TRY(mg_context_alloc((void **)&weights->gradients, context, total, "gradients", err));
         MG_TRY(mg_context_clear(context, weights->gradients, total, err));
         context->training += total;
     }
-    weights->gradient_count = (int64_t)(total / sizeof(float));
+    weights->block_count = (int64_t)(total / sizeof(float));
     for (size_t i = weights->count; i-- > 0;)
         if (weights->list[i].has_layout) {
             weights->list[i].master = weights->masters + next;
             weights->list[i].gradient = weights->gradients ? weights->gradients + next : NULL;
-            next += mg_aligned(master_bytes(weights, i)) / sizeof(float);
+            next += mg_aligned(mg_weights_master_bytes(weights, (int)i)) / sizeof(float);
         }
     return MG_OK;
 }
@@ -357,7 +357,7 @@ static mg_status bind_changing(struct mg_weights *weights, int index, struct mg_
     if (mg_same_layout(layout, weight->layout)) {
         weight->packed = weight->master;
     } else {
-        context->training += master_bytes(weights, (size_t)index);
+        context->training += mg_weights_master_bytes(weights, index);
         MG_TRY(mg_context_alloc(&weight->packed, context, bytes, weight->key, err));
         mg_weights_follow_master(weights, index);
         if (context->backend->finish)
@@ -377,9 +377,9 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
     if (bytes == SIZE_MAX)
         return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
     weights->context = context;
-    if (changes(weights) && !weights->masters && !weights->gradients)
+    if (changes(weights) && !weights->masters)
         MG_TRY(allocate_masters(weights, context, err));
-    if (weights->trained ? !weight->gradient : weights->moving && !weight->master)
+    if (changes(weights) && !weight->master)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "the layout of weight \"%s\" was chosen after others were bound",
                        weight->key);
     if (changes(weights)) {

@@ -30,14 +30,18 @@ struct mg_weights {
     const struct mg_context *context; /* NULL, or that in whose memory weights were made ready */
     int64_t parameters;               /* elements declared */
     float *masters, *gradients;       /* of all trained weights, a block each: see mg_weights_bind */
-    int64_t gradient_count;           /* numbers in a block, padding included */
+    int64_t block_count;              /* numbers in a block, padding included */
     /* To be set before the first graph: weights are no constants (nothing made of them is folded), are never used in place,
      * and have gradients. */
     bool trained;
     /* The same, with masters and without gradients: weights that follow others, such as their average. */
     bool moving;
-    /* NULL, or told during a backward pass that no operation after this one adds to the gradient of weight `index`. */
-    void (*gradient_done)(void *user, int index);
+    /* Of trained weights: there is no block of gradients. A gradient lives in the memory of a plan's activations, from the first
+     * operation that adds to it (before which it becomes 0) to when gradient_done is told of it. */
+    bool passes_gradients;
+    /* NULL, or told during a backward pass that no operation after this one adds to the gradient of weight `index` or reads the
+     * weight. */
+    void (*gradient_done)(void *user, int index, float *gradient);
     void *gradient_user;
     /* NULL, or tells that a weight may be declared a whole number of times larger than it is stored: it is repeated along both
      * axes, and divided by the number of times along the second. */
@@ -63,8 +67,9 @@ mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err)
 mg_status mg_weights_choose(struct mg_weights *weights, int index, struct mg_weight_layout layout, struct mg_err *err);
 /* Bytes of weight `index` in the layout chosen; SIZE_MAX if they cannot be addressed. */
 size_t mg_weights_packed_bytes(const struct mg_weights *weights, int index);
-/* The layout of masters and gradients: that of the weight, but float32. */
+/* The layout of masters and gradients: that of the weight, but float32. Its bytes, padding included, which stays 0. */
 struct mg_weight_layout mg_weights_master_layout(const struct mg_weights *weights, int index);
+size_t mg_weights_master_bytes(const struct mg_weights *weights, int index);
 /* After the master of weight `index` was changed: what operations read follows, rounded. A device may still be at work then,
  * and tells in its finish() what failed. */
 void mg_weights_follow_master(const struct mg_weights *weights, int index);

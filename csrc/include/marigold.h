@@ -37,6 +37,7 @@ typedef enum mg_status {
     MG_ERR_DEVICE,      /* the device is missing or failed: DeviceError */
     MG_ERR_MEMORY,      /* MemoryError */
     MG_ERR_IO,          /* the operating system refused a file: OSError, errno in mg_err.os_errno */
+    MG_ERR_NOT_FINITE,  /* a loss or gradients that are no finite numbers: NotFiniteError */
     MG_ERR_CANCELLED,   /* the poll callback asked to stop: KeyboardInterrupt */
     MG_ERR_BUSY         /* the handle is in use by another thread: RuntimeError */
 } mg_status;
@@ -386,6 +387,9 @@ struct mg_trainer_params {
     double max_gradient_norm;     /* 0: gradients are not clipped; else the most that the norm of all may be */
     bool zero_terminal_snr;       /* true: the schedule is rescaled so that the last time step is pure noise */
     bool recompute;               /* false; true keeps only the inputs of the UNet's layers and computes them twice */
+    /* true; false: gradients are never in memory all together, but each weight moves as soon as its own is whole. Then there is
+     * mg_trainer_train_step alone: no sums over batches or processes, no clipping; not for "autoencoder". */
+    bool keep_gradients;
     /* "lcm" only. The teacher: the checkpoint that the training began with (NULL: `folder`). After each step the average of the
      * weights becomes ema_decay (0.95) times itself, plus the rest times the weights. The time steps are the last ones of
      * num_ddim_timesteps (5) equal parts of the schedule: 199, 399, ... 999. */
@@ -450,9 +454,15 @@ struct mg_reconstruction_loss {
 mg_status mg_trainer_reconstruct(struct mg_reconstruction_loss *loss, mg_trainer *trainer,
                                  const struct mg_reconstruction_batch *batch, struct mg_err *err);
 /* Moves the weights along the gradients, which become 0. *norm: of the gradients, before they were clipped.
- * MG_ERR_ARGUMENT, and nothing moves, if the gradients are not finite. */
+ * MG_ERR_NOT_FINITE, and nothing moves, if the gradients are not finite. */
 mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err);
 mg_status mg_trainer_clear_gradients(mg_trainer *trainer, struct mg_err *err);
+/* mg_trainer_forward_backward and mg_trainer_step of one batch; the only way where gradients are not kept. Then it moves weights
+ * by the same numbers to the bit, cannot be stopped once it does, and in float32 *norm differs by rounding.
+ * MG_ERR_NOT_FINITE: the loss, and nothing moves; or the gradients. Where these are not kept, some weights have moved then, and
+ * the trainer refuses everything else. */
+mg_status mg_trainer_train_step(double *loss, double *norm, mg_trainer *trainer, const struct mg_training_batch *batch,
+                                double learning_rate, struct mg_err *err);
 
 /* For sums over several processes. All gradients lie in one block of *count numbers, in an order that the layouts of the
  * weights decide. MG_ERR_UNSUPPORTED: they lie in the memory of a device. */

@@ -27,6 +27,7 @@ mg_status mg_trainer_join_group(mg_trainer *trainer, const char name[MG_GRADIENT
                                 struct mg_err *err) {
     const struct mg_context *context = &trainer->pipeline->context;
     MG_TRY(check_device(trainer, err));
+    MG_TRY(mg_trainer_check_kept(trainer, err));
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
     mg_trainer_leave_group(trainer);
     const mg_status status = context->backend->join(&trainer->group, context, name, rank, size, err);
@@ -41,7 +42,7 @@ mg_status mg_trainer_sum_gradients(mg_trainer *trainer, struct mg_err *err) {
         return mg_fail(err, MG_ERR_ARGUMENT, "the trainer is in no group of processes");
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
     const mg_status status =
-        context->backend->sum(context, trainer->group, weights->gradients, weights->gradient_count, err);
+        context->backend->sum(context, trainer->group, weights->gradients, weights->block_count, err);
     if (status != MG_OK)
         mg_trainer_leave_group(trainer);
     mg_pipeline_leave(trainer->pipeline);

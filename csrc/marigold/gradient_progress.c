@@ -4,10 +4,11 @@
 
 /* Where the gradient of a weight ends: the block begins with the last weight. */
 static int64_t end_of(const struct mg_weights *weights, size_t index) {
-    return index ? weights->list[index - 1].gradient - weights->gradients : weights->gradient_count;
+    return index ? weights->list[index - 1].gradient - weights->gradients : weights->block_count;
 }
 
-static void on_gradient_done(void *user, int index) {
+static void on_gradient_done(void *user, int index, float *gradient) {
+    (void)gradient;
     struct mg_trainer *trainer = user;
     const struct mg_weights *weights = trainer->weights;
     struct mg_gradient_progress *progress = &trainer->progress;
@@ -20,17 +21,19 @@ static void on_gradient_done(void *user, int index) {
 
 mg_status mg_trainer_gradients(float **block, int64_t *count, const mg_trainer *trainer, struct mg_err *err) {
     const struct mg_pipeline *p = trainer->pipeline;
+    MG_TRY(mg_trainer_check_kept(trainer, err));
     if (p->context.memory)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "gradients on device \"%s\" cannot be summed over processes",
                        p->context.backend->name);
     *block = trainer->weights->gradients;
-    *count = trainer->weights->gradient_count;
+    *count = trainer->weights->block_count;
     return MG_OK;
 }
 
 mg_status mg_trainer_follow_gradients(mg_trainer *trainer, struct mg_err *err) {
     struct mg_weights *weights = trainer->weights;
     struct mg_gradient_progress *progress = &trainer->progress;
+    MG_TRY(mg_trainer_check_kept(trainer, err));
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
     mg_status status = MG_OK;
     if (!progress->done)

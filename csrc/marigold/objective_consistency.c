@@ -61,7 +61,7 @@ static void after_step(struct mg_trainer *trainer) {
     const struct mg_weights *weights = &trainer->pipeline->unet_weights, *average = &trainer->distillation.average;
     const struct mg_context *context = &trainer->pipeline->context;
     const double keep = trainer->params.ema_decay;
-    context->backend->average(context, average->masters, weights->masters, weights->gradient_count, (float)keep,
+    context->backend->average(context, average->masters, weights->masters, weights->block_count, (float)keep,
                               (float)(1.0 - keep));
     for (size_t i = 0; i < average->count; i++)
         mg_weights_follow_master(average, (int)i);

@@ -13,6 +13,7 @@ void mg_trainer_params_init(struct mg_trainer_params *params) {
                                          .beta2 = 0.999,
                                          .epsilon = 1e-8,
                                          .zero_terminal_snr = true,
+                                         .keep_gradients = true,
                                          .ema_decay = 0.95,
                                          .num_ddim_timesteps = 5,
                                          .reconstruction = {1.0, 0.0, 1.0, 1e-4}};
@@ -28,6 +29,10 @@ static mg_status check_params(const struct mg_trainer_params *p, struct mg_err *
         return mg_fail(err, MG_ERR_ARGUMENT,
                        "`epsilon`, `weight_decay` and `max_gradient_norm` are %g, %g and %g; they must be 0 or more",
                        p->epsilon, p->weight_decay, p->max_gradient_norm);
+    if (!p->keep_gradients && p->max_gradient_norm > 0.0)
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "`max_gradient_norm` is %g, but the norm of all gradients is known only where they are kept",
+                       p->max_gradient_norm);
     return MG_OK;
 }
 
@@ -48,7 +53,10 @@ static mg_status find_noise_levels(struct mg_trainer *t, struct mg_err *err) {
 /* Weights in memory of their own, and their gradients. */
 static mg_status bind_weights(struct mg_trainer *t, struct mg_err *err) {
     struct mg_weights *weights = t->weights;
+    if (!t->params.keep_gradients && t->objective->trains_autoencoder)
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "objective \"%s\" needs gradients that are kept", t->objective->name);
     weights->trained = true;
+    weights->passes_gradients = !t->params.keep_gradients;
     MG_TRY(mg_stages_choose_layouts(t->pipeline, err));
     for (size_t i = 0; i < weights->count; i++)
         MG_TRY(mg_weights_bind(weights, (int)i, &t->pipeline->context, err));
@@ -107,8 +115,8 @@ void mg_trainer_close(mg_trainer *trainer) {
 const mg_pipeline *mg_trainer_pipeline(const mg_trainer *trainer) { return trainer->pipeline; }
 
 /* ---- gradients ---- */
-static mg_status forward_backward(struct mg_learning *learning, struct mg_trainer *t,
-                                  const struct mg_training_batch *batch, struct mg_err *err) {
+static mg_status pass(struct mg_learning *learning, struct mg_trainer *t, const struct mg_training_batch *batch,
+                      mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err) {
     const struct mg_stage_key key = {
         .stage = MG_STAGE_TRAIN, .n = batch->n, .h = batch->h, .w = batch->w, .recompute = t->params.recompute};
     struct mg_plan *plan;
@@ -117,28 +125,50 @@ static mg_status forward_backward(struct mg_learning *learning, struct mg_traine
     const struct mg_binding inputs[] = {{"sample", learning->sample}, {"timesteps", learning->timesteps}};
     MG_TRY(mg_plan_run_forward(plan, inputs, 2, &(struct mg_binding){"output", learning->output}, 1, err));
     MG_TRY(t->objective->compare(learning, t, batch, err));
+    if (check)
+        MG_TRY(check(learning->loss, err));
     return mg_plan_run_backward(plan, &(struct mg_binding){"gradient", learning->gradient}, 1, NULL, 0, err);
 }
 
-mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,
-                                      struct mg_err *err) {
+mg_status mg_trainer_pass(double *loss, struct mg_trainer *trainer, const struct mg_training_batch *batch,
+                          mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err) {
     const struct mg_pipeline *p = trainer->pipeline;
     const int64_t cells = batch->n * batch->h * batch->w;
     struct mg_learning learning = {0};
     mg_status status;
-    MG_TRY(trainer->objective->check(trainer, batch, err));
-    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
     MG_TRY_GOTO(mg_alloc_floats(&learning.sample, cells, (size_t)p->unet.in_channels, "a batch", err));
     MG_TRY_GOTO(mg_alloc_floats(&learning.output, cells, (size_t)p->unet.out_channels, "a batch", err));
     MG_TRY_GOTO(mg_alloc_floats(&learning.gradient, cells, (size_t)p->unet.out_channels, "a batch", err));
     MG_TRY_GOTO(mg_alloc_floats(&learning.timesteps, batch->n, 1, "a batch", err));
-    MG_TRY_GOTO(forward_backward(&learning, trainer, batch, err));
+    MG_TRY_GOTO(pass(&learning, trainer, batch, check, err));
     *loss = learning.loss;
 done:
     mg_free(learning.sample);
     mg_free(learning.output);
     mg_free(learning.gradient);
     mg_free(learning.timesteps);
+    return status;
+}
+
+mg_status mg_trainer_check_kept(const struct mg_trainer *trainer, struct mg_err *err) {
+    if (!trainer->weights->passes_gradients)
+        return MG_OK;
+    return mg_fail(err, MG_ERR_ARGUMENT, "gradients are not kept by this trainer: it learns by train_step alone");
+}
+
+mg_status mg_trainer_check_whole(const struct mg_trainer *trainer, struct mg_err *err) {
+    if (!trainer->is_torn)
+        return MG_OK;
+    return mg_fail(err, MG_ERR_NOT_FINITE,
+                   "the last step ended when some weights had moved and others not: go on from a saved state");
+}
+
+mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,
+                                      struct mg_err *err) {
+    MG_TRY(trainer->objective->check(trainer, batch, err));
+    MG_TRY(mg_trainer_check_kept(trainer, err));
+    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
+    const mg_status status = mg_trainer_pass(loss, trainer, batch, NULL, err);
     mg_pipeline_leave(trainer->pipeline);
     return status;
 }
@@ -180,6 +210,9 @@ mg_status mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_p
     const size_t bytes = mg_packed_bytes(layout, &weight->shape);
     const float *data = part_of(trainer, index, part);
     float *copy = NULL;
+    MG_TRY(mg_trainer_check_whole(trainer, err));
+    if (part == MG_PART_GRADIENT)
+        MG_TRY(mg_trainer_check_kept(trainer, err));
     mg_status status = MG_OK;
     if (!data) {
         memset(out, 0, mg_tensor_bytes(&weight->shape));
@@ -215,6 +248,8 @@ mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part par
                            struct mg_err *err) {
     if (part == MG_PART_M || part == MG_PART_V)
         MG_TRY(mg_optimizer_reserve(trainer, err));
+    if (part == MG_PART_GRADIENT)
+        MG_TRY(mg_trainer_check_kept(trainer, err));
     if (!part_of(trainer, index, part))
         return mg_fail(err, MG_ERR_ARGUMENT, "objective \"%s\" keeps no average of its weights",
                        trainer->objective->name);

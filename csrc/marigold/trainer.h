@@ -1,5 +1,5 @@
 /* trainer.h: the insides of a trainer, shared by trainer.c (opening, gradients), the objectives (losses), optimizer.c (steps) and
- * gradient_progress.c and gradient_group.c (sums over processes). Private to csrc/marigold. */
+ * train_step.c, gradient_progress.c and gradient_group.c (sums over processes). Private to csrc/marigold. */
 #ifndef MG_TRAINER_H
 #define MG_TRAINER_H
 #include <stdatomic.h>
@@ -33,12 +33,21 @@ struct mg_trainer {
     const struct mg_objective *objective;
     mg_optimizer optimizer;
     float *alphas_cumprod; /* of the noise; ending in 0 if the schedule was rescaled */
-    float *moments;        /* m of all weights as their gradients lie, then v; NULL before the first step */
+    float *moments;        /* m of all weights as their masters lie, then v; NULL before the first step */
     int64_t steps;         /* of the optimiser */
+    bool is_torn;          /* a step ended when some of the weights had moved */
     struct mg_gradient_progress progress;
     void *group;                         /* of processes whose devices sum gradients; NULL: none joined */
     struct mg_distillation distillation; /* zeros but for that objective */
 };
+
+/* ---- trainer.c ---- */
+/* A batch through network and objective and back. check: NULL, or stops before the backward pass. */
+mg_status mg_trainer_pass(double *loss, struct mg_trainer *trainer, const struct mg_training_batch *batch,
+                          mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err);
+/* MG_ERR_ARGUMENT where gradients are not kept; MG_ERR_NOT_FINITE after a step that ended half way. */
+mg_status mg_trainer_check_kept(const struct mg_trainer *trainer, struct mg_err *err);
+mg_status mg_trainer_check_whole(const struct mg_trainer *trainer, struct mg_err *err);
 
 /* ---- gradient_group.c ---- */
 void mg_trainer_leave_group(mg_trainer *trainer);
@@ -110,6 +119,16 @@ const struct mg_pixel_measure *mg_pixel_measure_of(const char *task);
 mg_status mg_optimizer_reserve(struct mg_trainer *trainer, struct mg_err *err);
 struct mg_moments mg_optimizer_moments(const struct mg_trainer *trainer, int index);
 void mg_optimizer_free(struct mg_trainer *trainer);
+mg_status mg_optimizer_check_rate(double learning_rate, struct mg_err *err);
+/* Of the step of that number, from 1; gradients count times gradient_factor. */
+struct mg_adam mg_optimizer_adam(const struct mg_trainer *trainer, double learning_rate, int64_t step,
+                                 double gradient_factor);
+/* The sum of the squares of the gradient of one weight. */
+double mg_optimizer_squares(const struct mg_trainer *trainer, int index, const float *gradient);
+/* Moves one weight, with its moments; its gradient becomes 0. */
+void mg_optimizer_move(const struct mg_trainer *trainer, int index, float *gradient, const struct mg_adam *adam);
+/* All weights have moved: counts the step, and the objective follows. */
+mg_status mg_optimizer_after_step(struct mg_trainer *trainer, struct mg_err *err);
 /* Waits for what the backend was asked to do with parameters, and tells what failed of it. */
 mg_status mg_optimizer_finish(const struct mg_trainer *trainer, struct mg_err *err);
 #endif

@@ -18,7 +18,7 @@
 
 /* ---- module.c: one per interpreter ---- */
 struct mgpy_state {
-    PyObject *checkpoint_error, *device_error;
+    PyObject *checkpoint_error, *device_error, *not_finite_error;
     PyTypeObject *generator_type, *scheduler_type, *pipeline_type, *trainer_type;
 };
 extern struct PyModuleDef mgpy_module;

@@ -17,6 +17,8 @@ static PyObject *exception_class(const struct mgpy_state *state, mg_status statu
         return PyExc_MemoryError;
     case MG_ERR_IO:
         return PyExc_OSError;
+    case MG_ERR_NOT_FINITE:
+        return state->not_finite_error;
     case MG_ERR_CANCELLED:
         return PyExc_KeyboardInterrupt;
     default:

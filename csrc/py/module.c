@@ -51,8 +51,9 @@ static int add_exceptions(struct mgpy_state *state) {
         return -1;
     state->checkpoint_error = PyObject_GetAttrString(errors, "CheckpointError");
     state->device_error = PyObject_GetAttrString(errors, "DeviceError");
+    state->not_finite_error = PyObject_GetAttrString(errors, "NotFiniteError");
     Py_DECREF(errors);
-    return state->checkpoint_error && state->device_error ? 0 : -1;
+    return state->checkpoint_error && state->device_error && state->not_finite_error ? 0 : -1;
 }
 
 static int add_type(PyObject *module, PyTypeObject **out, PyType_Spec *spec) {
@@ -78,6 +79,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     struct mgpy_state *state = PyModule_GetState(module);
     Py_VISIT(state->checkpoint_error);
     Py_VISIT(state->device_error);
+    Py_VISIT(state->not_finite_error);
     Py_VISIT(state->generator_type);
     Py_VISIT(state->scheduler_type);
     Py_VISIT(state->pipeline_type);
@@ -89,6 +91,7 @@ static int module_clear(PyObject *module) {
     struct mgpy_state *state = PyModule_GetState(module);
     Py_CLEAR(state->checkpoint_error);
     Py_CLEAR(state->device_error);
+    Py_CLEAR(state->not_finite_error);
     Py_CLEAR(state->generator_type);
     Py_CLEAR(state->scheduler_type);
     Py_CLEAR(state->pipeline_type);

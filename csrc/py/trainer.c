@@ -31,6 +31,7 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
                             "max_gradient_norm",
                             "zero_terminal_snr",
                             "recompute",
+                            "keep_gradients",
                             "num_targets",
                             "teacher",
                             "ema_decay",
@@ -39,16 +40,16 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
                             NULL};
     struct mg_trainer_params params;
     PyObject *folder = NULL, *teacher = NULL;
-    int zero_terminal_snr = 1, recompute = 0;
+    int zero_terminal_snr = 1, recompute = 0, keep_gradients = 1;
     mg_trainer_params_init(&params);
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&|$zzzzizss(dd)dddppiO&di(dddd):Trainer", names, PyUnicode_FSConverter, &folder,
+            args, kwargs, "O&|$zzzzizss(dd)dddpppiO&di(dddd):Trainer", names, PyUnicode_FSConverter, &folder,
             &params.pipeline.variant, &params.pipeline.dtype, &params.pipeline.device, &params.pipeline.isa,
             &params.pipeline.num_threads, &params.pipeline.task, &params.objective, &params.optimizer, &params.beta1,
             &params.beta2, &params.epsilon, &params.weight_decay, &params.max_gradient_norm, &zero_terminal_snr,
-            &recompute, &params.pipeline.widen_to_targets, PyUnicode_FSConverter, &teacher, &params.ema_decay,
-            &params.num_ddim_timesteps, &params.reconstruction.absolute, &params.reconstruction.square,
-            &params.reconstruction.edges, &params.reconstruction.divergence)) {
+            &recompute, &keep_gradients, &params.pipeline.widen_to_targets, PyUnicode_FSConverter, &teacher,
+            &params.ema_decay, &params.num_ddim_timesteps, &params.reconstruction.absolute,
+            &params.reconstruction.square, &params.reconstruction.edges, &params.reconstruction.divergence)) {
         Py_XDECREF(folder);
         Py_XDECREF(teacher);
         return NULL;
@@ -57,6 +58,7 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     params.teacher = teacher ? PyBytes_AS_STRING(teacher) : NULL;
     params.zero_terminal_snr = zero_terminal_snr;
     params.recompute = recompute;
+    params.keep_gradients = keep_gradients;
     struct mgpy_trainer *self = (struct mgpy_trainer *)type->tp_alloc(type, 0);
     if (self && !open_trainer(self, &params))
         Py_CLEAR(self);
@@ -172,27 +174,46 @@ static bool take_batch(struct mg_training_batch *batch, PyArrayObject *arrays[NU
     return true;
 }
 
-static PyObject *trainer_forward_backward(PyObject *object, PyObject *args) {
-    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
-    PyObject *objects[NUM_ARRAYS], *result = NULL;
+/* forward_backward, or with a learning rate train_step: what it returns. */
+static PyObject *learn(struct mgpy_trainer *self, PyObject *const objects[NUM_ARRAYS], double weight,
+                       const double *learning_rate) {
     PyArrayObject *arrays[NUM_ARRAYS] = {NULL};
-    struct mg_training_batch batch = {0};
+    struct mg_training_batch batch = {.weight = weight};
     struct mg_pipeline_info info;
     struct mgpy_call call;
     struct mg_err err;
-    double loss;
+    double loss, norm = 0.0;
+    PyObject *result = NULL;
     mg_pipeline_get_info(mg_trainer_pipeline(self->handle), &info);
-    if (PyArg_ParseTuple(args, "OOOOOdOO:forward_backward", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
-                         &objects[TIMESTEPS], &objects[MASK], &batch.weight, &objects[PIXEL_TARGET],
-                         &objects[PIXEL_MASK]) &&
-        take_batch(&batch, arrays, &info, objects) && mgpy_call_begin(&self->pipeline, &call, NULL)) {
-        mg_status status = mg_trainer_forward_backward(&loss, self->handle, &batch, &err);
+    if (take_batch(&batch, arrays, &info, objects) && mgpy_call_begin(&self->pipeline, &call, NULL)) {
+        mg_status status = learning_rate
+                               ? mg_trainer_train_step(&loss, &norm, self->handle, &batch, *learning_rate, &err)
+                               : mg_trainer_forward_backward(&loss, self->handle, &batch, &err);
         if (mgpy_call_end(&self->pipeline, &call, status, &err))
-            result = PyFloat_FromDouble(loss);
+            result = learning_rate ? Py_BuildValue("dd", loss, norm) : PyFloat_FromDouble(loss);
     }
     for (int i = 0; i < NUM_ARRAYS; i++)
         Py_XDECREF(arrays[i]);
     return result;
+}
+
+static PyObject *trainer_forward_backward(PyObject *object, PyObject *args) {
+    PyObject *objects[NUM_ARRAYS];
+    double weight;
+    if (!PyArg_ParseTuple(args, "OOOOOdOO:forward_backward", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
+                          &objects[TIMESTEPS], &objects[MASK], &weight, &objects[PIXEL_TARGET], &objects[PIXEL_MASK]))
+        return NULL;
+    return learn((struct mgpy_trainer *)object, objects, weight, NULL);
+}
+
+static PyObject *trainer_train_step(PyObject *object, PyObject *args) {
+    PyObject *objects[NUM_ARRAYS];
+    double learning_rate;
+    if (!PyArg_ParseTuple(args, "OOOOOOOd:train_step", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
+                          &objects[TIMESTEPS], &objects[MASK], &objects[PIXEL_TARGET], &objects[PIXEL_MASK],
+                          &learning_rate))
+        return NULL;
+    return learn((struct mgpy_trainer *)object, objects, 1.0, &learning_rate);
 }
 
 static PyObject *trainer_step(PyObject *object, PyObject *args) {
@@ -437,6 +458,9 @@ static PyMethodDef trainer_methods[] = {
     {"reconstruct", mgpy_trainer_reconstruct, METH_VARARGS,
      "reconstruct(images, noise or None, weight): the terms of the loss, by name."},
     {"step", trainer_step, METH_VARARGS, "step(learning_rate): the norm of the gradients, which become 0."},
+    {"train_step", trainer_train_step, METH_VARARGS,
+     "train_step(image_latent, target_latent, noise, timesteps, mask, pixel_target, pixel_mask, learning_rate): the "
+     "loss and the norm of the gradients."},
     {"clear_gradients", trainer_clear_gradients, METH_NOARGS, "Gradients become 0."},
     {"gradient_block", trainer_gradient_block, METH_NOARGS, "The memory of all gradients, as they lie."},
     {"follow_gradients", trainer_follow_gradients, METH_NOARGS, "Before a batch that gradients_done follows."},

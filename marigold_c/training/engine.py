@@ -32,12 +32,27 @@ class Engine(Protocol):
         pixel_mask: NDArray[np.bool_] | None = None,
     ) -> float: ...
 
+    def train_step(
+        self,
+        image_latent: Array,
+        target_latent: Array | None = None,
+        noise: Array | None = None,
+        timesteps: NDArray[np.int64] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+        learning_rate: float | None = None,
+        *,
+        pixel_target: Array | None = None,
+        pixel_mask: NDArray[np.bool_] | None = None,
+    ) -> tuple[float, float]:
+        """forward_backward and optimizer_step, for engines opened with keep_gradients False."""
+        ...
+
     def reconstruct(self, images: Array, noise: Array | None = None, weight: float = 1.0) -> dict[str, float]: ...
 
     def summed_over(self, communicator: Processes) -> AbstractContextManager[None]: ...
 
     def optimizer_step(self, learning_rate: float | None = None) -> float:
-        """Returns the norm of all gradients. ValueError, and nothing moves, if it is no number."""
+        """Returns the norm of all gradients. NotFiniteError, and nothing moves, if it is no number."""
         ...
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
@@ -53,11 +68,24 @@ class OpenEngine(Protocol):
     """Opens the weights in `folder`: a checkpoint of the run, or `base`, the one that it starts from."""
 
     def __call__(
-        self, config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None
+        self, config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None, keep_gradients: bool
     ) -> Engine: ...
 
 
-def open_engine(config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None) -> Engine:
+def needs_gradients(config: TrainingConfig, processes: Processes) -> bool:
+    """Whether the gradients of a step must be there all together: to be summed over batches or processes, or clipped.
+    Else each weight moves as soon as its own is whole, which comes to the same and takes less memory."""
+    return (
+        config.loader.accumulation > 1
+        or processes.size > 1
+        or bool(config.optimizer.max_gradient_norm)
+        or config.objective == "autoencoder"
+    )
+
+
+def open_engine(
+    config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None, keep_gradients: bool
+) -> Engine:
     """mc.Trainer as the configuration wants it."""
     from .. import Trainer
 
@@ -76,6 +104,7 @@ def open_engine(config: TrainingConfig, folder: Path, base: Path, device: str, t
         epsilon=optimizer.epsilon,
         weight_decay=optimizer.weight_decay,
         max_gradient_norm=optimizer.max_gradient_norm,
+        keep_gradients=keep_gradients,
         num_targets=len(config.target_names),
         teacher=base if config.objective == "lcm" else None,
         ema_decay=config.lcm.ema_decay,

@@ -11,12 +11,14 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from .._C import Generator
 from ..components import VAE
+from ..errors import NotFiniteError
 from ..gradient_sums import decline
 from ..processes import Processes
-from .engine import Engine
+from .engine import Engine, needs_gradients
 from .examples import TrainingSet
 from .inputs import engine_inputs
 from .latent_cache import LatentCache, autoencoder_digest
@@ -50,6 +52,7 @@ class Learner:
         folder for them, or None; stopped: the error to raise when training cannot go on, by its reason. ConfigError:
         the autoencoder is not what the configuration says."""
         self._config, self._engine, self._processes, self._stopped = config, engine, processes, stopped
+        self._adds_up = needs_gradients(config, processes)
         self._latent_channels: int = vae.config["latent_channels"]
         scale = float(vae.config["scaling_factor"])
         if config.latent_scale is not None and not math.isclose(config.latent_scale, scale, rel_tol=1e-6):
@@ -76,9 +79,22 @@ class Learner:
         """Why samples were skipped since this was asked last."""
         return self._loader.bad_samples.take_news()
 
-    def learn(self) -> dict[int, float]:
+    def learn(self, rate: float) -> tuple[dict[int, float], float | None]:
         """Adds up the gradients of this process's batches of an iteration, and then those of all processes; the losses
-        of its batches by their numbers. What cannot be learned is told to the other processes."""
+        of its batches by their numbers. What cannot be learned is told to the other processes.
+
+        Where there is nothing to add up, the weights have moved, too, at the learning rate `rate`; then the second
+        result is the norm of the gradients, else None."""
+        if self._adds_up:
+            return self._add_up(), None
+        batch = next(self._loader)
+        try:
+            loss, norm = self._engine.train_step(**self._inputs(batch), learning_rate=rate)
+        except NotFiniteError as error:
+            raise self._stopped(f"batch {batch.plan.number}: {error}; its files: {', '.join(batch.files)}") from error
+        return {batch.plan.number: loss}, norm
+
+    def _add_up(self) -> dict[int, float]:
         losses: dict[int, float] = {}
         try:
             for _ in range(self._share.batches_of_step - 1):
@@ -103,8 +119,10 @@ class Learner:
         return loss
 
     def _denoise(self, batch: Batch) -> float:
-        inputs = engine_inputs(self._config, self._encode, batch, self._seeds[batch.plan.number])
-        return self._engine.forward_backward(**inputs, weight=1 / self._config.loader.accumulation)
+        return self._engine.forward_backward(**self._inputs(batch), weight=1 / self._config.loader.accumulation)
+
+    def _inputs(self, batch: Batch) -> dict[str, Any]:
+        return engine_inputs(self._config, self._encode, batch, self._seeds[batch.plan.number])
 
     def _reconstruct(self, batch: Batch) -> float:
         images = pictures_of([item.example for item in batch.items if item.example is not None])

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import read_config
-from ..errors import ProcessFailed
+from ..errors import NotFiniteError, ProcessFailed
 from ..extras import optional_module
 from ..files import write_atomically
 from ..loading import default_checkpoint, resolve_folder
@@ -42,7 +42,7 @@ from .checkpoints import (
     model_index,
     write_state,
 )
-from .engine import OpenEngine, open_engine
+from .engine import OpenEngine, needs_gradients, open_engine
 from .examples import TrainingSet
 from .learner import Learner
 from .learning_rate import exponential_ratio
@@ -150,7 +150,8 @@ class TrainingRun:
             self.shown: HeldOut | Reconstructions = kind(config.picture_sets, config, options.base_data_dir)
 
     def _open_trainer(self, start: Path, resuming: bool) -> None:
-        self.engine = self._open_with(self.config, start, self.base, self.options.device, self.options.threads)
+        options, keep = self.options, needs_gradients(self.config, self.processes)
+        self.engine = self._open_with(self.config, start, self.base, options.device, options.threads, keep)
         if self.processes.size > 1:
             self.engine.summed_over(self.processes)  # refuses now what it cannot do later
         if resuming:
@@ -262,14 +263,14 @@ class TrainingRun:
                 return self._finish()
             while True:
                 began = time.monotonic()
-                stopping = self._step(self._learn(), began)
+                stopping = self._step(began)
                 ended = self._after_step(stopping)
                 if ended is not None:
                     return ended
 
-    def _learn(self) -> dict[int, float]:
+    def _learn(self, rate: float) -> tuple[dict[int, float], float | None]:
         try:
-            return self.learner.learn()
+            return self.learner.learn(rate)
         except (Exception, SystemExit) as error:
             self._end(error)
             raise
@@ -300,14 +301,18 @@ class TrainingRun:
                 self._skipped.add(reason)
                 self.say(f"marigold: warning: skipped ({len(self._skipped)} so far): {reason}")
 
-    def _step(self, losses: dict[int, float], began: float) -> bool:
-        """Moves the weights; whether one of the processes was asked to stop."""
-        config, state = self.config, self.state
-        rate = config.optimizer.learning_rate
-        schedule = config.schedule
-        if schedule.total_iter is not None:
-            rate *= exponential_ratio(state.iteration, schedule.total_iter, schedule.final_ratio, schedule.warmup_steps)
-        reports = results(self.processes, lambda: self._move(rate, losses))
+    def _rate(self) -> float:
+        rate, schedule = self.config.optimizer.learning_rate, self.config.schedule
+        if schedule.total_iter is None:
+            return rate
+        done = self.state.iteration
+        return rate * exponential_ratio(done, schedule.total_iter, schedule.final_ratio, schedule.warmup_steps)
+
+    def _step(self, began: float) -> bool:
+        """An iteration; whether one of the processes was asked to stop."""
+        config, state, rate = self.config, self.state, self._rate()
+        losses, norm = self._learn(rate)
+        reports = results(self.processes, lambda: self._move(rate, losses, norm))
         if any(report["norm"] != reports[0]["norm"] for report in reports):
             norms = ", ".join(repr(report["norm"]) for report in reports)
             apart = self._stopped(1, f"the processes went apart: their gradients have the norms {norms}")
@@ -322,11 +327,12 @@ class TrainingRun:
             self._tell_skipped([reason for report in reports for reason in report["skipped"]])
         return any(report["stop"] for report in reports)
 
-    def _move(self, rate: float, losses: dict[int, float]) -> dict[str, Any]:
-        """What the others are to know of a step."""
+    def _move(self, rate: float, losses: dict[int, float], norm: float | None) -> dict[str, Any]:
+        """Moves the weights, if learning has not; what the others are to know of the step."""
         try:
-            norm = self.engine.optimizer_step(rate)
-        except ValueError as error:
+            if norm is None:
+                norm = self.engine.optimizer_step(rate)
+        except NotFiniteError as error:
             raise self._stopped(1, explain(error)) from error
         return {
             "norm": norm,
