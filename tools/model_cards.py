@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -166,21 +167,27 @@ def table(task: str, scores: Scores) -> str:
 # ---- cards ----
 
 
-def facts_of(folder: Path, run: Path, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _seconds_of_iterations(run: Path) -> list[float]:
+    with (run / "training.csv").open(newline="") as file:
+        return [float(row["seconds"]) for row in csv.DictReader(file)]
+
+
+def facts_of(folder: Path, run: Path) -> dict[str, Any]:
     """What a run was, from what it left."""
     config = yaml.safe_load((run / "config.yaml").read_text())
-    with (run / "training.csv").open(newline="") as file:
-        iterations = sum(1 for _ in csv.DictReader(file))
+    seconds, of_vae = _seconds_of_iterations(run), _seconds_of_iterations(run.parent / "tiny-autoencoder")
     state = json.loads((run / "checkpoint" / "latest" / "training_state.json").read_text())
     vae = json.loads((run / "checkpoint" / "best" / "vae" / "config.json").read_text())
     return {
         "scenes": len(list((folder / "scenes" / "train" / "rgb").glob("*.png"))),
         "held_out": len(list((folder / "scenes" / "test" / "rgb").glob("*.png"))),
-        "iterations": iterations,
+        "iterations": len(seconds),
         "best": state["best_iteration"],
         "batch": config["dataloader"]["effective_batch_size"],
-        "minutes": seconds.get(run.name, 0.0) / 60,
-        "vae_minutes": seconds.get("tiny-autoencoder", 0.0) / 60,
+        # A run that was paused or slowed down now and then has iterations that took hours.
+        "minutes": len(seconds) * statistics.median(seconds) / 60,
+        "vae_iterations": len(of_vae),
+        "vae_minutes": len(of_vae) * statistics.median(of_vae) / 60,
         "scaling_factor": vae["scaling_factor"],
         "recipe": run.name,
     }
@@ -207,14 +214,16 @@ def write_card(checkpoint: Path, task: str, scores: Scores, facts: Mapping[str, 
 A small Marigold model of {WHAT[task]} in the layout of diffusers, shipped so that the command works without a download.
 **A demonstration, not the quality of the paper**: sensible on rendered scenes of its kind, rough on photographs.
 
-Made by this program alone, from random weights, on two processors: `python tools/train_checkpoints.py`.
+Made by this program alone, from random weights, on two processors: `python tools/train_checkpoints.py`. Minutes are
+iterations times their median.
 
 | | |
 |---|---|
 | data | {facts["scenes"]} rendered rooms, streets and landscapes of 128x96 pixels, `marigold prepare scenes`, seed 0 |
 | recipe | `examples/recipes/{facts["recipe"]}.yaml`: {facts["iterations"]} iterations of {facts["batch"]} samples, \
 {facts["minutes"]:.0f} min; iteration {facts["best"]} was the best on 64 scenes that were watched (seed 1) |
-| autoencoder | `examples/recipes/tiny-autoencoder.yaml`, {facts["vae_minutes"]:.0f} min; the same in all three |
+| autoencoder | `examples/recipes/tiny-autoencoder.yaml`, {facts["vae_iterations"]} iterations, {facts["vae_minutes"]:.0f} min; \
+the same in all three |
 | UNet | 6.27 M parameters, channels 64, 96, 96, 128, one layer a block, 2, 3, 3, 4 heads, 16 norm groups, \
 {4 + 4 * targets} channels in, {4 * targets} out |
 | VAE | 2.78 M parameters, channels 32, 32, 64, 128, 8 norm groups, scaling factor {facts["scaling_factor"]:.4f} |

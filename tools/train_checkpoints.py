@@ -143,10 +143,9 @@ class Work:
             )
 
     def cards(self) -> None:
-        seconds = self.seconds()
         for task, name in TASKS.items():
             scores = model_cards.evaluate(self.folder, task, self.folder / "checkpoints" / SHIPPED[task], self.marigold)
-            facts = model_cards.facts_of(self.folder, self.runs / name, seconds)
+            facts = model_cards.facts_of(self.folder, self.runs / name)
             model_cards.write_card(self.folder / "checkpoints" / SHIPPED[task], task, scores, facts)
 
 

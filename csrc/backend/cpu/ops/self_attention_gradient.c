@@ -1,7 +1,9 @@
 /* self_attention_gradient.c: gradients of queries, keys and values together, where all have the same pixels (see
  * attention_gradient.c for those of a text): each score and each product dy v^T is computed once. Called by cpu_backend.c.
  *
- * Per image and head the operands are packed once, for all threads. Then slabs of queries, one after the other. First blocks of
+ * An image and head is a task of one thread, as threads that read what others have just written wait for it where they do not
+ * share a cache. Tasks that are left over (5 heads, 2 threads) are done by all threads together.
+ * Per task the operands are packed once. Then slabs of queries, one after the other. First blocks of
  * queries: scores against all keys, their softmax, the gradient of the scores, and from it that of the queries; probabilities
  * and gradients of the scores of the whole slab are left in memory. Then blocks of keys: the slab's queries and dy, weighted
  * with these, are added to the gradients of keys and values. So sums are in the order of slabs, whatever the threads do.
@@ -15,7 +17,7 @@
 #include "../cpu.h"
 
 enum {
-    BLOCK_QUERIES = 48,
+    BLOCK_QUERIES = 24,
     SLAB_QUERIES = 4 * BLOCK_QUERIES,
     BLOCK_KEYS = 96,  /* of the second part */
     CHUNK_KEYS = 512, /* of the first: products of so many columns stay in cache */
@@ -32,7 +34,9 @@ struct job {
     int64_t panel, panels, channel_panels, chunks;
     int64_t ld; /* units or floats from one row of a slab to the next */
     float scale;
-    size_t transposed, packed, sums, slab, shared; /* bytes */
+    int64_t tasks;
+    int threads, areas; /* areas of memory that a task needs: one for each thread, or one that all share */
+    size_t transposed, packed, sums, slab, area; /* bytes */
     size_t probabilities, products, rows, queries, line, thread;
 };
 
@@ -45,7 +49,9 @@ static struct job job_of(const struct mg_context *context, const struct mg_op_sh
                     .pixels = dim[1] * dim[2],
                     .channels = dim[3],
                     .size = dim[3] / op->params.attention.heads,
-                    .scale = op->params.attention.scale};
+                    .scale = op->params.attention.scale,
+                    .tasks = dim[0] * op->params.attention.heads,
+                    .threads = context->num_threads};
     a.units = mg_ceil_div(a.size * a.bytes, 4);
     a.steps = mg_ceil_div(a.pixels * a.bytes, 4);
     a.panel = a.kernels->panel;
@@ -58,7 +64,8 @@ static struct job job_of(const struct mg_context *context, const struct mg_op_sh
     a.packed = mg_aligned_bytes(a.channel_panels * a.steps * a.panel, 4);
     a.sums = mg_aligned_bytes(a.channel_panels * a.pixels * a.panel, sizeof(float));
     a.slab = mg_aligned_bytes((a.half ? SLAB_QUERIES / 2 : SLAB_QUERIES) * a.ld, 4);
-    a.shared = 2 * a.transposed + 3 * a.packed + 2 * a.sums + 2 * a.slab;
+    a.areas = a.tasks < a.threads ? 1 : a.threads;
+    a.area = 2 * a.transposed + 3 * a.packed + 2 * a.sums + 2 * a.slab;
     a.probabilities = a.half ? mg_aligned_bytes(BLOCK_QUERIES * a.ld, sizeof(float)) : 0;
     a.products = mg_aligned_bytes(BLOCK_QUERIES * CHUNK_ROW, sizeof(float));
     a.rows = mg_aligned_bytes((4 + a.chunks) * BLOCK_QUERIES, sizeof(float));
@@ -72,22 +79,23 @@ static struct job job_of(const struct mg_context *context, const struct mg_op_sh
 
 static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct job a = job_of(context, op);
-    size_t bytes;
-    if (!mg_size_mul(&bytes, a.thread, (size_t)context->num_threads) || !mg_size_add(&bytes, bytes, a.shared))
+    size_t areas, threads, bytes;
+    if (!mg_size_mul(&threads, a.thread, (size_t)a.threads) || !mg_size_mul(&areas, a.area, (size_t)a.areas) ||
+        !mg_size_add(&bytes, areas, threads))
         return SIZE_MAX;
     return bytes;
 }
 
-/* Of one image and head, for all threads. */
-struct shared {
+/* Of one task. */
+struct area {
     char *keys, *values;                            /* transposed[panels][units][panel]: meet queries, dy */
     char *packed_keys, *packed_queries, *packed_dy; /* [channel panels][steps][panel]: are summed */
     float *key_sums, *value_sums;                   /* [channel panels][pixels][panel] */
     char *probabilities, *gradients;                /* the slab: [queries or pairs of them][ld] */
 };
 
-static struct shared shared_of(const struct job *a, char *at) {
-    struct shared s = {.keys = at};
+static struct area area_of(const struct job *a, char *at) {
+    struct area s = {.keys = at};
     s.values = at += a->transposed;
     s.packed_keys = at += a->transposed;
     s.packed_queries = at += a->packed;
@@ -208,7 +216,7 @@ static void finish_rows(const struct job *a, const char *y, const char *dy, int6
 
 /* What one chunk adds to the gradient of the block's queries; leaves probabilities and gradients of the scores in the slab,
  * at the block's first row. */
-static void run_chunk(const struct job *a, const struct shared *h, const struct scratch *s, const float *probabilities,
+static void run_chunk(const struct job *a, const struct area *h, const struct scratch *s, const float *probabilities,
                       const char *dy, int64_t ld_dy, int64_t row, int64_t count, int64_t chunk) {
     const int64_t begin = chunk * CHUNK_KEYS, even = a->half ? 2 : 1;
     const int64_t columns = a->pixels - begin < CHUNK_KEYS ? a->pixels - begin : CHUNK_KEYS;
@@ -240,8 +248,8 @@ struct head {
     char *out;
 };
 
-static void run_queries(const struct job *a, const struct shared *h, const struct head *head, int64_t slab,
-                        int64_t block, const struct scratch *s) {
+static void run_queries(const struct job *a, const struct area *h, const struct head *head, int64_t slab, int64_t block,
+                        const struct scratch *s) {
     const int64_t row = block * BLOCK_QUERIES, first = slab * SLAB_QUERIES + row;
     const int64_t count = a->pixels - first < BLOCK_QUERIES ? a->pixels - first : BLOCK_QUERIES;
     float *probabilities = a->half ? s->probabilities : (float *)h->probabilities + row * a->ld;
@@ -269,7 +277,7 @@ static void run_queries(const struct job *a, const struct shared *h, const struc
 }
 
 /* ---- blocks of keys: what the slab's queries add ---- */
-static void run_keys(const struct job *a, const struct shared *h, int64_t slab, int64_t block) {
+static void run_keys(const struct job *a, const struct area *h, int64_t slab, int64_t block) {
     const int64_t key = block * BLOCK_KEYS, first = slab * SLAB_QUERIES;
     const int64_t keys = a->pixels - key < BLOCK_KEYS ? a->pixels - key : BLOCK_KEYS;
     const int64_t queries = a->pixels - first < SLAB_QUERIES ? a->pixels - first : SLAB_QUERIES;
@@ -291,7 +299,7 @@ static void run_keys(const struct job *a, const struct shared *h, int64_t slab, 
     }
 }
 
-static void store_keys(const struct job *a, const struct shared *h, const struct head *head, int64_t pixel,
+static void store_keys(const struct job *a, const struct area *h, const struct head *head, int64_t pixel,
                        const struct scratch *s) {
     char *out = head->out + pixel * 3 * a->channels * a->bytes;
     for (int which = 0; which < 2; which++) {
@@ -303,57 +311,81 @@ static void store_keys(const struct job *a, const struct shared *h, const struct
     }
 }
 
-/* ---- all images and heads, one after the other ---- */
-static void run_head(const struct job *a, const struct shared *h, const struct head *head, const char *k, const char *v,
-                     const struct scratch *mine) {
-    const int64_t slabs = mg_ceil_div(a->pixels, SLAB_QUERIES), key_blocks = mg_ceil_div(a->pixels, BLOCK_KEYS);
-    /* The implicit barriers keep what all read whole while any thread reads it. */
-#pragma omp for schedule(static)
-    for (int64_t p = 0; p < a->panels; p++) {
+/* ---- tasks ---- */
+
+/* The threads that do a task: one, or all. */
+struct team {
+    int rank, size;
+};
+
+/* What all read is whole before any thread goes on. */
+static void meet(const struct team *team) {
+    if (team->size > 1) {
+#pragma omp barrier
+    }
+}
+
+static void pack(const struct job *a, const struct area *h, const struct head *head, const char *k, const char *v,
+                 const struct scratch *mine, const struct team *team) {
+    for (int64_t p = team->rank; p < a->panels; p += team->size) {
         transpose_panel(a, k, p, h->keys, mine->line);
         transpose_panel(a, v, p, h->values, mine->line);
     }
-#pragma omp for schedule(static)
-    for (int64_t step = 0; step < a->steps; step++) {
+    for (int64_t step = team->rank; step < a->steps; step += team->size) {
         pack_step(a, k, step, h->packed_keys, mine->line);
         pack_step(a, head->q, step, h->packed_queries, mine->line);
         pack_step(a, head->dy, step, h->packed_dy, mine->line);
     }
-#pragma omp for schedule(static)
-    for (int64_t i = 0; i < a->channel_panels * a->pixels; i++) {
+    for (int64_t i = team->rank; i < a->channel_panels * a->pixels; i += team->size) {
         memset(h->key_sums + i * a->panel, 0, (size_t)a->panel * sizeof(float));
         memset(h->value_sums + i * a->panel, 0, (size_t)a->panel * sizeof(float));
     }
+    meet(team);
+}
+
+static void run_task(const struct job *a, const struct area *h, const struct head *head, const char *k, const char *v,
+                     const struct scratch *mine, const struct team *team) {
+    const int64_t slabs = mg_ceil_div(a->pixels, SLAB_QUERIES), key_blocks = mg_ceil_div(a->pixels, BLOCK_KEYS);
+    pack(a, h, head, k, v, mine, team);
     for (int64_t slab = 0; slab < slabs; slab++) {
         const int64_t left = a->pixels - slab * SLAB_QUERIES;
         const int64_t blocks = mg_ceil_div(left < SLAB_QUERIES ? left : SLAB_QUERIES, BLOCK_QUERIES);
-#pragma omp for schedule(dynamic)
-        for (int64_t block = 0; block < blocks; block++)
+        for (int64_t block = team->rank; block < blocks; block += team->size)
             run_queries(a, h, head, slab, block, mine);
-#pragma omp for schedule(dynamic)
-        for (int64_t block = 0; block < key_blocks; block++)
+        meet(team);
+        for (int64_t block = team->rank; block < key_blocks; block += team->size)
             run_keys(a, h, slab, block);
+        meet(team);
     }
-#pragma omp for schedule(static)
-    for (int64_t pixel = 0; pixel < a->pixels; pixel++)
+    for (int64_t pixel = team->rank; pixel < a->pixels; pixel += team->size)
         store_keys(a, h, head, pixel, mine);
+    meet(team);
 }
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct job a = job_of(context, call->op);
-    const struct shared shared = shared_of(&a, call->workspace);
     const int64_t heads = call->op->params.attention.heads, image = a.pixels * a.channels;
-#pragma omp parallel num_threads(context->num_threads)
+    char *scratch = (char *)call->workspace + (size_t)a.areas * a.area;
+#pragma omp parallel num_threads(a.threads)
     {
-        const struct scratch mine =
-            scratch_of(&a, (char *)call->workspace + a.shared + (size_t)omp_get_thread_num() * a.thread);
-        for (int64_t i = 0; i < call->op->in[0].dim[0] * heads; i++) {
+        const int rank = omp_get_thread_num(), threads = omp_get_num_threads(); /* may be fewer than asked for */
+        const int64_t alone = a.areas > 1 ? a.tasks / threads * threads : 0;
+        const struct scratch mine = scratch_of(&a, scratch + (size_t)rank * a.thread);
+        for (int64_t i = 0; i < a.tasks; i++) {
+            const bool together = i >= alone;
+            if (!together && i % threads != rank)
+                continue;
+            if (together && i == alone && alone) {
+#pragma omp barrier
+            }
+            const struct team team = together ? (struct team){rank, threads} : (struct team){0, 1};
+            const struct area area = area_of(&a, (char *)call->workspace + (together ? 0 : (size_t)rank * a.area));
             const int64_t n = i / heads, channel = i % heads * a.size, at = (n * image + channel) * a.bytes;
             const struct head head = {.q = (const char *)call->in[0] + at,
                                       .y = (const char *)call->in[3] + at,
                                       .dy = (const char *)call->in[4] + at,
                                       .out = (char *)call->out + (3 * n * image + channel) * a.bytes};
-            run_head(&a, &shared, &head, (const char *)call->in[1] + at, (const char *)call->in[2] + at, &mine);
+            run_task(&a, &area, &head, (const char *)call->in[1] + at, (const char *)call->in[2] + at, &mine, &team);
         }
     }
 }
