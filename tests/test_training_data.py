@@ -19,7 +19,7 @@ from marigold_c.errors import DatasetError, SampleError
 from marigold_c.training.examples import TrainingSet
 from marigold_c.training.latent_cache import CachedLatents, LatentCache, autoencoder_digest
 from marigold_c.training.latents import LatentEncoder
-from marigold_c.training.loader import Batch, Loader
+from marigold_c.training.loader import Batch, Loader, reading_threads
 from marigold_c.training.mixed_sampler import BatchPlan, MixedSampler
 
 Array = np.ndarray[Any, Any]
@@ -151,6 +151,24 @@ def test_order_and_changes_do_not_depend_on_the_workers(scenes: Path) -> None:
             np.testing.assert_array_equal(one, other)
     for one, other in zip(images(batches(2, first=5)), images(alone)[5:], strict=False):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "trainer_threads", "expected"),
+    [
+        (3, "cpu", None, 3),
+        (0, "cuda", 1, 0),
+        (None, "cpu", None, 0),
+        (None, "cpu", 4, 0),
+        (None, "cpu", 3, 2),
+        (None, "cuda:1", None, 2),
+    ],
+)
+def test_readers_do_not_take_turns_with_the_trainer(
+    wanted: int | None, device: str, trainer_threads: int | None, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 4, 5})
+    assert reading_threads(wanted, device, trainer_threads) == expected
 
 
 def test_closing_stops_the_threads(scenes: Path) -> None:

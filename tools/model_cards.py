@@ -222,8 +222,8 @@ iterations times their median.
 | data | {facts["scenes"]} rendered rooms, streets and landscapes of 128x96 pixels, `marigold prepare scenes`, seed 0 |
 | recipe | `examples/recipes/{facts["recipe"]}.yaml`: {facts["iterations"]} iterations of {facts["batch"]} samples, \
 {facts["minutes"]:.0f} min; iteration {facts["best"]} was the best on 64 scenes that were watched (seed 1) |
-| autoencoder | `examples/recipes/tiny-autoencoder.yaml`, {facts["vae_iterations"]} iterations, {facts["vae_minutes"]:.0f} min; \
-the same in all three |
+| autoencoder | `examples/recipes/tiny-autoencoder.yaml`, {facts["vae_iterations"]} iterations, \
+{facts["vae_minutes"]:.0f} min; the same in all three |
 | UNet | 6.27 M parameters, channels 64, 96, 96, 128, one layer a block, 2, 3, 3, 4 heads, 16 norm groups, \
 {4 + 4 * targets} channels in, {4 * targets} out |
 | VAE | 2.78 M parameters, channels 32, 32, 64, 128, 8 norm groups, scaling factor {facts["scaling_factor"]:.4f} |

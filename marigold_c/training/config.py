@@ -223,7 +223,7 @@ def _read_noise(root: Section, objective: str) -> Noise:
 def _read_loader(root: Section, augmentation: Augmentation, objective: str) -> Loader:
     with root.section("dataloader") as section:
         loader = Loader(
-            workers=section.integer("num_workers", 2, low=0, high=256),
+            workers=section.integer("num_workers", None, low=0, high=256),
             effective_batch=section.integer("effective_batch_size", 32, low=1, high=2**20),
             batch=section.integer("max_train_batch_size", 2, low=1, high=2**16),
             seed=section.integer("seed", None, low=0),

@@ -45,12 +45,13 @@ class Learner:
         engine: Engine,
         state: State,
         processes: Processes,
+        workers: int,
         cache: Path | None,
         stopped: Callable[[str], Exception],
     ) -> None:
-        """base: the checkpoint that the run started from; vae: its autoencoder, which makes the latents; cache: the
-        folder for them, or None; stopped: the error to raise when training cannot go on, by its reason. ConfigError:
-        the autoencoder is not what the configuration says."""
+        """base: the checkpoint that the run started from; vae: its autoencoder, which makes the latents; workers:
+        threads that read ahead; cache: the folder for latents, or None; stopped: the error to raise when training
+        cannot go on, by its reason. ConfigError: the autoencoder is not what the configuration says."""
         self._config, self._engine, self._processes, self._stopped = config, engine, processes, stopped
         self._adds_up = needs_gradients(config, processes)
         self._latent_channels: int = vae.config["latent_channels"]
@@ -70,7 +71,7 @@ class Learner:
         self._seeds = BatchSeeds(state.seed, state.seed_count)
         self._share = ShareOfSteps(sampler, config.loader.accumulation, processes.rank, processes.size)
         skips = config.loader.on_bad_sample == "skip"
-        self._loader = Loader(sets, self._share, config.loader.workers, skips, caches, first=state.batches)
+        self._loader = Loader(sets, self._share, workers, skips, caches, first=state.batches)
 
     def close(self) -> None:
         self._loader.close()

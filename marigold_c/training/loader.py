@@ -1,4 +1,5 @@
-"""Batches read ahead by threads, in the order of the sampler whatever their number. Called by learner.py.
+"""Batches read ahead by threads, in the order of the sampler whatever their number. Called by learner.py and,
+for that number, by run.py.
 
 A batch is a function of its plan and of the files alone: threads only change how early it is ready. Reading releases
 the interpreter for most of its time (files, decompression, resizing), so threads are enough to keep the trainer fed.
@@ -6,6 +7,7 @@ the interpreter for most of its time (files, decompression, resizing), so thread
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from .._cuda import is_cuda
 from ..errors import DatasetError, SampleError
 from ..messages import explain
 from .examples import Example, TrainingSet
@@ -22,6 +25,16 @@ from .mixed_sampler import BatchPlan
 
 _AHEAD_PER_WORKER = 2  # batches
 _MOST_REPLACEMENTS = 100  # bad samples in a row before a data set is given up
+
+
+def reading_threads(wanted: int | None, device: str, trainer_threads: int | None) -> int:
+    """How many read ahead: as many as are wanted, else 2, or none where the trainer computes on every processor of this
+    process (trainer_threads None). There a reader takes turns with one of the trainer's threads, for which all others
+    wait: what it saves is less than what it costs."""
+    if wanted is not None:
+        return wanted
+    processors = len(os.sched_getaffinity(0))
+    return 2 if is_cuda(device) or (trainer_threads or processors) < processors else 0
 
 
 class _Sampler(Protocol):

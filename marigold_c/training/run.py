@@ -46,6 +46,7 @@ from .engine import OpenEngine, needs_gradients, open_engine
 from .examples import TrainingSet
 from .learner import Learner
 from .learning_rate import exponential_ratio
+from .loader import reading_threads
 from .logs import RunLog, duration
 from .reconstructions import Reconstructions, write_scaling_factor
 from .settings import TrainingConfig
@@ -196,6 +197,7 @@ class TrainingRun:
             self.engine,
             state,
             self.processes,
+            reading_threads(config.loader.workers, self.options.device, self.options.threads),
             None if cache is None else self.options.base_data_dir / cache,
             lambda reason: self._stopped(1, reason),
         )

@@ -72,7 +72,7 @@ class Noise:
 
 @dataclass(frozen=True)
 class Loader:
-    workers: int
+    workers: int | None  # None: as many as have a processor to run on
     effective_batch: int
     batch: int
     seed: int | None
