@@ -111,7 +111,7 @@ def test_an_error_names_the_file_that_the_value_is_in(tmp_path: Path) -> None:
         ({"trainer__objective": "e2e", "dataloader__latent_cache": "x"}, "its loss needs the pixels"),
         (
             {"augmentation__color_jitter_p": 0.1, "dataloader__latent_cache": "x"},
-            "cannot be used with blur, jitter or noise",
+            "cannot be used with crops, blur, jitter or noise",
         ),
     ],
 )

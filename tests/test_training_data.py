@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,7 @@ from PIL import Image
 from training_cases import data_entry, make_config, make_scenes
 
 from marigold_c.errors import DatasetError, SampleError
+from marigold_c.training.augmentations import crop_window
 from marigold_c.training.examples import TrainingSet
 from marigold_c.training.latent_cache import CachedLatents, LatentCache, autoencoder_digest
 from marigold_c.training.latents import LatentEncoder
@@ -98,6 +100,65 @@ def test_mirrored_and_resized(scenes: Path) -> None:
         0, False, None
     )
     np.testing.assert_allclose(smooth.target[:, 5, 5], [0.6, 0, 0.8], atol=1e-6)
+
+
+def pillow_window(values: Array, rows: slice, columns: slice, how: Image.Resampling) -> Array:
+    """A window as large as the whole, by Pillow."""
+    size = (values.shape[1], values.shape[0])
+    planes = values[:, :, None] if values.ndim == 2 else values
+    windows = [Image.fromarray(planes[rows, columns, channel]).resize(size, how) for channel in range(planes.shape[2])]
+    return np.stack([np.asarray(one) for one in windows], axis=2).reshape(values.shape)
+
+
+@pytest.mark.parametrize("task", ["depth", "normals", "iid"])
+def test_crops(scenes: Path, task: str) -> None:
+    name = {"depth": "depth", "normals": "normals", "iid": "albedo"}[task]
+    depth = load(scenes, "depth")
+    depth[5:30, 9:40] = 0
+    np.save(scenes / "train" / "depth" / "0000.npy", depth)
+    crops = {"crop_p": 1.0, "crop_smallest": 0.4}
+    whole, data = open_set(scenes, task), open_set(scenes, task, augmentation=crops)
+    twin = random.Random(5)
+    twin.random()
+    rows, columns = crop_window((48, 64), 0.4, twin)
+    made = data.example(0, False, random.Random(5))
+    image = np.asarray(Image.open(scenes / "train" / "rgb" / "0000.png"))
+    expected = pillow_window(image, rows, columns, Image.Resampling.BILINEAR).astype(np.float64) / 255 * 2 - 1
+    np.testing.assert_allclose(made.image, expected.transpose(2, 0, 1), atol=1.01 * 2 / 255)
+    if task == "depth":
+        values = pillow_window(depth, rows, columns, Image.Resampling.NEAREST)
+        valid = values > 0
+        near, far = np.quantile(values[valid], [0.02, 0.98])
+        np.testing.assert_array_equal(made.mask[0], valid)
+        np.testing.assert_allclose(
+            made.target[0][valid], np.clip((values - near) / (far - near) * 2 - 1, -1, 1)[valid], atol=1e-5
+        )
+    else:
+        channels = whole.example(0, False, None).target[:3].transpose(1, 2, 0)
+        values = pillow_window(channels, rows, columns, Image.Resampling.BILINEAR)
+        np.testing.assert_allclose(made.target[:3].transpose(1, 2, 0), values, atol=2e-3, err_msg=name)
+    mirrored = data.example(0, True, random.Random(5))
+    np.testing.assert_array_equal(mirrored.image, made.image[:, :, ::-1])
+
+
+def test_windows_lie_in_the_image_everywhere() -> None:
+    generator = random.Random(0)
+    windows = [crop_window((48, 64), 0.5, generator) for _ in range(400)]
+    heights = np.array([rows.stop - rows.start for rows, _ in windows])
+    widths = np.array([columns.stop - columns.start for _, columns in windows])
+    assert (heights.min(), heights.max(), widths.min(), widths.max()) == (24, 48, 32, 64)
+    assert np.abs(heights / 48 - widths / 64).max() < 0.02 and abs(heights.mean() / 48 - 0.75) < 0.02
+    firsts = np.array([(rows.start, columns.start) for rows, columns in windows])
+    lasts = np.array([(rows.stop, columns.stop) for rows, columns in windows])
+    assert firsts.min() == 0 and lasts.max(axis=0).tolist() == [48, 64]
+    middles = (firsts + lasts) / 2 / [48, 64]
+    np.testing.assert_allclose(middles.mean(axis=0), 0.5, atol=0.02)
+
+
+def test_crops_happen_as_often_as_asked(scenes: Path) -> None:
+    whole, data = open_set(scenes).example(0, False, None).image, open_set(scenes, augmentation={"crop_p": 0.3})
+    same = [np.array_equal(data.example(0, False, random.Random(seed)).image, whole) for seed in range(200)]
+    assert abs(np.mean(same) - 0.7) < 0.1
 
 
 def plan(*samples: int, number: int = 0, data_set: int = 0) -> BatchPlan:

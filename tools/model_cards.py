@@ -14,7 +14,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -172,24 +172,29 @@ def _seconds_of_iterations(run: Path) -> list[float]:
         return [float(row["seconds"]) for row in csv.DictReader(file)]
 
 
-def facts_of(folder: Path, run: Path) -> dict[str, Any]:
-    """What a run was, from what it left."""
+def _as_part(run: Path) -> str:
+    # A run that was paused or slowed down now and then has iterations that took hours.
+    seconds = _seconds_of_iterations(run)
+    return f"`{run.name}`: {len(seconds)} iterations, {len(seconds) * statistics.median(seconds) / 60:.0f} min"
+
+
+def _scenes(folder: Path, part: str) -> int:
+    return len(list((folder / "scenes" / part / "rgb").glob("*.png")))
+
+
+def facts_of(folder: Path, runs: Sequence[Path]) -> dict[str, Any]:
+    """What a checkpoint is, from what the runs left that made it, each from the weights of the one before."""
+    run = runs[-1]
     config = yaml.safe_load((run / "config.yaml").read_text())
-    seconds, of_vae = _seconds_of_iterations(run), _seconds_of_iterations(run.parent / "tiny-autoencoder")
     state = json.loads((run / "checkpoint" / "latest" / "training_state.json").read_text())
     vae = json.loads((run / "checkpoint" / "best" / "vae" / "config.json").read_text())
     return {
-        "scenes": len(list((folder / "scenes" / "train" / "rgb").glob("*.png"))),
-        "held_out": len(list((folder / "scenes" / "test" / "rgb").glob("*.png"))),
-        "iterations": len(seconds),
+        "scenes": (_scenes(folder, "train"), _scenes(folder, "more")),
+        "held_out": _scenes(folder, "test"),
+        "recipes": "; then ".join(map(_as_part, runs)),
         "best": state["best_iteration"],
         "batch": config["dataloader"]["effective_batch_size"],
-        # A run that was paused or slowed down now and then has iterations that took hours.
-        "minutes": len(seconds) * statistics.median(seconds) / 60,
-        "vae_iterations": len(of_vae),
-        "vae_minutes": len(of_vae) * statistics.median(of_vae) / 60,
         "scaling_factor": vae["scaling_factor"],
-        "recipe": run.name,
     }
 
 
@@ -219,11 +224,10 @@ iterations times their median.
 
 | | |
 |---|---|
-| data | {facts["scenes"]} rendered rooms, streets and landscapes of 128x96 pixels, `marigold prepare scenes`, seed 0 |
-| recipe | `examples/recipes/{facts["recipe"]}.yaml`: {facts["iterations"]} iterations of {facts["batch"]} samples, \
-{facts["minutes"]:.0f} min; iteration {facts["best"]} was the best on 64 scenes that were watched (seed 1) |
-| autoencoder | `examples/recipes/tiny-autoencoder.yaml`, {facts["vae_iterations"]} iterations, \
-{facts["vae_minutes"]:.0f} min; the same in all three |
+| data | {facts["scenes"][0]} rendered rooms, streets and landscapes of 128x96 pixels, `marigold prepare scenes`, \
+seed 0; after the first two recipes {facts["scenes"][1]} more |
+| `examples/recipes` | {facts["recipes"]} |
+| chosen | iteration {facts["best"]}, in batches of {facts["batch"]}, the best on 64 scenes that were watched (seed 1) |
 | UNet | 6.27 M parameters, channels 64, 96, 96, 128, one layer a block, 2, 3, 3, 4 heads, 16 norm groups, \
 {4 + 4 * targets} channels in, {4 * targets} out |
 | VAE | 2.78 M parameters, channels 32, 32, 64, 128, 8 norm groups, scaling factor {facts["scaling_factor"]:.4f} |

@@ -24,10 +24,18 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPES = ROOT / "examples" / "recipes"
-TASKS = {"depth": "tiny-depth", "normals": "tiny-normals", "iid": "tiny-iid-lighting"}
+# The recipes that make a checkpoint, each from the weights of the one before.
+START = ("tiny-autoencoder", "tiny-depth-start")
+RUNS = {
+    "depth": (*START, "tiny-depth"),
+    "normals": (*START, "tiny-normals"),
+    "iid": (*START, "tiny-normals", "tiny-iid-lighting"),
+}
 SHIPPED = {"depth": "marigold-tiny-depth", "normals": "marigold-tiny-normals", "iid": "marigold-tiny-iid-lighting"}
 # Seeds of the scenes: trained on, watched during training, and seen by nobody until the end.
 SEEDS = {"train": 0, "val": 1, "test": 2}
+# Of the scenes that are added once the autoencoder is there: four times as noisy, in less than half the time.
+SAMPLES_OF_MORE = 4
 
 
 class Work:
@@ -74,20 +82,19 @@ class Work:
     # ---- the stages ----
 
     def scenes(self, part: str) -> None:
-        count = self.args.scenes if part == "train" else self.args.held_out
+        self.render(part, self.args.scenes if part == "train" else self.args.held_out, SEEDS[part])
+
+    def more_scenes(self) -> None:
+        """The scenes that follow upon those of "train"."""
+        first, few = ["--start", str(self.args.scenes)], ["--samples-per-pixel", str(SAMPLES_OF_MORE)]
+        self.render("more", self.args.scenes, SEEDS["train"], *first, *few)
+
+    def render(self, part: str, count: int, seed: int, *options: str) -> None:
         # A kill leaves no half scenes; those that cannot be made (a few in a thousand) are replaced by nothing.
         workers = ["--workers", str(self.args.workers)] if self.args.workers else []
-        words: list[str | Path] = [
-            "prepare",
-            "scenes",
-            "-o",
-            self.folder / "scenes" / part,
-            "--count",
-            str(count),
-            "--quiet",
-        ]
+        places = ["-o", self.folder / "scenes" / part, "--count", str(count), "--seed", str(seed), "--quiet"]
         try:
-            self.marigold(*words, "--seed", str(SEEDS[part]), *workers)
+            self.marigold("prepare", "scenes", *places, *options, *workers)
         except subprocess.CalledProcessError:
             made = len(list((self.folder / "scenes" / part / "rgb").glob("*.png")))
             if made < 0.95 * count:
@@ -137,22 +144,21 @@ class Work:
     def export(self) -> None:
         target = self.folder / "checkpoints"
         shutil.rmtree(target, ignore_errors=True)
-        for task, name in TASKS.items():
-            model_cards.export(
-                self.runs / name / "checkpoint" / "best", target / SHIPPED[task], variant=task == "depth"
-            )
+        for task, names in RUNS.items():
+            best = self.runs / names[-1] / "checkpoint" / "best"
+            model_cards.export(best, target / SHIPPED[task], variant=task == "depth")
 
     def cards(self) -> None:
-        for task, name in TASKS.items():
+        for task, names in RUNS.items():
             scores = model_cards.evaluate(self.folder, task, self.folder / "checkpoints" / SHIPPED[task], self.marigold)
-            facts = model_cards.facts_of(self.folder, self.runs / name)
+            facts = model_cards.facts_of(self.folder, [self.runs / name for name in names])
             model_cards.write_card(self.folder / "checkpoints" / SHIPPED[task], task, scores, facts)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
-    parser.add_argument("--scenes", type=int, default=1500, help="to train on; default: 1500")
+    parser.add_argument("--scenes", type=int, default=1500, help="to train on, and as many more; default: 1500")
     parser.add_argument("--held-out", type=int, default=128, help="to watch, and as many to judge by; default: 128")
     parser.add_argument("--threads", type=int, help="default: all processors")
     parser.add_argument("--workers", type=int, help="processes that render; default: all processors")
@@ -164,6 +170,8 @@ def main() -> None:
         work.stage(f"scenes-{part}", lambda part=part: work.scenes(part))  # type: ignore[misc]
     work.stage("start", lambda: work.start("tiny-start", SHIPPED["depth"]))
     work.stage("tiny-autoencoder", lambda: work.train("tiny-autoencoder"))
+    work.stage("tiny-depth-start", lambda: work.train("tiny-depth-start"))
+    work.stage("scenes-more", work.more_scenes)
     work.stage("tiny-depth", lambda: work.train("tiny-depth"))
     work.stage("tiny-normals", lambda: work.train("tiny-normals"))
     source = work.runs / "tiny-normals" / "checkpoint" / "best"

@@ -23,6 +23,16 @@ GAUSSIAN_KERNEL = 33  # taps along each side
 _GREY = np.array([0.2989, 0.587, 0.114], np.float32)
 
 
+def crop_window(shape: tuple[int, int], smallest: float, generator: random.Random) -> tuple[slice, slice]:
+    """Rows and columns of a window of the image's shape anywhere in it; its sides are a part of the image's that is
+    uniform from `smallest` to 1."""
+    part = generator.uniform(smallest, 1.0)
+    sides = [max(1, round(part * side)) for side in shape]
+    first = [generator.randint(0, whole - side) for whole, side in zip(shape, sides, strict=True)]
+    rows, columns = (slice(start, start + side) for start, side in zip(first, sides, strict=True))
+    return rows, columns
+
+
 def _levels(values: Array) -> Image:
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 

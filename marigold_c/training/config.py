@@ -181,6 +181,8 @@ def _read_augmentation(root: Section) -> Augmentation:
         kernel = section.integer("motion_blur_kernel_size", 11, low=3, high=101)
         return Augmentation(
             flip=section.number("lr_flip_p", 0.0, 0, 1),
+            crop=section.number("crop_p", 0.0, 0, 1),
+            crop_smallest=section.number("crop_smallest", 0.5, 0.1, 1),
             gaussian_blur=section.number("gaussian_blur_p", 0.0, 0, 1),
             gaussian_blur_sigma=section.number("gaussian_blur_sigma", 4.0, 0, 100, above=True),
             motion_blur=section.number("motion_blur_p", 0.0, 0, 1),
@@ -237,7 +239,7 @@ def _read_loader(root: Section, augmentation: Augmentation, objective: str) -> L
             )
         if loader.latent_cache and not augmentation.only_flips:
             raise section.fail(
-                "latent_cache", "cannot be used with blur, jitter or noise: their images are different each time"
+                "latent_cache", "cannot be used with crops, blur, jitter or noise: their images are different each time"
             )
         if loader.latent_cache and objective in ("e2e", "autoencoder"):
             raise section.fail("latent_cache", f"cannot be used with objective {objective}: its loss needs the pixels")

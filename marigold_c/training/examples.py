@@ -7,9 +7,9 @@ with the nearest pixel after normalisation, normals and intrinsic images bilinea
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .._C import resize
 from ..datasets import Dataset, Truth, open_dataset
 from ..errors import SampleError
-from .augmentations import change_image
+from .augmentations import change_image, crop_window
 from .settings import DataSetConfig, TrainingConfig
 from .targets import (
     LATENT_BLOCK,
@@ -58,6 +58,24 @@ def _chw(values: NDArray[np.generic]) -> Array:
 def _resized(planes: Array, size: tuple[int, int], mode: str) -> Array:
     resized: Array = resize(planes[None], size, mode, antialias=mode == "bilinear")[0]
     return resized
+
+
+def _window_of(values: NDArray[Any], window: tuple[slice, slice], mode: str) -> NDArray[Any]:
+    """A window of (H, W) or (H, W, C), as large as the whole again."""
+    resized = _resized(_chw(values[window]), values.shape[:2], mode).transpose(1, 2, 0)
+    if values.dtype != np.float32:
+        resized = np.rint(resized).astype(values.dtype)
+    return resized.reshape(values.shape)
+
+
+def _cropped(image: NDArray[np.uint8], truth: Truth, window: tuple[slice, slice]) -> tuple[NDArray[np.uint8], Truth]:
+    """The same window of an image and its truth. Depth is not interpolated: between two objects there is nothing."""
+    if isinstance(truth.target, dict):
+        target: Any = {name: _window_of(values, window, "bilinear") for name, values in truth.target.items()}
+    else:
+        target = _window_of(truth.target, window, "nearest-exact" if truth.target.ndim == 2 else "bilinear")
+    mask = _window_of(truth.mask, window, "nearest-exact")
+    return _window_of(image, window, "bilinear"), replace(truth, target=target, mask=mask)
 
 
 class TrainingSet:
@@ -102,10 +120,14 @@ class TrainingSet:
         image, truth = self._data.read_image(index), self._data.read_truth(index)
         if image.shape[:2] != truth.mask.shape:
             raise self.refuse(index, f"the image is {image.shape[:2]}, its truth {truth.mask.shape}")
+        changes = self.config.augmentation
+        if generator is not None and changes.crop and generator.random() < changes.crop:
+            window = crop_window(truth.mask.shape, changes.crop_smallest, generator)
+            image, truth = _cropped(image, truth, window)
         if flip:
             image = np.ascontiguousarray(image[:, ::-1])
         if generator is not None:
-            image = change_image(image, self.config.augmentation, self.entry.blur, generator)
+            image = change_image(image, changes, self.entry.blur, generator)
         planes, mask = _LEVELS[image].transpose(2, 0, 1), truth.mask[None]
         try:
             target = self._target(truth, flip)

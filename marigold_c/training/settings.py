@@ -33,6 +33,8 @@ class Augmentation:
     """Probabilities and ranges, as augmentations.py applies them; the default is none."""
 
     flip: float = 0.0
+    crop: float = 0.0
+    crop_smallest: float = 0.5  # of each side
     gaussian_blur: float = 0.0
     gaussian_blur_sigma: float = 4.0
     motion_blur: float = 0.0
@@ -48,7 +50,7 @@ class Augmentation:
 
     @property
     def only_flips(self) -> bool:
-        return not (self.gaussian_blur or self.motion_blur or self.jitter or self.noise)
+        return not (self.crop or self.gaussian_blur or self.motion_blur or self.jitter or self.noise)
 
 
 @dataclass(frozen=True)
