@@ -109,7 +109,10 @@ struct mg_cpu_kernels {
      * running_sum = running_sum*correction + sum(p). correction[r] is returned for rescaling the output row. */
     void (*softmax_block)(float *scores, int64_t ld, int64_t rows, int64_t columns, float scale, float *running_max,
                           float *running_sum, float *correction);
-    /* The same into bfloat16, with a zero behind an odd number of columns; out has the leading dimension of the scores. */
+    /* The same by the coarse exponential, for results that are rounded to bfloat16. */
+    void (*softmax_block_coarse)(float *scores, int64_t ld, int64_t rows, int64_t columns, float scale,
+                                 float *running_max, float *running_sum, float *correction);
+    /* And rounded, with a zero behind an odd number of columns; out has the leading dimension of the scores. */
     void (*softmax_block_half)(mg_bf16 *out, const float *scores, int64_t ld, int64_t rows, int64_t columns,
                                float scale, float *running_max, float *running_sum, float *correction);
 

@@ -256,6 +256,8 @@ static void run_queries(const struct job *a, const struct area *h, const struct 
     int64_t ld, ld_dy;
     const char *q = rows_of(a, head->q, first, count, s->left, &ld);
     const char *dy = rows_of(a, head->dy, first, count, s->right, &ld_dy);
+    void (*const softmax)(float *, int64_t, int64_t, int64_t, float, float *, float *, float *) =
+        a->half ? a->kernels->softmax_block_coarse : a->kernels->softmax_block;
     for (int64_t i = 0; i < count; i++) {
         s->largest[i] = -INFINITY;
         s->total[i] = 0.0f;
@@ -264,8 +266,7 @@ static void run_queries(const struct job *a, const struct area *h, const struct 
         const int64_t begin = chunk * CHUNK_KEYS;
         const int64_t columns = a->pixels - begin < CHUNK_KEYS ? a->pixels - begin : CHUNK_KEYS;
         multiply(a, q, ld, count, h->keys, begin, columns, probabilities + begin, a->ld);
-        a->kernels->softmax_block(probabilities + begin, a->ld, count, columns, a->scale, s->largest, s->total,
-                                  s->correction);
+        softmax(probabilities + begin, a->ld, count, columns, a->scale, s->largest, s->total, s->correction);
         memcpy(s->maxima + chunk * BLOCK_QUERIES, s->largest, (size_t)count * sizeof *s->largest);
     }
     finish_rows(a, head->y, head->dy, first, count, s);
