@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +116,22 @@ def _write(root: Path, settings: Settings, index: int, names: tuple[str, ...]) -
     layout.write_sample(root, layout.sample_name(index), picture(labels.rgb), values, metadata)
 
 
+def end_with_parent() -> None:
+    """Lets a worker of a pool end when the process that made the pool is killed. By itself it would wait for work
+    forever: it holds the other end of its queue, too."""
+
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)  # a sample counts only once it is whole (layout.py)
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=watch, args=(parent,), daemon=True).start()
+
+
 def _in_worker() -> None:
     """Workers share the processors; each renders with one thread."""
+    end_with_parent()
     rendering.use_one_thread()
 
 
