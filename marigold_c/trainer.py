@@ -169,7 +169,7 @@ class Trainer:
         "e2e" takes image_latent and pixels instead: pixel_target (N, C, H, W), H and W the latent's times 8 (the
         autoencoder's scale): C is 1 for depth, in any unit; 3 for normals (x right, y up, z to the viewer; 0 where
         there is none); 3 for each intrinsic image, in [-1, 1]. pixel_mask (N, 1, H, W), true where a pixel counts; what
-        it leaves out may be anything, NaN included.
+        it leaves out may be anything, NaN included. noise is what the step begins with; None: zeros.
         ValueError: what the objective needs is missing, does not fit, or nothing counts.
         """
         if self._sums is not None:

@@ -259,7 +259,7 @@ def test_states_of_other_objectives_are_refused(tmp_path: Path) -> None:
         ("e2e", {"pixel_mask": np.ones((2, 1, 24, 31), bool)}, r"`pixel_mask` must be \(2, 1, 24, 32\)"),
         ("e2e", {"pixel_mask": np.ones((2, 3, 24, 32), bool)}, "pixel_mask"),
         ("e2e", {"pixel_mask": np.zeros((2, 1, 24, 32), bool)}, "no pixel that counts"),
-        ("e2e", {"noise": np.zeros((2, 4, H, W))}, "`noise`.* must be None"),
+        ("e2e", {"noise": np.zeros((2, 4, H, W + 1))}, "`noise` has shape .*; expected"),
         ("e2e", {"timesteps": np.array([999, 999])}, "`timesteps`.* must be None"),
         ("e2e", {"mask": np.ones((2, 1, H, W), bool)}, "`mask` must be None"),
         ("lcm", {"noise": None}, 'objective "lcm" needs `target_latent`, `noise` and `timesteps`'),

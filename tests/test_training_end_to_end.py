@@ -100,8 +100,8 @@ def test_a_model_of_depth_learns_normals(root: Path) -> None:
 ADAMW = {"optimizer": {"name": "AdamW", "max_grad_norm": 1.0}}
 
 
-@pytest.mark.parametrize("task", ["depth", "normals", "iid"])
-def test_end_to_end_fine_tuning(root: Path, task: str) -> None:
+@pytest.mark.parametrize(("task", "latent"), [("depth", "zeros"), ("normals", "noise"), ("iid", "zeros")])
+def test_end_to_end_fine_tuning(root: Path, task: str, latent: str) -> None:
     """The loss in pixels falls, and what is left predicts in one step."""
     start = {"depth": "normals", "normals": "depth"}.get(task, "intrinsics")
     metric = {"depth": "abs_relative_difference", "normals": "mean_angular_error"}.get(task, "psnr")
@@ -111,6 +111,7 @@ def test_end_to_end_fine_tuning(root: Path, task: str) -> None:
         task,
         **ADAMW,
         trainer__objective="e2e",
+        trainer__start_latent=latent,
         trainer__validation_period=8,
         dataset__val=[data_entry(task, "val")],
         validation={"denoising_steps": 1, "main_val_metric": metric},

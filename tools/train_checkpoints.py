@@ -34,7 +34,7 @@ RUNS = {
 SHIPPED = {"depth": "marigold-tiny-depth", "normals": "marigold-tiny-normals", "iid": "marigold-tiny-iid-lighting"}
 # Seeds of the scenes: trained on, watched during training, and seen by nobody until the end.
 SEEDS = {"train": 0, "val": 1, "test": 2}
-# Of the scenes that are added once the autoencoder is there: four times as noisy, in less than half the time.
+# Of the scenes that are added once the autoencoder is there: twice the noise, in less than half the time.
 SAMPLES_OF_MORE = 4
 
 
@@ -82,12 +82,13 @@ class Work:
     # ---- the stages ----
 
     def scenes(self, part: str) -> None:
-        self.render(part, self.args.scenes if part == "train" else self.args.held_out, SEEDS[part])
+        counts = {"train": self.args.scenes, "val": self.args.held_out // 2, "test": self.args.held_out}
+        self.render(part, counts[part], SEEDS[part])
 
     def more_scenes(self) -> None:
         """The scenes that follow upon those of "train"."""
         first, few = ["--start", str(self.args.scenes)], ["--samples-per-pixel", str(SAMPLES_OF_MORE)]
-        self.render("more", self.args.scenes, SEEDS["train"], *first, *few)
+        self.render("more", self.args.more_scenes, SEEDS["train"], *first, *few)
 
     def render(self, part: str, count: int, seed: int, *options: str) -> None:
         # A kill leaves no half scenes; those that cannot be made (a few in a thousand) are replaced by nothing.
@@ -158,8 +159,9 @@ class Work:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
-    parser.add_argument("--scenes", type=int, default=1500, help="to train on, and as many more; default: 1500")
-    parser.add_argument("--held-out", type=int, default=128, help="to watch, and as many to judge by; default: 128")
+    parser.add_argument("--scenes", type=int, default=500, help="to train everything on; default: 500")
+    parser.add_argument("--more-scenes", type=int, default=1500, help="for all but the autoencoder; default: 1500")
+    parser.add_argument("--held-out", type=int, default=128, help="to judge by, half as many to watch; default: 128")
     parser.add_argument("--threads", type=int, help="default: all processors")
     parser.add_argument("--workers", type=int, help="processes that render; default: all processors")
     parser.add_argument("--iterations", type=int, help="of each training, instead of the recipes': to try this out")
@@ -170,8 +172,8 @@ def main() -> None:
         work.stage(f"scenes-{part}", lambda part=part: work.scenes(part))  # type: ignore[misc]
     work.stage("start", lambda: work.start("tiny-start", SHIPPED["depth"]))
     work.stage("tiny-autoencoder", lambda: work.train("tiny-autoencoder"))
-    work.stage("tiny-depth-start", lambda: work.train("tiny-depth-start"))
     work.stage("scenes-more", work.more_scenes)
+    work.stage("tiny-depth-start", lambda: work.train("tiny-depth-start"))
     work.stage("tiny-depth", lambda: work.train("tiny-depth"))
     work.stage("tiny-normals", lambda: work.train("tiny-normals"))
     source = work.runs / "tiny-normals" / "checkpoint" / "best"

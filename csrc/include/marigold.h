@@ -377,7 +377,7 @@ struct mg_trainer_params {
      * convolution and its bias repeated for each target. */
     struct mg_pipeline_params pipeline;
     /* "latent": mean square error of the network's output (arXiv 2312.02145).
-     * "e2e": errors of decoded maps in pixels, after one step from a zero latent (2409.11355).
+     * "e2e": errors of decoded maps in pixels, after one step from a latent of zeros or of noise (2409.11355).
      * "lcm": distillation into a latent consistency model (2310.04378).
      * "autoencoder": the weights of the VAE, not of the UNet, learn to reconstruct images: mg_trainer_reconstruct. */
     const char *objective;
@@ -413,20 +413,20 @@ struct mg_training_batch {
     int64_t mask_channels;              /* 1, or unet_out_channels */
     int64_t n, h, w;
     double weight; /* of this batch's gradients: 1 / batches where several make a step */
-    /* "e2e", which takes these and image_latent and nothing else: the others are NULL. Truths (N, pixel_channels, pixel_h,
-     * pixel_w), h and w times the autoencoder's scale; 1 channel of depth in any unit, 3 of a normal (x, y, z; none where the
-     * vector is 0) or 3 of each intrinsic image, in [-1, 1]. Mask: NULL, or (N, 1, pixel_h, pixel_w); what it leaves out may be
-     * anything. */
+    /* "e2e", which takes these, image_latent and noise (NULL: zeros) and nothing else: the others are NULL. Truths (N,
+     * pixel_channels, pixel_h, pixel_w), h and w times the autoencoder's scale; 1 channel of depth in any unit, 3 of a normal
+     * (x, y, z; none where the vector is 0) or 3 of each intrinsic image, in [-1, 1]. Mask: NULL, or (N, 1, pixel_h, pixel_w);
+     * what it leaves out may be anything. */
     const float *pixel_target;
     const uint8_t *pixel_mask;
     int64_t pixel_channels, pixel_h, pixel_w;
 };
 /* "latent": the noise is mixed into the target at its time step; the network, which sees the image's latent beside it, should
  * give what the scheduler's prediction_type asks for. *loss: the mean over cells of the squared difference.
- * "e2e": the clean latent that the network makes of zeros at the last time step is decoded. *loss: the mean over all valid pixels
- * of the batch; depth: |scale * depth + shift - truth|, depth the mean of the channels clipped to [-1, 1], scale and shift fitted
- * to each image by least squares (the gradient goes through them, too; both are 0 for a constant map); normals: the angle in
- * radians; intrinsic images: the absolute difference.
+ * "e2e": the clean latent that the network makes of zeros, or of noise, at the last time step is decoded. *loss: the mean over
+ * all valid pixels of the batch; depth: |scale * depth + shift - truth|, depth the mean of the channels clipped to [-1, 1],
+ * scale and shift fitted to each image by least squares (the gradient goes through them, too; both are 0 for a constant map);
+ * normals: the angle in radians; intrinsic images: the absolute difference.
  * "lcm": *loss: the mean over cells of the pseudo-Huber error (c = 0.001) between where the network and where the teacher's step
  * and the average of the weights end. MG_ERR_ARGUMENT for other time steps than those of the distillation.
  *

@@ -1,6 +1,6 @@
-/* objective_end_to_end.c: end-to-end fine-tuning (arXiv 2409.11355): one step from the last time step and a zero latent, the
- * clean latent that it makes decoded by the frozen autoencoder, and errors in pixels, whose gradient comes back through the
- * decoder. Reached through objective.c; calls stages.c (the decoder and its gradient), pixel_errors.c.
+/* objective_end_to_end.c: end-to-end fine-tuning (arXiv 2409.11355): one step from the last time step and a latent of zeros or of
+ * noise, the clean latent that it makes decoded by the frozen autoencoder, and errors in pixels, whose gradient comes back
+ * through the decoder. Reached through objective.c; calls stages.c (the decoder and its gradient), pixel_errors.c.
  *
  * The network runs once more than it would have to: first without gradients; then each map is decoded and its gradient taken
  * back alone; then the network runs again, for its own gradients. So the activations of network and decoder are never in memory
@@ -25,10 +25,9 @@ static mg_status check(const struct mg_trainer *trainer, const struct mg_trainin
     const int64_t channels = (int64_t)p->task->prediction_channels * p->num_targets;
     if (!batch->pixel_target)
         return mg_fail(err, MG_ERR_ARGUMENT, "objective \"e2e\" needs `pixel_target`");
-    if (batch->target_latent || batch->noise || batch->timesteps || batch->mask)
-        return mg_fail(
-            err, MG_ERR_ARGUMENT,
-            "objective \"e2e\" compares pixels; `target_latent`, `noise`, `timesteps` and `mask` must be None");
+    if (batch->target_latent || batch->timesteps || batch->mask)
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "objective \"e2e\" compares pixels; `target_latent`, `timesteps` and `mask` must be None");
     if (batch->pixel_channels != channels || batch->pixel_h != batch->h * p->vae.scale ||
         batch->pixel_w != batch->w * p->vae.scale)
         return mg_fail(
@@ -50,7 +49,7 @@ struct decoding {
     int64_t valid_count;
     float *image, *image_gradient; /* (3, pixels) */
     float *latent;                 /* of one map */
-    double by_output;              /* clean latent = by_output * what the network gives */
+    double by_output, by_noise;    /* clean latent = by_output * what the network gives + by_noise * the noise */
 };
 
 /* Pixels that count: the mask's whose truth says something. */
@@ -83,6 +82,7 @@ static mg_status prepare_decoding(struct decoding *d, struct mg_trainer *trainer
     d->channels = p->task->prediction_channels;
     MG_TRY(mg_scheduler_clean_estimate(&e, p->scheduler->prediction, trainer->alphas_cumprod[last], last, err));
     d->by_output = e.origin_model;
+    d->by_noise = e.origin_sample;
     MG_TRY(mg_alloc((void **)&d->valid, (size_t)(batch->n * d->maps * d->pixels), "a mask of pixels", err));
     find_valid(d, batch);
     if (!d->valid_count)
@@ -102,8 +102,9 @@ static mg_status learn_map(double *sum, float *gradient, const float *output, co
         memset(gradient, 0, (size_t)count * sizeof *gradient);
         return MG_OK;
     }
+    const float *noise = batch->noise ? batch->noise + map * count : NULL;
     for (int64_t i = 0; i < count; i++)
-        d->latent[i] = (float)(d->by_output * output[i]);
+        d->latent[i] = (float)(d->by_output * output[i] + (noise ? d->by_noise * noise[i] : 0.0));
     MG_TRY(mg_plan_run_forward(d->plan, &(struct mg_binding){"latent", d->latent}, 1,
                                &(struct mg_binding){"image", d->image}, 1, err));
     *sum += d->measure->errors_of(d->image_gradient, d->image, batch->pixel_target + map * d->channels * d->pixels,
@@ -115,14 +116,17 @@ static mg_status learn_map(double *sum, float *gradient, const float *output, co
     return MG_OK;
 }
 
-/* The image's latent and zeros, at the last time step. */
+/* The image's latent and where the step begins, at the last time step. */
 static void start(struct mg_learning *learning, const struct mg_trainer *trainer,
                   const struct mg_training_batch *batch) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     for (int64_t n = 0; n < batch->n; n++) {
         float *to = learning->sample + n * (image + latent);
         memcpy(to, batch->image_latent + n * image, (size_t)image * sizeof *to);
-        memset(to + image, 0, (size_t)latent * sizeof *to);
+        if (batch->noise)
+            memcpy(to + image, batch->noise + n * latent, (size_t)latent * sizeof *to);
+        else
+            memset(to + image, 0, (size_t)latent * sizeof *to);
         learning->timesteps[n] = (float)(trainer->pipeline->scheduler->train_timesteps - 1);
     }
 }

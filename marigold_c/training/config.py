@@ -331,6 +331,7 @@ class _Trainer:
     lcm: Lcm
     reconstruction: Reconstruction
     last_step: float
+    starts_from_noise: bool
     dtype: str
     gradient_checkpointing: bool
     copy_base: bool
@@ -382,6 +383,7 @@ def _read_trainer(root: Section) -> _Trainer:
             ),
             reconstruction=_read_reconstruction(section),
             last_step=section.number("last_step_p", 0.0, 0, 1),
+            starts_from_noise=section.text("start_latent", "zeros", choices=("zeros", "noise")) == "noise",
             dtype=section.text("dtype", "float32", choices=("float32", "bfloat16")),
             gradient_checkpointing=section.flag("gradient_checkpointing", False),
             copy_base=section.text("base_components", "link", choices=("link", "copy")) == "copy",
@@ -436,6 +438,7 @@ def read_config(tree: Value) -> TrainingConfig:
             lcm=trainer.lcm,
             reconstruction=trainer.reconstruction,
             last_step=trainer.last_step,
+            starts_from_noise=trainer.starts_from_noise,
             periods=trainer.periods,
             validation=_read_validation(
                 root, task, _RECONSTRUCTION_METRICS if trainer.objective == "autoencoder" else _METRICS[task]

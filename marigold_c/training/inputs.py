@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .._C import Generator
 from .latents import LatentEncoder, draw_noise
 from .loader import Batch
 from .settings import Noise, TrainingConfig
@@ -44,11 +45,17 @@ def _distillation_inputs(config: TrainingConfig, encode: LatentEncoder, batch: B
 
 
 def _pixel_inputs(config: TrainingConfig, encode: LatentEncoder, batch: Batch, seed: int) -> Inputs:
-    """Nothing is random. Depth has three equal channels where it is encoded, of which one is compared."""
+    """Depth has three equal channels where it is encoded, of which one is compared. The noise, if any, is white."""
     examples = [item.example for item in batch.items if item.example is not None]
     targets = np.stack([one.target for one in examples])
+    images, noise = encode.images(batch), None
+    if config.starts_from_noise:
+        samples, channels, height, width = images.shape
+        maps = targets.shape[1] // 3
+        noise = Generator(seed).randn((samples, maps * channels, height, width))
     return {
-        "image_latent": encode.images(batch),
+        "image_latent": images,
+        "noise": noise,
         "pixel_target": targets[:, :1] if config.task == "depth" else targets,
         "pixel_mask": np.stack([one.mask for one in examples]),
     }

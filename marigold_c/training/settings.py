@@ -180,6 +180,7 @@ class TrainingConfig:
     lcm: Lcm
     reconstruction: Reconstruction
     last_step: float
+    starts_from_noise: bool
     periods: Periods
     validation: Validation
     seed: int | None

@@ -121,9 +121,10 @@ class HeldOut:
         if validation.seed is not None:
             seeds = [*reversed(seed_sequence(validation.seed, len(data)))][:count]
         zeros: dict[str, Any] = {"latents": "zeros"}
+        from_zeros = self._config.objective == "e2e" and not self._config.starts_from_noise
         for index, seed in enumerate(seeds):
             image = data.read_image(index)
-            noise = zeros if self._config.objective == "e2e" else {"generator": seed}
+            noise = zeros if from_zeros else {"generator": seed}
             maps = predicted_maps(
                 pipe,
                 image,

@@ -31,7 +31,7 @@ CLIP = 0.1
 class Reference:
     """diffusers' UNet and schedule of a checkpoint; losses of its output."""
 
-    def __init__(self, folder: Path, task: str, dtype: Any = None) -> None:
+    def __init__(self, folder: Path, task: str, dtype: Any = None, zero_terminal_snr: bool = True) -> None:
         torch.set_num_threads(1)
         self.dtype = dtype or torch.float64
         self.task = task
@@ -40,7 +40,7 @@ class Reference:
         self.vae = self.vae.to(self.dtype).requires_grad_(False)
         self.text = torch.from_numpy(mc.load(folder, num_threads=1).empty_text_embedding).to(self.dtype)
         config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
-        scheduler = diffusers.DDPMScheduler.from_config(config, rescale_betas_zero_snr=True)
+        scheduler = diffusers.DDPMScheduler.from_config(config, rescale_betas_zero_snr=zero_terminal_snr)
         self.alphas = scheduler.alphas_cumprod.to(self.dtype)
         self.prediction = config["prediction_type"]
 
@@ -61,11 +61,19 @@ class Reference:
 
     # ---- end to end ----
 
-    def pixel_loss(self, image_latent: Array, pixel_target: Array, pixel_mask: NDArray[np.bool_] | None = None) -> Any:
+    def pixel_loss(
+        self,
+        image_latent: Array,
+        pixel_target: Array,
+        pixel_mask: NDArray[np.bool_] | None = None,
+        noise: Array | None = None,
+    ) -> Any:
         image = self.tensor(image_latent)
         steps = torch.full((len(image),), len(self.alphas) - 1)
-        zeros = torch.zeros(len(image), self.unet.config.out_channels, *image.shape[2:], dtype=self.dtype)
-        clean, _ = self.clean_and_noise(self.run(self.unet, image, zeros, steps), zeros, steps)
+        start = torch.zeros(len(image), self.unet.config.out_channels, *image.shape[2:], dtype=self.dtype)
+        if noise is not None:
+            start = self.tensor(noise)
+        clean, _ = self.clean_and_noise(self.run(self.unet, image, start, steps), start, steps)
         maps = [self.vae.decode(part / self.vae.config.scaling_factor).sample for part in clean.split(4, 1)]
         target = self.tensor(np.nan_to_num(pixel_target))
         mask = torch.ones(len(image), 1, *target.shape[2:], dtype=torch.bool)
@@ -204,6 +212,20 @@ def test_end_to_end_of_a_larger_network(task: str, tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, task, "sd2", prediction="sample")
     theirs, inputs = Reference(folder, task), pixel_batch(task, 2, masked=False)
     ours = open_ours(folder, task=task, objective="e2e", gradient_checkpointing=True)
+    compare_gradients(ours, theirs, theirs.pixel_loss(**inputs), inputs)
+
+
+@pytest.mark.parametrize("zero_terminal_snr", [True, False])
+@pytest.mark.parametrize("task", TASKS)
+def test_end_to_end_from_noise(task: str, zero_terminal_snr: bool, tmp_path: Path) -> None:
+    """Where the last time step has some signal left, the noise is a part of the clean latent, too."""
+    folder = checkpoint(tmp_path, task)
+    file = folder / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rescale_betas_zero_snr": zero_terminal_snr}))
+    theirs, inputs = Reference(folder, task, zero_terminal_snr=zero_terminal_snr), pixel_batch(task, 5)
+    shape = (len(inputs["image_latent"]), theirs.unet.config.out_channels, HEIGHT, WIDTH)
+    inputs["noise"] = np.random.default_rng(6).standard_normal(shape).astype(np.float32)
+    ours = open_ours(folder, task=task, objective="e2e", zero_terminal_snr=zero_terminal_snr)
     compare_gradients(ours, theirs, theirs.pixel_loss(**inputs), inputs)
 
 
