@@ -225,7 +225,7 @@ iterations times their median.
 | | |
 |---|---|
 | data | {facts["scenes"][0]} rendered rooms, streets and landscapes of 128x96 pixels, `marigold prepare scenes`, \
-seed 0; after the first two recipes {facts["scenes"][1]} more |
+seed 0; for all but the autoencoder {facts["scenes"][1]} more with a quarter of the samples |
 | `examples/recipes` | {facts["recipes"]} |
 | chosen | iteration {facts["best"]}, in batches of {facts["batch"]}, the best on 64 scenes that were watched (seed 1) |
 | UNet | 6.27 M parameters, channels 64, 96, 96, 128, one layer a block, 2, 3, 3, 4 heads, 16 norm groups, \
