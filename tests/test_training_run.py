@@ -407,6 +407,15 @@ def test_validation_and_pictures(scenes: Path, task: str, metric: str, name: str
     mc.load(scenes / "run" / "checkpoint" / "best")
 
 
+@pytest.mark.parametrize(("period", "expected"), [(2, ["2", "4", "5"]), (9, ["5"]), (0, [])])
+def test_the_last_weights_are_validated(scenes: Path, period: int, expected: list[str]) -> None:
+    options = held_out("depth", "abs_relative_difference") | {"trainer__validation_period": period}
+    run(scenes, max_iter=5, **options)
+    file = scenes / "run" / "validation.csv"
+    table = rows(file) if file.exists() else []
+    assert [row["iteration"] for row in table if row["metric"] == "delta1_acc"] == expected
+
+
 def test_a_held_out_file_that_is_missing_is_found_at_the_start(scenes: Path) -> None:
     (scenes / "val" / "depth" / "0001.npy").unlink()
     with pytest.raises(SampleError, match=r"val: sample rgb/0001.png: depth/0001.npy: there is no such file"):

@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
     parser.add_argument("--scenes", type=int, default=500, help="to train everything on; default: 500")
-    parser.add_argument("--more-scenes", type=int, default=1500, help="for all but the autoencoder; default: 1500")
+    parser.add_argument("--more-scenes", type=int, default=2600, help="for all but the autoencoder; default: 1500")
     parser.add_argument("--held-out", type=int, default=128, help="to judge by, half as many to watch; default: 128")
     parser.add_argument("--threads", type=int, help="default: all processors")
     parser.add_argument("--workers", type=int, help="processes that render; default: all processors")

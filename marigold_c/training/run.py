@@ -349,7 +349,9 @@ class TrainingRun:
         epoch = 1 + state.batches // self.learner.epoch_batches
         done = state.iteration >= config.max_iterations or epoch > config.max_epochs
         periods = config.periods
-        validating = self._is_due(periods.validation) and bool(config.validation_sets)
+        # The last weights are judged, too, so that the best checkpoint can be theirs.
+        due = self._is_due(periods.validation) or (done and periods.validation > 0)
+        validating = due and bool(config.validation_sets)
         showing = self._is_due(periods.visualization) and bool(config.picture_sets)
         pausing = not done and stopping
         state.in_validation = validating
