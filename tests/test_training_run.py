@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import json
 import os
 import random
 import signal
@@ -374,7 +375,8 @@ def test_a_folder_that_holds_a_run(scenes: Path) -> None:
 
 
 def test_wrong_latent_scale(scenes: Path) -> None:
-    with pytest.raises(ConfigError, match=r"latent_scale_factor is 0.18215, but .*vae has 1.74"):
+    scale = json.loads((mc.default_checkpoint() / "vae" / "config.json").read_text())["scaling_factor"]
+    with pytest.raises(ConfigError, match=rf"latent_scale_factor is 0.18215, but .*vae has {scale:g}"):
         run(scenes, model__latent_scale_factor=0.18215)
 
 
