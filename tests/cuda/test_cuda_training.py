@@ -16,8 +16,9 @@ import marigold_c as mc
 from marigold_c import _testing as engine
 
 # Errors of a gradient, relative to its norm over all parameters. bfloat16: two ways of rounding the same activations
-# (the CPU's own distance from float32 is 1 %).
+# (the CPU's own distance from float32 is 1 %, of the autoencoder 2.5 %).
 TOLERANCES = {"float32": 1e-4, "bfloat16": 0.03}
+AUTOENCODER_TOLERANCES = {"float32": 1e-4, "bfloat16": 0.06}
 LOSSES = {"float32": 1e-5, "bfloat16": 0.02}
 
 
@@ -30,9 +31,15 @@ def distance(found: dict[str, Any], expected: dict[str, Any]) -> float:
     return float(np.sqrt(error / whole))
 
 
-def assert_near(gpu: mc.Trainer, cpu: mc.Trainer, dtype: str, learn: Callable[[mc.Trainer], float]) -> None:
+def assert_near(
+    gpu: mc.Trainer,
+    cpu: mc.Trainer,
+    dtype: str,
+    learn: Callable[[mc.Trainer], float],
+    tolerances: dict[str, float] = TOLERANCES,
+) -> None:
     assert learn(gpu) == pytest.approx(learn(cpu), rel=LOSSES[dtype])
-    assert distance(gpu.gradients(), cpu.gradients()) < TOLERANCES[dtype]
+    assert distance(gpu.gradients(), cpu.gradients()) < tolerances[dtype]
 
 
 def both(open_one: Callable[..., mc.Trainer], *arguments: Any, **options: Any) -> tuple[mc.Trainer, mc.Trainer]:
@@ -90,9 +97,10 @@ def test_autoencoder(dtype: str) -> None:
     rng = np.random.default_rng(0)
     images, noise = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 3, 16, 16), (1, 4, 2, 2)))
     trainers = both(open_trainer, objective="autoencoder", dtype=dtype)
-    assert_near(*trainers, dtype, lambda trainer: trainer.reconstruct(images, noise)["total"])
+    tolerances = AUTOENCODER_TOLERANCES
+    assert_near(*trainers, dtype, lambda trainer: trainer.reconstruct(images, noise)["total"], tolerances)
     norms = [trainer.optimizer_step() for trainer in trainers]
-    assert norms[0] == pytest.approx(norms[1], rel=TOLERANCES[dtype])
+    assert norms[0] == pytest.approx(norms[1], rel=tolerances[dtype])
 
 
 def moved(trainer: mc.Trainer) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 
 import marigold_c as mc
@@ -54,15 +55,19 @@ def make_checkpoint(
     prediction: str = "v_prediction",
     seed: int = 7,
 ) -> Path:
-    """A random UNet of this name and these channels, and the rest of the small checkpoint of the task."""
+    """A random UNet of this name and these channels, a random text encoder, and the rest of the small checkpoint of the
+    task. What the package's text encoder makes of no text is not what tolerances should depend on."""
     base = mc.default_checkpoint(task)
     for part in base.iterdir():
-        if part.name not in ("unet", "scheduler"):
+        if part.name not in ("unet", "scheduler", "text_encoder"):
             (folder / part.name).symlink_to(part)
     shutil.copytree(base / "scheduler", folder / "scheduler")
     scheduler = folder / "scheduler" / "scheduler_config.json"
     config = json.loads(scheduler.read_text()) | {"prediction_type": prediction}
     scheduler.write_text(json.dumps(config))
+    torch.manual_seed(seed)
+    text_config = transformers.CLIPTextConfig.from_pretrained(base / "text_encoder")
+    transformers.CLIPTextModel(text_config).half().save_pretrained(folder / "text_encoder")
     torch.manual_seed(seed)
     unet = diffusers.UNet2DConditionModel(
         in_channels=inputs or 4 * (1 + targets),
