@@ -25,7 +25,10 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "tools"))
-ENGINE_ROOMS = ("core", "io", "graph", "backend", "nn", "ensemble", "evaluation", "marigold")
+ENGINE_ROOMS = (
+    *("core", "op", "image", "io", "backend", "graph", "nn", "schedule", "pipeline", "train"),
+    *("ensemble", "evaluation"),
+)
 X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.

@@ -1,4 +1,4 @@
-"""`marigold convert`: a checkpoint as one packed file (csrc/marigold/save.c writes it)."""
+"""`marigold convert`: a checkpoint as one packed file (csrc/pipeline/save.c writes it)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every operation of csrc/graph/ops.def once more, in float64 NumPy, written independently of the C code.
+"""Every operation of csrc/op/ops.def once more, in float64 NumPy, written independently of the C code.
 
 A function takes the inputs (float64, or None for an empty slot) and the parameters of an operation, and returns its
 value together with a magnitude (broadcastable to the value): the size of the numbers that float32 arithmetic rounds on

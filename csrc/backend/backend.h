@@ -1,7 +1,7 @@
-/* backend.h: the table of functions behind which a device runs operations. A backend knows core and graph/op.h. */
+/* backend.h: the table of functions behind which a device runs operations. A backend knows core and op. */
 #ifndef MG_BACKEND_H
 #define MG_BACKEND_H
-#include "../graph/op.h"
+#include "../op/op.h"
 
 /* How a backend wants a weight: as stored, converted to float32, or re-ordered and perhaps rounded. One weight may be wanted
  * in one layout only; the first operation that uses it decides. */

@@ -13,7 +13,7 @@ struct mg_backend_library {
 /* Names and slots of every operation. */
 static const char mg_operations[] =
 #define MG_OP(ID, name, inputs, required, alias, meaning) #name " " #inputs " " #required " " #alias "\n"
-#include "../graph/ops.def"
+#include "../op/ops.def"
 #undef MG_OP
     ;
 /* Differs where the structures that cross the border differ. */

@@ -10,7 +10,7 @@
 static const struct mg_op_info op_table[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) {#name, inputs, required, alias, meaning, false},
 #define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning) {#name, inputs, required, alias, meaning, true},
-#include "ops.def"
+#include "../op/ops.def"
 #undef MG_OP
 };
 

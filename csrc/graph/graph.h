@@ -6,7 +6,7 @@
  */
 #ifndef MG_GRAPH_H
 #define MG_GRAPH_H
-#include "op.h"
+#include "../op/op.h"
 #include "weights.h"
 
 typedef int mg_value; /* index of a tensor in its graph */

@@ -5,7 +5,7 @@
  * input the operation runs once more so, with the same result to the bit. */
 #include <string.h>
 
-#include "../../csrc/marigold/pipeline.h"
+#include "../../csrc/pipeline/pipeline.h"
 #include "test_ext.h"
 
 enum { FENCE = 4 * MG_ALIGNMENT, FENCE_BYTE = 0xff };

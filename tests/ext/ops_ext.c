@@ -254,7 +254,7 @@ static mg_value build_intrinsics_head(struct run *run, PyObject *params) {
 static build_fn *const builders[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = build_##name,
 #define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = NULL,
-#include "../../csrc/graph/ops.def"
+#include "../../csrc/op/ops.def"
 #undef MG_OP
 };
 

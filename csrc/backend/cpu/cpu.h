@@ -208,7 +208,7 @@ struct mg_cpu_driver {
     bool widened; /* computes on float32 alone: bfloat16 is widened for it, see ops/widened.h */
 };
 #define MG_OP(ID, name, inputs, required, alias, meaning) extern const struct mg_cpu_driver mg_cpu_##name;
-#include "../../graph/ops.def"
+#include "../../op/ops.def"
 #undef MG_OP
 
 static inline int64_t mg_ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -17,7 +17,7 @@ enum { NUM_TABLES = sizeof kernel_tables / sizeof kernel_tables[0] };
 
 static const struct mg_cpu_driver *const drivers[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = &mg_cpu_##name,
-#include "../../graph/ops.def"
+#include "../../op/ops.def"
 #undef MG_OP
 };
 

@@ -66,7 +66,7 @@ struct mg_cuda_driver {
     size_t (*workspace_bytes)(const struct mg_op_shape *op); /* NULL: none. SIZE_MAX: too large */
 };
 #define MG_OP(ID, name, inputs, required, alias, meaning) extern const struct mg_cuda_driver mg_cuda_##name;
-#include "../../graph/ops.def"
+#include "../../op/ops.def"
 #undef MG_OP
 
 /* ---- launches ---- */

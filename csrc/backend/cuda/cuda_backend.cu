@@ -13,13 +13,13 @@ enum { LEAST_CAPABILITY = 75, LEAST_FOR_BFLOAT16 = 80 };
 
 static const struct mg_cuda_driver *const drivers[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) &mg_cuda_##name,
-#include "../../graph/ops.def"
+#include "../../op/ops.def"
 #undef MG_OP
 };
 
 static const char *const operation_names[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) #name,
-#include "../../graph/ops.def"
+#include "../../op/ops.def"
 #undef MG_OP
 };
 

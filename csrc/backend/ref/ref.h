@@ -10,7 +10,7 @@
 #include "../backend.h"
 
 #define MG_OP(ID, name, inputs, required, alias, meaning) void mg_ref_##name(const struct mg_op_call *call);
-#include "../../graph/ops.def"
+#include "../../op/ops.def"
 #undef MG_OP
 
 static inline double mg_ref_silu(double x) { return x / (1.0 + exp(-x)); }

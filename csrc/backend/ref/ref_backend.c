@@ -4,7 +4,7 @@
 
 static void (*const operations[MG_OP_COUNT])(const struct mg_op_call *call) = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = mg_ref_##name,
-#include "../../graph/ops.def"
+#include "../../op/ops.def"
 #undef MG_OP
 };
 

@@ -1,4 +1,4 @@
-/* run.h: what one run holds, shared by run.c, batch.c, denoise.c and predict.c. Private to csrc/marigold. */
+/* run.h: what one run holds, shared by run.c, batch.c, denoise.c and predict.c. Private to pipeline and train. */
 #ifndef MG_RUN_H
 #define MG_RUN_H
 #include "pipeline.h"

@@ -1,5 +1,5 @@
 /* scheduler.h: what scheduler.c (configuration, noise levels) and the two algorithms share. Private to
- * csrc/marigold. */
+ * schedule, pipeline and train. */
 #ifndef MG_SCHEDULER_H
 #define MG_SCHEDULER_H
 #include "../io/json.h"

@@ -1,5 +1,5 @@
 /* pipeline.h: the insides of a pipeline, shared by model.c (opening), save.c (packing), stages.c (planned networks), run.c with denoise.c
- * and predict.c (a run) and pieces.c (its networks one by one). Private to csrc/marigold. */
+ * and predict.c (a run) and pieces.c (its networks one by one). Private to pipeline and train. */
 #ifndef MG_PIPELINE_H
 #define MG_PIPELINE_H
 #include <stdatomic.h>
@@ -9,7 +9,7 @@
 /* ---- precision.c: NULL for an unknown name ---- */
 const struct mg_precision *mg_precision_of_name(const char *name);
 
-/* ---- task.c: one row for each kind of map that Marigold predicts ---- */
+/* ---- tasks.c: one row for each kind of map that Marigold predicts ---- */
 struct mg_pipeline;
 
 struct mg_task {

@@ -1,4 +1,4 @@
-/* scheduler_lcm.c: multistep consistency sampling of latent consistency models (arXiv 2310.04378). Reached through
+/* lcm.c: multistep consistency sampling of latent consistency models (arXiv 2310.04378). Reached through
  * scheduler.c. */
 #include <math.h>
 

@@ -1,5 +1,5 @@
-/* scheduler.c: reads scheduler_config.json and keeps the noise levels; the algorithms are in scheduler_ddim.c and
- * scheduler_lcm.c. float32 and its order of operations follow torch, so that time steps are equal and factors agree in
+/* scheduler.c: reads scheduler_config.json and keeps the noise levels; the algorithms are in ddim.c and
+ * lcm.c. float32 and its order of operations follow torch, so that time steps are equal and factors agree in
  * the last digits. Called by marigold/pipeline and through marigold.h. */
 #include "scheduler.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "pipeline.h"
-#include "scheduler.h"
+#include "../schedule/scheduler.h"
 
 void mg_pipeline_params_init(struct mg_pipeline_params *params) {
     *params = (struct mg_pipeline_params){.dtype = "auto", .device = "cpu"};

@@ -1,5 +1,5 @@
 /* autoencoder_loss.h: how a reconstruction is judged, with derivatives. Arrays in, numbers out: for autoencoder_trainer.c. Private
- * to csrc/marigold. */
+ * to train. */
 #ifndef MG_AUTOENCODER_LOSS_H
 #define MG_AUTOENCODER_LOSS_H
 #include "../include/marigold.h"

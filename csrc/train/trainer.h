@@ -1,12 +1,12 @@
 /* trainer.h: the insides of a trainer, shared by trainer.c (opening, gradients), the objectives (losses), optimizer.c (steps) and
- * train_step.c, gradient_progress.c and gradient_group.c (sums over processes). Private to csrc/marigold. */
+ * train_step.c, gradient_progress.c and gradient_group.c (sums over processes). Private to pipeline and train. */
 #ifndef MG_TRAINER_H
 #define MG_TRAINER_H
 #include <stdatomic.h>
 
 #include "../backend/backend.h"
-#include "pipeline.h"
-#include "scheduler.h"
+#include "../pipeline/pipeline.h"
+#include "../schedule/scheduler.h"
 
 /* m and v of Adam for one weight, in the layout of its master. */
 struct mg_moments {

@@ -4,7 +4,7 @@
 
 #include <math.h>
 
-#include "run.h"
+#include "../pipeline/run.h"
 
 void mg_trainer_params_init(struct mg_trainer_params *params) {
     *params = (struct mg_trainer_params){.objective = "latent",

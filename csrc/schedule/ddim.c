@@ -1,4 +1,4 @@
-/* scheduler_ddim.c: DDIM (Song et al., arXiv 2010.02502). Reached through scheduler.c. */
+/* ddim.c: DDIM (Song et al., arXiv 2010.02502). Reached through scheduler.c. */
 #include <math.h>
 
 #include "scheduler.h"

@@ -1,4 +1,4 @@
-/* task.c: the table of tasks. A new kind of map is a row here and, if its post-processing is new, an operation.
+/* tasks.c: the table of tasks. A new kind of map is a row here and, if its post-processing is new, an operation.
  * Called by model.c, stages.c and predict.c; calls the builders of graph/ and ensemble/. */
 #include <string.h>
 

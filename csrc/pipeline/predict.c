@@ -1,5 +1,5 @@
 /* predict.c: latents to maps: decoded one by one, padding cut off, ensembled image by image, resized to the input,
- * channels last. Called by run.c; calls stages.c, task.c (ensembling) and the resizing. */
+ * channels last. Called by run.c; calls stages.c, tasks.c (ensembling) and the resizing. */
 #include <math.h>
 #include <string.h>
 

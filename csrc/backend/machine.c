@@ -1,5 +1,5 @@
 /* machine.c: what this machine reaches, measured through the backend. Called through marigold.h; calls the backend. */
-#include "../backend/backend.h"
+#include "backend.h"
 
 mg_status mg_measure_machine(struct mg_machine_speed *out, int num_threads, const char *isa, double seconds,
                              struct mg_err *err) {

@@ -1,4 +1,4 @@
-/* image_preprocess.c: a photograph as the VAE wants it, in the order of one of the two references. diffusers'
+/* preprocess.c: a photograph as the VAE wants it, in the order of one of the two references. diffusers'
  * MarigoldImageProcessor.preprocess: to [0, 1], to three channels, 2x-1, resize, pad. prs-eth/Marigold: resize pixels of
  * 0..255 and round, then to [-1, 1]; no padding. Called by run.c and through marigold.h. */
 #include <math.h>
