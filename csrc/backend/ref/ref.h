@@ -56,28 +56,39 @@ static inline double mg_ref_activation_slope(double x, mg_activation activation)
     return 1;
 }
 
-/* ---- conv2d.c ---- */
+/* Copies `count` channels of every pixel, from channel `in_begin` of in_channels to `out_begin` of out_channels. */
+static inline void mg_ref_copy_channels(float *out, int64_t out_begin, int64_t out_channels, const float *in,
+                                        int64_t in_begin, int64_t in_channels, int64_t count, int64_t pixels) {
+    for (int64_t pixel = 0; pixel < pixels; pixel++)
+        for (int64_t c = 0; c < count; c++)
+            out[pixel * out_channels + out_begin + c] = in[pixel * in_channels + in_begin + c];
+}
+
+/* ---- ops/conv2d.c ---- */
 /* Nearest upsampling as torch does it: the source of row or column `index` of `upsampled` (0: there is no upsampling). */
 int64_t mg_ref_source_index(int64_t index, int64_t in_size, int64_t upsampled);
 
-/* ---- conv2d_gradient.c ---- */
+/* ---- ops/conv2d_gradient.c ---- */
 size_t mg_ref_conv2d_input_gradient_bytes(const struct mg_op_shape *op);
 
-/* ---- attention_gradient.c ---- */
+/* ---- ops/self_attention_gradient.c ---- */
 size_t mg_ref_self_attention_gradient_bytes(const struct mg_op_shape *op);
 
-/* ---- optimizer.c: see backend.h ---- */
+/* ---- ops/optimizer.c: see backend.h ---- */
 void mg_ref_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
                  const struct mg_adam *params);
 double mg_ref_sum_of_squares(const struct mg_context *context, const float *x, int64_t count);
 void mg_ref_average(const struct mg_context *context, float *average, const float *x, int64_t count, float keep,
                     float take);
 
-/* ---- norm.c ---- */
+/* ---- statistics.c ---- */
 /* What is normalised together: `rows` runs of `columns` adjacent floats, `stride` apart. gamma and beta belong to columns. */
 struct mg_ref_block {
     int64_t rows, columns, stride;
 };
 void mg_ref_statistics(double *mean, double *inverse_deviation, const float *x, struct mg_ref_block block,
                        double epsilon);
+/* (x - mean) * inverse_deviation * gamma + beta, then the activation. */
+void mg_ref_normalise(float *out, const float *x, const float *gamma, const float *beta, struct mg_ref_block block,
+                      double epsilon, mg_activation activation);
 #endif

@@ -1,5 +1,5 @@
 /* ref_backend.c: the function table of the reference backend.
- * Called through backend.h by graph/executor; calls the operations of this folder. */
+ * Calls the operations in ops/. */
 #include "ref.h"
 
 static void (*const operations[MG_OP_COUNT])(const struct mg_op_call *call) = {

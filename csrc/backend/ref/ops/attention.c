@@ -1,5 +1,5 @@
-/* attention.c: reference of scaled dot-product attention. Called by ref_backend.c. */
-#include "ref.h"
+/* attention.c: reference of scaled dot-product attention. */
+#include "../ref.h"
 
 /* One head of one query: `keys` rows of k and v, `stride` apart, of which `size` channels belong to the head. */
 struct head {

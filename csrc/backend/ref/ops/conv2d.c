@@ -1,5 +1,5 @@
-/* conv2d.c: reference of the convolution. Called by ref_backend.c. */
-#include "ref.h"
+/* conv2d.c: reference of the convolution. */
+#include "../ref.h"
 
 /* The ratio and the product are float32. */
 int64_t mg_ref_source_index(int64_t index, int64_t in_size, int64_t upsampled) {

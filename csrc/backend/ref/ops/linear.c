@@ -1,5 +1,5 @@
-/* linear.c: reference of the linear layer. Called by ref_backend.c. */
-#include "ref.h"
+/* linear.c: reference of the linear layer. */
+#include "../ref.h"
 
 void mg_ref_linear(const struct mg_op_call *call) {
     const struct mg_op_shape *op = call->op;

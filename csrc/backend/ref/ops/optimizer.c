@@ -1,6 +1,5 @@
-/* optimizer.c: reference of a step of Adam, of the gradient's norm and of moving averages. Called through backend.h by
- * marigold/optimizer.c and objective_consistency.c. */
-#include "ref.h"
+/* optimizer.c: reference of a step of Adam, of the gradient's norm and of moving averages. */
+#include "../ref.h"
 
 void mg_ref_adam(const struct mg_context *context, float *weight, float *gradient, float *m, float *v, int64_t count,
                  const struct mg_adam *p) {
