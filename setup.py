@@ -58,17 +58,32 @@ def extension(name: str, folder: str) -> Extension:
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
         extra_compile_args=[
             *("-std=gnu11", "-O3", "-Wall", "-Wextra", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp"),
-            *("-fvisibility=hidden", "-D_GNU_SOURCE"),
+            *("-fvisibility=hidden", "-D_GNU_SOURCE", "-MMD"),
             *shlex.split(os.environ.get("MARIGOLD_CFLAGS", "")),
         ],
         extra_link_args=["-fopenmp", *shlex.split(os.environ.get("MARIGOLD_LDFLAGS", ""))],
     )
 
 
+def is_current(obj: Path, command: str) -> bool:
+    """Whether this command made the object of files, which -MMD has listed, that have not changed since it began."""
+    made_by, dependencies = obj.with_suffix(".command"), obj.with_suffix(".d")
+    if not (obj.exists() and made_by.exists() and dependencies.exists()):
+        return False
+    if made_by.read_text(encoding="utf-8") != command:
+        return False
+    began = made_by.stat().st_mtime
+    listed = shlex.split(dependencies.read_text(encoding="utf-8").replace("\\\n", " "))[1:]
+    return all(Path(name).exists() and Path(name).stat().st_mtime < began for name in listed)
+
+
 class BuildExtensions(build_ext):
-    """Compiles files in parallel, each once for all extensions, with the flags of its instruction set."""
+    """Compiles files in parallel, each once for all extensions, with the flags of its instruction set. The objects of
+    an editable install stay in build/objects, and what has not changed is not compiled again."""
 
     def build_extensions(self) -> None:
+        if self.editable_mode:
+            self.build_temp = str(ROOT / "build" / "objects")
         compiler: Any = self.compiler
         compile_one = compiler._compile
         done: dict[str, str] = {}
@@ -79,7 +94,11 @@ class BuildExtensions(build_ext):
             if obj not in done:
                 done[obj] = src
                 flags = INSTRUCTION_SET_FLAGS.get(Path(src).name, []) if X86_64 else []
-                compile_one(obj, src, ext, cc_args, [*extra, *flags], pp_opts)
+                command = shlex.join([*compiler.compiler_so, src, *cc_args, *extra, *flags, *pp_opts])
+                if not is_current(Path(obj), command):
+                    Path(obj).unlink(missing_ok=True)
+                    Path(obj).with_suffix(".command").write_text(command, encoding="utf-8")
+                    compile_one(obj, src, ext, cc_args, [*extra, *flags], pp_opts)
 
         def compile_all(
             files: list[str], output_dir: str | None = None, macros: Any = None, **kwargs: Any
