@@ -56,14 +56,6 @@ static inline double mg_ref_activation_slope(double x, mg_activation activation)
     return 1;
 }
 
-/* Copies `count` channels of every pixel, from channel `in_begin` of in_channels to `out_begin` of out_channels. */
-static inline void mg_ref_copy_channels(float *out, int64_t out_begin, int64_t out_channels, const float *in,
-                                        int64_t in_begin, int64_t in_channels, int64_t count, int64_t pixels) {
-    for (int64_t pixel = 0; pixel < pixels; pixel++)
-        for (int64_t c = 0; c < count; c++)
-            out[pixel * out_channels + out_begin + c] = in[pixel * in_channels + in_begin + c];
-}
-
 /* ---- ops/conv2d.c ---- */
 /* Nearest upsampling as torch does it: the source of row or column `index` of `upsampled` (0: there is no upsampling). */
 int64_t mg_ref_source_index(int64_t index, int64_t in_size, int64_t upsampled);
