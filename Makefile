@@ -21,7 +21,7 @@ demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
 	@echo "The pictures are in $(CURDIR)/demo_output: depth_colored, normals_vis, iid_lighting_vis"
 
-$(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(wildcard marigold_c/*.py marigold_c/*/*.py)
+$(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(shell find marigold_c -name '*.py')
 	$(PYTHON) -m venv $(DEMO)
 	$(DEMO)/bin/pip install --quiet --disable-pip-version-check .
 	@touch $@

@@ -37,7 +37,7 @@ from peer_parts import Bench, Size, alone, compare, grow, scale
 from peer_tables import alone_table, comparison_table, growth_table, scaling_table, worst_ratios
 from peer_worker import Contestant, convert
 
-from marigold_c.bench_command import processor_name
+from marigold_c.commands.bench import processor_name
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DEFAULT_ROWS = [*STAGES, "1-step", "4-steps"]

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from peer_tables import markdown
 from peer_worker import Contestant, Refused, Worker, peak_resident_bytes
 
-from marigold_c.bench_command import processor_name
+from marigold_c.commands.bench import processor_name
 
 Array = NDArray[Any]
 RESULTS = Path(__file__).resolve().parent / "results"

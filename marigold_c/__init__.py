@@ -14,31 +14,23 @@ from ._openblas import load as _load_openblas
 
 _library = _load_openblas()  # before the extension, which is linked against it
 
-from . import _C, metrics  # noqa: E402
+from . import _C  # noqa: E402
 from ._C import Generator, resize  # noqa: E402
-from .alignment import align_least_squares, align_median, align_ransac  # noqa: E402
-from .components import AutoencoderTiny  # noqa: E402
-from .conversion import convert  # noqa: E402
-from .ensembling import (  # noqa: E402
-    ensemble_depth,
-    ensemble_intrinsics,
-    ensemble_normals,
-)
 from .errors import CheckpointError, DeviceError, NotFiniteError  # noqa: E402
-from .geometry_files import write_geometry  # noqa: E402
-from .image_processor import MarigoldImageProcessor  # noqa: E402
-from .loading import default_checkpoint  # noqa: E402
-from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput  # noqa: E402
-from .pipelines import (  # noqa: E402
-    MarigoldDepthPipeline,
-    MarigoldIntrinsicsPipeline,
-    MarigoldNormalsPipeline,
-    load,
-)
-from .point_clouds import depth_to_mesh, depth_to_points  # noqa: E402
-from .schedulers import DDIMScheduler, LCMScheduler  # noqa: E402
-from .sequences import predict_sequence  # noqa: E402
-from .trainer import Trainer  # noqa: E402
+from .evaluation import metrics  # noqa: E402
+from .evaluation.alignment import align_least_squares, align_median, align_ransac  # noqa: E402
+from .images.geometry_files import write_geometry  # noqa: E402
+from .images.image_processor import MarigoldImageProcessor  # noqa: E402
+from .images.point_clouds import depth_to_mesh, depth_to_points  # noqa: E402
+from .loading.conversion import convert  # noqa: E402
+from .loading.folders import default_checkpoint  # noqa: E402
+from .pipelines.components import AutoencoderTiny  # noqa: E402
+from .pipelines.ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals  # noqa: E402
+from .pipelines.outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput  # noqa: E402
+from .pipelines.pipeline import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline, load  # noqa: E402
+from .pipelines.schedulers import DDIMScheduler, LCMScheduler  # noqa: E402
+from .pipelines.sequences import predict_sequence  # noqa: E402
+from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _C.__version__
 

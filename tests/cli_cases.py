@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import marigold_c as mc
-from marigold_c import cli
+from marigold_c.commands import cli
 
 PIXELS = np.random.default_rng(4).integers(0, 256, (24, 40, 3), dtype=np.uint8)
 COMMANDS = ("depth", "normals", "iid")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from marigold_c import cli
+from marigold_c.commands import cli
 
 TARGETS = ("albedo", "shading", "residual")  # of the shipped checkpoint
 SIZE = (24, 40)

@@ -12,7 +12,7 @@ import numpy as np
 from huggingface_hub import constants
 
 import marigold_c as mc
-from marigold_c import loading
+from marigold_c.loading import folders as loading
 
 
 def predict(image: list[list[list[int]]], **options: Any) -> list[float]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marigold_c.files import Input, InputError, find_inputs, read_image
+from marigold_c.images.files import Input, InputError, find_inputs, read_image
 
 RGB = np.random.default_rng(11).integers(0, 256, (13, 22, 3), dtype=np.uint8)
 
@@ -136,7 +136,7 @@ def test_sparse_members_are_refused(tmp_path: Path) -> None:
 
 
 def test_large_files_and_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("marigold_c.files._LARGEST_FILE", len(PICTURE))
+    monkeypatch.setattr("marigold_c.images.files._LARGEST_FILE", len(PICTURE))
     (tmp_path / "a.png").write_bytes(PICTURE)
     (tmp_path / "b.png").write_bytes(PICTURE + b"\0")
     small, large = find_inputs([str(tmp_path)])

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import marigold_c as mc
-from marigold_c import _C, bench_command
-from marigold_c.cli import main
+from marigold_c import _C
+from marigold_c.commands import bench as bench_module
+from marigold_c.commands.cli import main
 
 STAGES = ("encode", "unet", "decode")
 
@@ -18,10 +19,10 @@ STAGES = ("encode", "unet", "decode")
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A small image and short measurements."""
-    monkeypatch.setattr(bench_command, "HEIGHT", 64)
-    monkeypatch.setattr(bench_command, "WIDTH", 96)
-    monkeypatch.setattr(bench_command, "SECONDS_OF_PRODUCTS", 0.05)
-    monkeypatch.setattr(bench_command, "SECONDS_OF_STAGE", 0.0)
+    monkeypatch.setattr(bench_module, "HEIGHT", 64)
+    monkeypatch.setattr(bench_module, "WIDTH", 96)
+    monkeypatch.setattr(bench_module, "SECONDS_OF_PRODUCTS", 0.05)
+    monkeypatch.setattr(bench_module, "SECONDS_OF_STAGE", 0.0)
 
 
 def bench(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -80,7 +81,7 @@ def test_json_holds_machine_stages_and_estimate(capsys: pytest.CaptureFixture[st
     estimate = report["estimate_sd2"]["stages"]
     products = machine["products_gflops"]["float32"] * 1e9
     for name, tera in {"encode": 1.92, "unet": 1.49, "decode": 4.28}.items():
-        factor = bench_command.SPEED_OVER_PRODUCTS["float32"][name]
+        factor = bench_module.SPEED_OVER_PRODUCTS["float32"][name]
         assert estimate[name] == pytest.approx(tera * 1e12 / products / factor)
 
 

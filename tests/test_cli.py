@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 
 import marigold_c as mc
-from marigold_c.cli import main
+from marigold_c.commands.cli import main
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 

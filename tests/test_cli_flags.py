@@ -11,7 +11,7 @@ from cli_cases import COMMANDS, NAMES, PIXELS, expected_file, opened, run, writt
 from PIL import Image
 
 import marigold_c as mc
-from marigold_c import cli
+from marigold_c.commands import cli
 
 
 @pytest.fixture

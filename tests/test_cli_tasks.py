@@ -14,7 +14,7 @@ from cli_cases import COMMANDS, NAMES, OPTIONS, PIXELS, TARGETS, changed_checkpo
 from PIL import Image
 
 import marigold_c as mc
-from marigold_c.files import Input, read_image
+from marigold_c.images.files import Input, read_image
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 
 import marigold_c as mc
 from marigold_c import _C, _testing
-from marigold_c.cli import main
+from marigold_c.commands.cli import main
 
 TASKS = ("depth", "normals", "iid")
 DTYPES = ("float32", "bfloat16", "int8")

@@ -18,11 +18,11 @@ from dataset_cases import load_tool
 from numpy.typing import NDArray
 from PIL import Image
 
-from marigold_c import png16
 from marigold_c.datasets import DATASETS, Dataset, open_dataset
 from marigold_c.datasets import lists as list_module
 from marigold_c.errors import DatasetError, DatasetWarning, SampleError
 from marigold_c.extras import MissingExtra
+from marigold_c.images import png16
 
 pytest.importorskip("yaml")
 tool = load_tool()

@@ -16,7 +16,7 @@ from engine_jobs import Closed, Deadly, NotedInference, Squares
 from evaluation_cases import arguments, contents, evaluate, infer, write_sets
 
 import marigold_c as mc
-from marigold_c import cli
+from marigold_c.commands import cli
 from marigold_c.datasets import open_dataset
 from marigold_c.errors import SampleError
 from marigold_c.evaluation.engines import Job, Share, in_processes, process_shares, serially

@@ -1,4 +1,4 @@
-"""`marigold infer` and `marigold eval`: files, resuming, samples that fail, summaries, presets, flags."""
+"""`marigold infer` and `marigold eval`: files, resuming, samples that fail, summaries, presets, evaluation_flags."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ import pytest
 from evaluation_cases import TARGETS, arguments, contents, evaluate, infer, scene, write_config, write_sets
 
 import marigold_c as mc
-from marigold_c import cli
+from marigold_c.commands import cli, evaluation_flags
 from marigold_c.datasets import open_dataset
-from marigold_c.evaluation import flags
 from marigold_c.evaluation.inference import Outcome
 from marigold_c.evaluation.presets import DATA_SETS, PRESETS, task_preset
 from marigold_c.evaluation.published import PUBLISHED
@@ -442,7 +441,7 @@ def _parsed(command: str, *words: str) -> argparse.Namespace:
 def test_presets(preset: str, name: str, steps: int, members: int, resolution: int, seed: int) -> None:
     data = _Published(name)
     args = _parsed("infer", data.task, "--preset", preset)
-    flags.apply_preset(args, data)
+    evaluation_flags.apply_preset(args, data)
     assert (args.denoise_steps, args.ensemble_size, args.processing_res, args.seed) == (
         steps,
         members,
@@ -457,7 +456,7 @@ def test_presets(preset: str, name: str, steps: int, members: int, resolution: i
     assert args.alignment_max_res == (1024 if name == "eth3d_depth" else None)
     assert args.pooling == ("pixels" if data.task == "normals" and preset in ("e2e-ft", "dsine-pooled") else "image")
     evaluation = _parsed("eval", data.task, "--preset", preset)
-    flags.apply_preset(evaluation, data)
+    evaluation_flags.apply_preset(evaluation, data)
     for flag in ("alignment", "alignment_max_res", "pooling", "use_mask", "target_names"):
         assert getattr(evaluation, flag) == getattr(args, flag)
 
@@ -468,7 +467,7 @@ def test_presets_of_intrinsic_images() -> None:
         ("hypersim_iid", ("albedo", "shading", "residual"), (), True),
     ):
         args = _parsed("eval", "iid", "--preset", "v1-1")
-        flags.apply_preset(args, _Published(name))
+        evaluation_flags.apply_preset(args, _Published(name))
         assert (args.target_names, args.targets_to_eval_in_linear_space, args.use_mask) == (names, linear, mask)
     assert set(DATA_SETS) == {"interiorverse_iid", "hypersim_iid"}
 
@@ -487,14 +486,14 @@ def test_flags_override_a_preset() -> None:
         "closed-form",
     ]
     args = _parsed("infer", "depth", *words)
-    flags.apply_preset(args, _Published("eth3d_depth"))
+    evaluation_flags.apply_preset(args, _Published("eth3d_depth"))
     assert (args.denoise_steps, args.seed, args.alignment, args.solver) == (2, 9, "median", "closed-form")
     assert (args.ensemble_size, args.processing_res, args.alignment_max_res) == (10, 756, None)
 
 
 def test_own_data_keep_the_checkpoint_s_resolution() -> None:
     args = _parsed("infer", "depth", "--preset", "v1-1")
-    flags.apply_preset(args, _Published("folder_depth"))
+    evaluation_flags.apply_preset(args, _Published("folder_depth"))
     assert args.processing_res is None
 
 

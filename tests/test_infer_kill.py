@@ -45,7 +45,7 @@ def kill_in(base: Path, out: Path, seconds: float, *more: str) -> bool:
 HALF = """
 import os, signal, sys
 import numpy as np
-from marigold_c import cli
+from marigold_c.commands import cli
 save, done = np.save, []
 def half(file, array):
     done.append(array)

@@ -16,7 +16,7 @@ from safetensors_files import pack
 
 import marigold_c as mc
 from marigold_c import _C
-from marigold_c.cli import main
+from marigold_c.commands.cli import main
 from marigold_c.errors import CheckpointError
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (1, 41, 56, 3), dtype=np.uint8)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from strict_geometry import strict_glb, strict_ply
 
-from marigold_c.geometry_files import write_geometry, write_glb, write_ply
-from marigold_c.point_clouds import Geometry, depth_to_mesh, depth_to_points, distances, focal_length_in_pixels
+from marigold_c.images.geometry_files import write_geometry, write_glb, write_ply
+from marigold_c.images.point_clouds import Geometry, depth_to_mesh, depth_to_points, distances, focal_length_in_pixels
 
 RNG = np.random.default_rng(5)
 DEPTH = RNG.random((12, 20), dtype=np.float32)

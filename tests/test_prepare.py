@@ -14,7 +14,8 @@ import pytest
 import raw_datasets as raw
 from PIL import Image
 
-from marigold_c import cli, extras
+from marigold_c import extras
+from marigold_c.commands import cli
 from marigold_c.datasets import open_dataset
 from marigold_c.preparation import frames, hypersim, sintel, tone
 

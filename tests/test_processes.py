@@ -14,8 +14,8 @@ from thread_processes import ThreadProcesses, run_together
 import marigold_c as mc
 from marigold_c.errors import ProcessFailed
 from marigold_c.extras import MissingExtra
-from marigold_c.gradient_sums import GradientSums, decline
-from marigold_c.processes import Alone, exchange, fair_share, only_first, results, started_processes, together
+from marigold_c.training.gradient_sums import GradientSums, decline
+from marigold_c.training.processes import Alone, exchange, fair_share, only_first, results, started_processes, together
 
 Array = NDArray[np.float32]
 

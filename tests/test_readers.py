@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marigold_c import extras, png16, readers
+from marigold_c import extras
 from marigold_c.extras import MissingExtra
-from marigold_c.readers import InputError, decode_image
-from marigold_c.tone_mapping import linear_from_srgb, srgb_from_linear, tone_map
+from marigold_c.images import png16, readers
+from marigold_c.images.readers import InputError, decode_image
+from marigold_c.images.tone_mapping import linear_from_srgb, srgb_from_linear, tone_map
 
 RNG = np.random.default_rng(11)
 RGB = RNG.integers(0, 256, (13, 22, 3), dtype=np.uint8)

@@ -8,13 +8,23 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from marigold_c.preparation import decomposition, furniture, houses, landscapes, meshes, plants, rooms, textures, walls
-from marigold_c.preparation.denoising import Guides, despeckled, filtered
-from marigold_c.preparation.description import Camera, Scene
-from marigold_c.preparation.materials import Material, light, matte, opening
-from marigold_c.preparation.meshes import Mesh
-from marigold_c.preparation.noise import Noise3, tiled
-from marigold_c.preparation.surfaces import Surfaces, numbered, texture_coordinates
+from marigold_c.preparation.scenes import (
+    decomposition,
+    furniture,
+    houses,
+    landscapes,
+    meshes,
+    plants,
+    rooms,
+    textures,
+    walls,
+)
+from marigold_c.preparation.scenes.denoising import Guides, despeckled, filtered
+from marigold_c.preparation.scenes.description import Camera, Scene
+from marigold_c.preparation.scenes.materials import Material, light, matte, opening
+from marigold_c.preparation.scenes.meshes import Mesh
+from marigold_c.preparation.scenes.noise import Noise3, tiled
+from marigold_c.preparation.scenes.surfaces import Surfaces, numbered, texture_coordinates
 
 # ---- meshes ----
 

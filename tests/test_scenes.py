@@ -12,15 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marigold_c import cli, extras
+from marigold_c import extras
+from marigold_c.commands import cli
 from marigold_c.datasets import open_dataset
-from marigold_c.preparation import layout, rendering, scenes
-from marigold_c.preparation.description import Camera, Scene
-from marigold_c.preparation.materials import METALS, Material, light, matte
-from marigold_c.preparation.meshes import box, quad, superellipsoid
-from marigold_c.preparation.rendering import Labels
-from marigold_c.preparation.scenes import Settings
-from marigold_c.preparation.sky import Sky, Sun
+from marigold_c.preparation.scenes import generator, layout, rendering
+from marigold_c.preparation.scenes.description import Camera, Scene
+from marigold_c.preparation.scenes.generator import Settings
+from marigold_c.preparation.scenes.materials import METALS, Material, light, matte
+from marigold_c.preparation.scenes.meshes import box, quad, superellipsoid
+from marigold_c.preparation.scenes.rendering import Labels
+from marigold_c.preparation.scenes.sky import Sky, Sun
 
 pytest.importorskip("mitsuba")
 
@@ -30,7 +31,7 @@ INDICES = range(5)
 
 @cache
 def rendered(index: int) -> tuple[Labels, dict[str, Any]]:
-    return scenes.render_scene(SETTINGS, index)
+    return generator.render_scene(SETTINGS, index)
 
 
 @pytest.fixture(params=INDICES)
@@ -51,7 +52,7 @@ def rays(shape: tuple[int, ...], field_of_view: float) -> np.ndarray:
 
 
 def test_there_are_rooms_and_landscapes() -> None:
-    kinds = [scenes.describe_scene(3, index)[0].kind for index in range(12)]
+    kinds = [generator.describe_scene(3, index)[0].kind for index in range(12)]
     assert set(kinds) == {"room", "street", "landscape"}
 
 
@@ -226,7 +227,7 @@ def test_colours_are_looked_up_as_the_renderer_does() -> None:
 
 
 def test_a_scene_follows_from_its_number() -> None:
-    first, again = rendered(0)[0], scenes.render_scene(SETTINGS, 0)[0]
+    first, again = rendered(0)[0], generator.render_scene(SETTINGS, 0)[0]
     other = rendered(1)[0]
     for name in Labels.__dataclass_fields__:
         assert np.array_equal(getattr(first, name), getattr(again, name)), name
@@ -234,7 +235,7 @@ def test_a_scene_follows_from_its_number() -> None:
 
 
 def test_more_samples_change_noise_alone() -> None:
-    few, many = rendered(0)[0], scenes.render_scene(Settings(1, (48, 64), 24), 0)[0]
+    few, many = rendered(0)[0], generator.render_scene(Settings(1, (48, 64), 24), 0)[0]
     assert np.array_equal(few.depth, many.depth) and np.array_equal(few.normals, many.normals)
     assert not np.array_equal(few.rgb, many.rgb)
 
@@ -245,7 +246,7 @@ def test_more_samples_change_noise_alone() -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("scenes")
-    results = dict(scenes.make_scenes(root, 2, SETTINGS, workers=2))
+    results = dict(generator.make_scenes(root, 2, SETTINGS, workers=2))
     assert results == {0: None, 1: None}
     return root
 
@@ -281,10 +282,10 @@ def test_going_on_keeps_what_is_there(folder: Path, tmp_path: Path) -> None:
     kept, lost = layout.picture_path(folder, "00000000"), layout.picture_path(folder, "00000001")
     before, content = kept.stat().st_mtime_ns, lost.read_bytes()
     lost.unlink()
-    assert [index for index, _ in scenes.make_scenes(folder, 2, SETTINGS)] == [1]
+    assert [index for index, _ in generator.make_scenes(folder, 2, SETTINGS)] == [1]
     assert kept.stat().st_mtime_ns == before and lost.read_bytes() == content
     with pytest.raises(ValueError, match=r"made with seed=1; take another folder"):
-        next(scenes.make_scenes(folder, 2, Settings(2, (48, 64), 6)))
+        next(generator.make_scenes(folder, 2, Settings(2, (48, 64), 6)))
 
 
 def test_a_scene_that_fails_is_named_and_the_others_are_made(
@@ -317,8 +318,8 @@ def test_useless_views_are_replaced_up_to_a_limit(monkeypatch: pytest.MonkeyPatc
         raise rendering.UselessScene("all depths are between 1.00 and 1.01 m")
 
     monkeypatch.setattr(rendering, "render", useless)
-    with pytest.raises(scenes.SceneError, match=r"scene 7 of seed 1: 12 attempts gave no useful view; all depths"):
-        scenes.render_scene(SETTINGS, 7)
+    with pytest.raises(generator.SceneError, match=r"scene 7 of seed 1: 12 attempts gave no useful view; all depths"):
+        generator.render_scene(SETTINGS, 7)
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,8 +328,8 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     sample = rendered(0)
     monkeypatch.setattr(layout.np, "save", full)
-    monkeypatch.setattr(scenes, "render_scene", lambda settings, index: sample)
-    ((index, fault),) = scenes.make_scenes(tmp_path, 1, SETTINGS)
+    monkeypatch.setattr(generator, "render_scene", lambda settings, index: sample)
+    ((index, fault),) = generator.make_scenes(tmp_path, 1, SETTINGS)
     assert index == 0 and fault == "scene 0 of seed 1: x: No space left on device"
     assert not layout.is_complete(tmp_path, "00000000") and not list(tmp_path.rglob("*.part"))
 

@@ -21,7 +21,7 @@ import pytest
 from marigold_c.datasets.sources import FolderSource, TarSource, open_source
 from marigold_c.datasets.tar_index import SUFFIX, index_paths, open_index
 from marigold_c.errors import DatasetError
-from marigold_c.readers import InputError
+from marigold_c.images.readers import InputError
 
 BLOCK = 512
 LONG = "a_folder_with_a_long_name/" * 12 + "picture.png"  # 323 characters: beyond what a plain header holds

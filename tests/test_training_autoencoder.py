@@ -12,7 +12,7 @@ import pytest
 from training_cases import LIGHTING, data_entry, make_scenes, settings, write_config
 
 import marigold_c as mc
-from marigold_c import cli
+from marigold_c.commands import cli
 from marigold_c.preparation.model import make_model
 from marigold_c.training.config import load_config
 from marigold_c.training.run import RunOptions, train

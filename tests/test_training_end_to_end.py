@@ -18,7 +18,7 @@ from PIL import Image
 from training_cases import data_entry, make_text_to_image, settings, write_config
 
 import marigold_c as mc
-from marigold_c.loading import default_checkpoint
+from marigold_c.loading.folders import default_checkpoint
 from marigold_c.training.checkpoints import read_state
 
 SCENES = Path(__file__).parent / "data" / "scenes.npz"

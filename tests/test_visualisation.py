@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from marigold_c import MarigoldImageProcessor as Processor
-from marigold_c import colormaps
+from marigold_c.images import colormaps
 
 DEPTH = np.linspace(0, 1, 6 * 8, dtype=np.float32).reshape(6, 8)
 PROPERTIES: dict[str, Any] = {

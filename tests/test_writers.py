@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marigold_c import MarigoldImageProcessor, extras, writers
+from marigold_c import MarigoldImageProcessor, extras
 from marigold_c.extras import MissingExtra
-from marigold_c.readers import decode_image
+from marigold_c.images import writers
+from marigold_c.images.readers import decode_image
 
 RNG = np.random.default_rng(3)
 DEPTH = RNG.random((21, 34), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Threads that stand in for the processes of marigold_c/processes.py: sums and messages within this process."""
+"""Threads that stand in for the processes of training/processes.py: sums and messages within this process."""
 
 from __future__ import annotations
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors_files import write
 
-from marigold_c.gradient_sums import GradientSums
-from marigold_c.loading import default_checkpoint
-from marigold_c.schedulers import trained_schedule
+from marigold_c.loading.folders import default_checkpoint
+from marigold_c.pipelines.schedulers import trained_schedule
 from marigold_c.training.config import load_config
+from marigold_c.training.gradient_sums import GradientSums
 from marigold_c.training.settings import TrainingConfig
 
 HEIGHT, WIDTH = 48, 64

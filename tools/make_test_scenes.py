@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from marigold_c.preparation.scenes import Settings, render_scene
+from marigold_c.preparation.scenes.generator import Settings, render_scene
 
 SETTINGS = Settings(seed=0, size=(96, 128), samples_per_pixel=64)
 INDICES = (0, 3, 4, 7, 9, 13)

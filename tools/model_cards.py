@@ -23,7 +23,7 @@ import yaml
 from numpy.typing import NDArray
 
 from marigold_c.datasets import Dataset, open_dataset
-from marigold_c.loading import WEIGHT_STEMS
+from marigold_c.loading.folders import WEIGHT_STEMS
 from marigold_c.preparation.model import copy_weights
 
 Array = NDArray[np.float32]

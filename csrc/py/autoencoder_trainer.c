@@ -1,5 +1,5 @@
 /* autoencoder_trainer.c: the method of the type Trainer that learns from images. Listed in trainer.c;
- * marigold_c/autoencoder_trainer.py wraps it. */
+ * marigold_c/training/trainer.py wraps it. */
 #include "binding.h"
 
 static bool take_images(struct mg_reconstruction_batch *batch, PyArrayObject *arrays[2],

@@ -1,5 +1,5 @@
 /* ensemble.c: functions that merge arrays. Added to the module by module.c;
- * marigold_c/ensembling.py checks shapes and wraps them. */
+ * marigold_c/pipelines/ensembling.py checks shapes and wraps them. */
 #include "binding.h"
 
 static PyObject *raise_from(PyObject *module, const struct mg_err *err) {

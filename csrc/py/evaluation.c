@@ -1,5 +1,5 @@
 /* evaluation.c: fitting predictions to ground truths and comparing both. Added to the module by module.c;
- * marigold_c/alignment.py and metrics.py check arguments and wrap them. */
+ * marigold_c/evaluation/alignment.py and metrics.py check arguments and wrap them. */
 #include "binding.h"
 
 static PyObject *raise_from(PyObject *module, const struct mg_err *err) {

@@ -1,4 +1,5 @@
-/* scheduler.c: the type Scheduler, DDIM or LCM by its configuration. Made by module.c; marigold_c/schedulers.py wraps it. */
+/* scheduler.c: the type Scheduler, DDIM or LCM by its configuration. Made by module.c;
+ * marigold_c/pipelines/schedulers.py wraps it. */
 #include <string.h>
 
 #include "binding.h"

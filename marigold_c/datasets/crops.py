@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..readers import InputError
+from ..images.readers import InputError
 
 Window = tuple[slice, slice]
 _BENCHMARK_HEIGHT, _BENCHMARK_WIDTH = 352, 1216  # of the KITTI depth benchmark

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError, DatasetWarning, SampleError
-from ..readers import InputError, stored_size
+from ..images.readers import InputError, stored_size
 from .config import Settings, read_config, settings_from
 from .crops import CROPS
 from .decoding import decode_rgb, decode_unit_colours

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..readers import InputError, decode_stored
+from ..images.readers import InputError, decode_stored
 
 _MOST_VALUES = 2**29  # of an array in a file
 GAMMA = 2.2  # what the reference's data sets take for the curve of sRGB

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import DatasetError
-from ..readers import InputError
+from ..images.readers import InputError
 from .tar_index import TarIndex, open_index
 from .tar_scan import BLOCK
 

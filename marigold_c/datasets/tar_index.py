@@ -31,8 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DatasetError
-from ..files import write_atomically
-from ..readers import InputError
+from ..images.files import write_atomically
+from ..images.readers import InputError
 from .names import LONGEST_NAME
 from .tar_scan import BLOCK, FILE, LINK, NOTHING, SPARSE, Found, TarScan
 

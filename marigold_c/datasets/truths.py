@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..readers import InputError, decode_stored
+from ..images.readers import InputError, decode_stored
 from .crops import CROPS, WINDOWS
 from .decoding import as_map, as_vectors, decode_npy, decode_raw_float32, decode_unit_colours, decode_units
 

@@ -1,4 +1,4 @@
-"""--engine, --workers and --threads as a run of a job. Called by infer_command.py and eval_command.py."""
+"""--engine, --workers and --threads as a run of a job. Called by commands/infer.py and commands/eval.py."""
 
 from __future__ import annotations
 

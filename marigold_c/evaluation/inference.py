@@ -1,5 +1,5 @@
 """The prediction of one sample of a data set, and its evaluation right away where that is asked for: the work that
-engines.py and ray_engine.py hand out. Called by infer_command.py and eval_command.py.
+engines.py and ray_engine.py hand out. Called by commands/infer.py and commands/eval.py.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..command_tasks import TASKS, intrinsic_properties
+from ..commands.predict import open_pipeline
+from ..commands.tasks import TASKS, intrinsic_properties
 from ..datasets import Dataset
+from ..images.target_views import target_names
 from ..messages import explain
-from ..pipelines import MarigoldPipeline
-from ..predict_command import open_pipeline
-from ..target_views import target_names
+from ..pipelines.pipeline import MarigoldPipeline
 from .engines import Share
 from .pictures import View, draw
 from .prediction_files import WHOLE, Maps, load_predictions, save_predictions

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import metrics
 from ..datasets import Truth
+from . import metrics
 from .prediction_files import Maps
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import colormaps
-from ..image_processor import MarigoldImageProcessor
+from ..images import colormaps
+from ..images.image_processor import MarigoldImageProcessor
 from .prediction_files import WHOLE
 
 if TYPE_CHECKING:

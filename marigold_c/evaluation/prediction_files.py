@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SampleError
-from ..files import write_atomically
+from ..images.files import write_atomically
 
 Maps = Mapping[str, NDArray[np.float32]]
 # The only map of a sample of depth or normals; intrinsic images have the names of their targets.

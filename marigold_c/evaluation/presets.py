@@ -1,5 +1,5 @@
-"""The settings behind published numbers, by name: --preset of `marigold infer` and `marigold eval`. Called by flags.py,
-which lets flags of their own override them.
+"""The settings behind published numbers, by name: --preset of `marigold infer` and `marigold eval`. Called by the flags
+of these commands, which override them.
 
 Sources: prs-eth/Marigold's script/*/eval and script/depth/eval_old; VisualComputingInstitute/diffusion-e2e-ft's
 experiments. What differs from data set to data set in all of them (processing resolution, seed, resolution of the

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file without anything outside of it. Called by eval_command.py.
+"""The report of an evaluation: one HTML file without anything outside of it. Called by commands/eval.py.
 
 Names of samples and data sets come out of files and are escaped; pictures are JPEGs in the page, histograms are SVG.
 """

@@ -1,5 +1,5 @@
 """The scores of a whole data set: rows in the order of its list, means, pooled statistics, the best and the worst.
-Called by infer_command.py and eval_command.py; written by summary.py and report.py.
+Called by commands/infer.py and commands/eval.py; written by summary.py and report.py.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .. import metrics
 from ..datasets import Dataset
+from . import metrics
 from .inference import Outcome
 from .pictures import View
 from .scoring import EvaluationSettings, Score, metric_names

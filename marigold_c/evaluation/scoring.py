@@ -1,5 +1,5 @@
 """The evaluation of one sample: predictions beside their truth, as prs-eth's eval scripts compare them. Called by
-inference.py (infer --eval) and eval_command.py; what single numbers mean is documented in metrics.py.
+inference.py (infer --eval) and commands/eval.py; what single numbers mean is documented in metrics.py.
 
 Depth is aligned, clipped to the range of the data set and then to at least 1e-6. Intrinsic images are brought to the
 space that they are compared in; shading and residual, which are known up to a factor, are scaled to the truth first.
@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import align_least_squares, align_median, align_ransac, metrics
+from .. import align_least_squares, align_median, align_ransac
 from ..datasets import Dataset, Truth
 from ..errors import SampleError
+from . import metrics
 from .intrinsics import compared_targets, scored_targets
 from .prediction_files import WHOLE, Maps, prediction_file
 

@@ -1,5 +1,5 @@
 """Results as files: the scores of all samples as CSV, the means as prs-eth's text and as JSON. Called by
-eval_command.py."""
+commands/eval.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomically
+from ..images.files import write_atomically
 from .results import Results
 
 SCORES_FILE = "per_sample_metrics.csv"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..extras import MissingExtra, optional_module
-from ..files import write_atomically
+from ..images.files import write_atomically
 from ..messages import explain
 
 Size = tuple[int, int]

@@ -1,7 +1,7 @@
 """`marigold prepare hypersim`: the raw HDF5 frames of Hypersim as pictures and labels for depth, normals or lighting.
 
-Called by command.py. The steps are those of prs-eth/Marigold's three preprocessing scripts; where they fail on data
-that exists, the difference is said at the function.
+The steps are those of prs-eth/Marigold's three preprocessing scripts; where they fail on data that exists, the
+difference is said at the function.
 
     depth     SPLIT/SCENE/rgb_CAMERA_frNNNN.png, depth_plane_CAMERA_frNNNN.png (uint16, millimetres along the axis, 0:
               not known)

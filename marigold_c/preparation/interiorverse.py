@@ -1,7 +1,6 @@
 """`marigold prepare interiorverse`: InteriorVerse's EXR files for normals (a folder) or appearance (a tar of them).
 
-Called by command.py. The steps are those of prs-eth/Marigold's preprocessing scripts. Of the raw data only scenes_85 is
-used.
+The steps are those of prs-eth/Marigold's preprocessing scripts. Of the raw data only scenes_85 is used.
 
     normals      scenes_85/SCENE/NNN_img.png, NNN_normal.npy, and the list interiorverse_filtered_all.txt
     appearance   InteriorVerse.tar with scenes_85/SCENE/NNN_{im,albedo,material,mask}.exr
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..readers import InputError, decode_stored
+from ..images.readers import InputError, decode_stored
 from . import frames
 from .archive import archived
 from .frames import Outcome

@@ -1,4 +1,4 @@
-"""`marigold prepare model`: a new checkpoint, built like another one, with random weights. Called by command.py.
+"""`marigold prepare model`: a new checkpoint, built like another one, with random weights.
 
 Weights are initialised as torch's layers are: uniform within 1 / sqrt(inputs of one output); norms do nothing at first;
 embeddings are normal. They follow from the seed, the component and their order in the network alone.
@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._C import declared_weights
-from ..config import read_json_object
 from ..errors import CheckpointError
-from ..loading import WEIGHT_STEMS
-from ..parameter_files import write_arrays
-from ..safetensors_header import parse_header, read_header_text, tensors_of
+from ..loading.config import read_json_object
+from ..loading.folders import WEIGHT_STEMS
+from ..loading.parameter_files import write_arrays
+from ..loading.safetensors_header import parse_header, read_header_text, tensors_of
 
 Array = NDArray[np.float32]
 

@@ -1,7 +1,7 @@
 """`marigold prepare sintel`: pictures and normals of MPI Sintel for the training of normals.
 
-Called by command.py. The paper's normals of Sintel were published ready-made; here they are computed from the data
-set's depth and cameras, so that the layout can be had from the original files.
+The paper's normals of Sintel were published ready-made; here they are computed from the data set's depth and cameras,
+so that the layout can be had from the original files.
 
     SEQUENCE/frame_NNNN_img.png, SEQUENCE/frame_NNNN_normal.npy     the zero vector is the sky
 """
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..readers import InputError, decode_stored
+from ..images.readers import InputError, decode_stored
 from . import frames
 from .frames import Outcome
 

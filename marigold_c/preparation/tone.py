@@ -1,8 +1,9 @@
 """Linear colours as 8-bit pictures the way Hypersim's are made: the 90th percentile of brightness appears as 0.8, gamma
 2.2.
 
-Called by rendering.py, scenes.py and hypersim.py. This is the tone mapping of the training data. The pictures that
-commands read from EXR files are mapped by marigold_c.tone_mapping, with the sRGB curve.
+Called by scenes/rendering.py, scenes/generator.py, hypersim.py and interiorverse.py. This is the tone mapping of the
+training data. The pictures that commands read from EXR files are mapped by marigold_c.images.tone_mapping, with the
+sRGB curve.
 """
 
 from __future__ import annotations

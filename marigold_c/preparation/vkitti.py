@@ -1,7 +1,7 @@
 """`marigold prepare vkitti`: Virtual KITTI 2's pictures and depth maps in one tar, as the training reads them.
 
-Called by command.py. The files stay as they are (JPEG, and 16-bit PNG in centimetres): decoding, the crop and the range
-are the data set's. Members are ./rgb/SceneNN/VARIATION/frames/rgb/Camera_N/rgb_NNNNN.jpg and
+The files stay as they are (JPEG, and 16-bit PNG in centimetres): decoding, the crop and the range are the data set's.
+Members are ./rgb/SceneNN/VARIATION/frames/rgb/Camera_N/rgb_NNNNN.jpg and
 ./depth/SceneNN/VARIATION/frames/depth/Camera_N/depth_NNNNN.png.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..readers import InputError, stored_size
+from ..images.readers import InputError, stored_size
 from . import frames
 from .archive import archived
 from .frames import Outcome

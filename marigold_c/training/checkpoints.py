@@ -22,9 +22,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from ..config import read_json_object
 from ..errors import CheckpointError
-from ..files import write_atomically
+from ..images.files import write_atomically
+from ..loading.config import read_json_object
 
 LATEST, BEST = "latest", "best"
 STATE_FILE = "training_state.json"

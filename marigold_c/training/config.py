@@ -1,6 +1,6 @@
 """What a training run is told: the keys of prs-eth/Marigold's training configurations and a few of our own, checked.
 
-Called by train_command.py (load_config). Every unknown key and every value that does not fit is a ConfigError that
+Called by commands/train.py (load_config). Every unknown key and every value that does not fit is a ConfigError that
 names file, line, key and value. docs/training.md explains each key; this file is the list of them.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ..metrics import DEPTH_METRICS, INTRINSICS_METRICS, NORMALS_METRICS
+from ..evaluation.metrics import DEPTH_METRICS, INTRINSICS_METRICS, NORMALS_METRICS
 from .settings import (
     Augmentation,
     DataSetConfig,

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..processes import Processes
+from .processes import Processes
 from .settings import TrainingConfig
 
 Array = NDArray[np.float32]

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from .._C import Generator
-from ..components import VAE
 from ..errors import NotFiniteError
-from ..gradient_sums import decline
-from ..processes import Processes
+from ..pipelines.components import VAE
 from .engine import Engine, needs_gradients
 from .examples import TrainingSet
+from .gradient_sums import decline
 from .inputs import engine_inputs
 from .latent_cache import LatentCache, autoencoder_digest
 from .latents import LatentEncoder
 from .loader import Batch, Loader
 from .mixed_sampler import MixedSampler, ShareOfSteps
+from .processes import Processes
 from .reconstructions import pictures_of
 from .seeds import BatchSeeds
 from .settings import TrainingConfig

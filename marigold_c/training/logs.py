@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..extras import optional_module
-from ..files import write_atomically
+from ..images.files import write_atomically
 from ..messages import explain
 
 TRAINING_COLUMNS = ("iteration", "epoch", "batches", "loss", "learning_rate", "seconds")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import read_json_object
-from ..files import write_atomically
-from ..pipelines import MarigoldPipeline, load
+from ..images.files import write_atomically
+from ..loading.config import read_json_object
+from ..pipelines.pipeline import MarigoldPipeline, load
 from .examples import Example, TrainingSet
 from .settings import DataSetConfig, TrainingConfig
 from .validation import Pictures

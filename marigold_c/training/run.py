@@ -1,4 +1,4 @@
-"""A training run: from a configuration to checkpoints. Called by train_command.py, and by scripts (train).
+"""A training run: from a configuration to checkpoints. Called by commands/train.py, and by scripts (train).
 
     RUN/config.yaml    the configuration, merged
     RUN/checkpoint     checkpoints.py
@@ -24,14 +24,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import read_config
 from ..errors import NotFiniteError, ProcessFailed
 from ..extras import optional_module
-from ..files import write_atomically
-from ..loading import default_checkpoint, resolve_folder
+from ..images.files import write_atomically
+from ..loading.config import read_config
+from ..loading.folders import default_checkpoint, resolve_folder
 from ..messages import explain
-from ..pipelines import MarigoldPipeline, load
-from ..processes import Alone, Processes, exchange, only_first, results, together
+from ..pipelines.pipeline import MarigoldPipeline, load
 from .checkpoints import (
     BEST,
     LATEST,
@@ -48,6 +47,7 @@ from .learner import Learner
 from .learning_rate import exponential_ratio
 from .loader import reading_threads
 from .logs import RunLog, duration
+from .processes import Alone, Processes, exchange, only_first, results, together
 from .reconstructions import Reconstructions, write_scaling_factor
 from .settings import TrainingConfig
 from .state import State, check_same, state_from

@@ -20,10 +20,10 @@ from ..errors import SampleError
 from ..evaluation.inference import predicted_maps
 from ..evaluation.pictures import View, draw
 from ..evaluation.scoring import EvaluationSettings, Scorer
-from ..files import write_atomically
+from ..images.files import write_atomically
+from ..images.readers import InputError
 from ..messages import explain
-from ..pipelines import MarigoldPipeline
-from ..readers import InputError
+from ..pipelines.pipeline import MarigoldPipeline
 from .seeds import seed_sequence
 from .settings import DataSetConfig, TrainingConfig, Validation
 

@@ -18,7 +18,7 @@ from cli_cases import changed_checkpoint
 from dataset_cases import load_tool
 from PIL import Image
 
-from marigold_c import cli
+from marigold_c.commands import cli
 
 torch = pytest.importorskip("torch")
 papers = pytest.importorskip("test_paper_preset")

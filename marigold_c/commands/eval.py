@@ -1,0 +1,45 @@
+"""`marigold eval`: metrics of the predictions in a folder. Called by flags.py."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+from contextlib import closing
+
+from ..evaluation.engine_choice import run_engine
+from ..evaluation.inference import EvaluationJob
+from ..evaluation.results import Results
+from ..progress import CommandProgress
+from .evaluation_flags import apply_preset
+from .evaluation_results import evaluation_settings, finish_evaluation, follow, opened_dataset
+from .infer import recorded_settings
+from .predict import check_output
+
+
+def run_evaluation(args: argparse.Namespace) -> bool:
+    """Whether every sample could be evaluated; those that could not are named on stderr and in the summary."""
+    if not args.predictions.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(args.predictions))
+    if args.output_dir is None:
+        args.output_dir = args.predictions / "evaluation"
+    check_output(args.output_dir)
+    dataset, notes = opened_dataset(args)
+    apply_preset(args, dataset)
+    progress = CommandProgress(f"Evaluating {dataset.display_name}", len(dataset), args.quiet, "sample")
+    with closing(progress), progress.warnings_as_lines():
+        for note in notes:
+            progress.say(f"marigold: warning: {note}")
+        if args.task == "depth" and args.alignment == "none":
+            progress.say(
+                "marigold: warning: predictions are compared as they are; affine-invariant ones need --alignment, "
+                "published numbers have least_square"
+            )
+        job = EvaluationJob(dataset, args.predictions.absolute(), evaluation_settings(args))
+        results = Results(dataset, job.evaluation)
+        outcomes = run_engine(args, job, range(len(dataset)), progress.say)
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        for outcome in follow(outcomes, dataset, progress):
+            results.add(outcome)
+        about = {"inference": recorded_settings(args.predictions)}
+        return finish_evaluation(args, results, str(args.predictions), about, job.view, progress)

@@ -1,0 +1,273 @@
+"""The flags of `marigold infer` and `marigold eval`, and what presets put in the place of those that are not given.
+Called by cli.py; reads no data and opens no checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..evaluation.engines import ENGINES
+from ..evaluation.presets import ALIGNMENTS, DATA_SETS, POOLINGS, PRESETS, task_preset
+from ..pipelines.arguments import LARGEST_ENSEMBLE, RESAMPLE_METHODS, SOLVERS
+from .flag_types import SEED, add_model, check_variant, integer
+from .tasks import TASKS
+
+_EXIT_DONE, _EXIT_FAILED = 0, 1
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", choices=tuple(TASKS), metavar="TASK", help=", ".join(TASKS))
+    group = parser.add_argument_group("data set")
+    group.add_argument(
+        "--dataset-config",
+        required=True,
+        type=Path,
+        metavar="YAML",
+        help="the data set's description, as in prs-eth's config/dataset_*",
+    )
+    group.add_argument(
+        "--base-data-dir", required=True, type=Path, metavar="DIR", help="the folder that data sets lie in"
+    )
+    abouts = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
+    parser.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        metavar="NAME",
+        help=f"the settings of published numbers, which flags of their own override. {abouts}",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("workers")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default="serial",
+        help="serial: this process; processes: several on this machine; ray: a cluster (extra ray); the results are "
+        "the same; default: serial",
+    )
+    group.add_argument(
+        "--workers",
+        type=integer(1, 4096),
+        metavar="N",
+        help="how many; default: one for each CUDA device with --device cuda, else one for four processors, but two",
+    )
+    group.add_argument(
+        "--ray-address", metavar="ADDRESS", help="of a running cluster; default: RAY_ADDRESS, else one on this machine"
+    )
+
+
+def _add_evaluation(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("evaluation")
+    group.add_argument(
+        "--alignment",
+        choices=ALIGNMENTS,
+        help="of depth: how scale and shift are found for each image; published numbers have least_square; "
+        "default: none",
+    )
+    group.add_argument(
+        "--alignment-max-res",
+        type=integer(1),
+        metavar="N",
+        help="find them on maps reduced to this longer side; default: all pixels, with a preset the data set's",
+    )
+    group.add_argument(
+        "--pooling",
+        choices=POOLINGS,
+        help="of normals: means over images of each image's statistics, or statistics of all pixels together; all "
+        "files but the text have both; default: image",
+    )
+    group.add_argument("--target-names", nargs="+", metavar="NAME", help="of intrinsic images; default: all")
+    group.add_argument(
+        "--targets-to-eval-in-linear-space", nargs="*", metavar="NAME", help="targets that are compared linearly (^2.2)"
+    )
+    group.add_argument(
+        "--use-mask", action="store_true", default=None, help="of intrinsic images: compare valid pixels only"
+    )
+    group.add_argument("--no-report", action="store_true", help="leave out the HTML report")
+    group.add_argument("--no-cuda", action="store_true", help="accepted for prs-eth's scripts; has no effect")
+
+
+def _add_prediction(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("prediction")
+    group.add_argument("--denoise-steps", type=integer(1), metavar="N", help="default: the checkpoint's")
+    group.add_argument("--ensemble-size", type=integer(1, LARGEST_ENSEMBLE), metavar="N", help="default: 1")
+    group.add_argument(
+        "--processing-res",
+        type=integer(0),
+        metavar="N",
+        help="longer side; 0: the image's own; default: the checkpoint's",
+    )
+    group.add_argument("--output-processing-res", action="store_true", help="leave predictions at that size")
+    group.add_argument("--resample-method", choices=RESAMPLE_METHODS, default="bilinear", help="default: bilinear")
+    group.add_argument(
+        "--seed", type=SEED, metavar="N", help="of the noise, the same for each image; default: chosen once and kept"
+    )
+    group.add_argument("--noise", choices=("gaussian", "zeros"), help="zeros for checkpoints of E2E-FT")
+    group.add_argument(
+        "--solver", choices=SOLVERS, help="how ensembles of depth maps are aligned; default: closed-form"
+    )
+    group.add_argument(
+        "--batch-size",
+        type=integer(0),
+        default=0,
+        metavar="N",
+        help="members of an ensemble at once; 0: what a GPU's memory holds, 1 on a CPU; default: 0",
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="make all predictions anew; those that are there are removed first"
+    )
+    group.add_argument(
+        "--eval",
+        dest="evaluate",
+        action="store_true",
+        help="evaluate each prediction at once; no prediction is written",
+    )
+
+
+def _add_infer(commands: Any) -> None:
+    parser = commands.add_parser(
+        "infer",
+        allow_abbrev=False,
+        help="predictions for a data set",
+        description="Predicts all images of a data set and writes .npy files as prs-eth's infer scripts do, with "
+        "their resizing. What is there already is kept, so an interrupted run can be repeated. Flags may also be "
+        "written with underscores.",
+    )
+    _add_data(parser)
+    parser.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
+    _add_prediction(parser)
+    add_model(parser, "prs-eth/marigold-depth-v1-1")
+    _add_engine(parser)
+    _add_evaluation(parser)
+    parser.set_defaults(run=_infer, parser=parser)
+
+
+def _add_eval(commands: Any) -> None:
+    parser = commands.add_parser(
+        "eval",
+        allow_abbrev=False,
+        help="metrics of predictions for a data set",
+        description="Compares .npy files of `marigold infer` or of prs-eth's infer scripts with the truth: scores of "
+        "each sample, means, a report. Flags may also be written with underscores.",
+    )
+    _add_data(parser)
+    parser.add_argument(
+        "--predictions",
+        "--prediction-dir",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="the output of `marigold infer`",
+    )
+    parser.add_argument(
+        "-o", "--output-dir", type=Path, metavar="DIR", help="where the results go; default: PREDICTIONS/evaluation"
+    )
+    _add_evaluation(parser)
+    _add_engine(parser)
+    parser.add_argument(
+        "--threads",
+        type=integer(1),
+        metavar="N",
+        help="processors of --engine processes together, or of each of Ray's; default: all of this process",
+    )
+    parser.set_defaults(run=_eval, parser=parser, device="cpu")
+
+
+def add_evaluation_commands(commands: Any) -> None:
+    _add_infer(commands)
+    _add_eval(commands)
+
+
+# ---- what the flags mean ----
+
+
+def _check_evaluation(args: argparse.Namespace) -> None:
+    for task, names in {
+        "depth": ("alignment", "alignment_max_res"),
+        "normals": ("pooling",),
+        "iid": ("target_names", "targets_to_eval_in_linear_space"),
+    }.items():
+        for name in names:
+            if args.task != task and getattr(args, name) is not None:
+                args.parser.error(f"--{name.replace('_', '-')} is for {task}")
+    targets, linear = args.target_names, args.targets_to_eval_in_linear_space or []
+    if targets is not None and set(linear) - set(targets):
+        others = ", ".join(sorted(set(linear) - set(targets)))
+        args.parser.error(f"--targets-to-eval-in-linear-space names {others}, which --target-names does not")
+
+
+def _check_engine(args: argparse.Namespace) -> None:
+    if args.engine == "serial" and args.workers is not None:
+        args.parser.error("--workers needs --engine processes or ray")
+    if args.engine != "ray" and args.ray_address is not None:
+        args.parser.error("--ray-address needs --engine ray")
+
+
+def _check_preset(args: argparse.Namespace) -> None:
+    if args.preset is not None:
+        try:
+            task_preset(args.preset, args.task)
+        except ValueError as error:
+            args.parser.error(str(error))
+
+
+def _infer(args: argparse.Namespace) -> int:
+    from .infer import run_inference  # what follows takes a while to import; other commands do without
+
+    check_variant(args)
+    _check_engine(args)
+    _check_preset(args)
+    _check_evaluation(args)
+    if args.task != "depth" and args.solver is not None:
+        args.parser.error("--solver is for depth")
+    if args.evaluate and args.output_processing_res:
+        args.parser.error("--eval needs predictions of the images' size, which --output-processing-res does not give")
+    if args.evaluate and args.overwrite:
+        args.parser.error("--eval writes no predictions: there is nothing to --overwrite")
+    return _EXIT_DONE if run_inference(args) else _EXIT_FAILED
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from .eval import run_evaluation
+
+    _check_engine(args)
+    _check_preset(args)
+    _check_evaluation(args)
+    return _EXIT_DONE if run_evaluation(args) else _EXIT_FAILED
+
+
+def apply_preset(args: argparse.Namespace, dataset: Any) -> None:
+    """Fills in what was not given: from the preset, else defaults. dataset: for what differs between data sets."""
+    chosen = None if args.preset is None else task_preset(args.preset, args.task)
+    if chosen is not None:
+        # Nothing is published for own data: they are processed at the checkpoint's resolution.
+        resolution = None if dataset.settings.description.by_folders else dataset.protocol.processing_resolution
+        known: dict[str, Any] = {
+            "denoise_steps": chosen.steps,
+            "ensemble_size": chosen.ensemble_size,
+            "noise": chosen.noise,
+            "solver": chosen.solver,
+            "processing_res": resolution if chosen.resolution is None else chosen.resolution,
+            "seed": dataset.protocol.seed if chosen.seed is None else chosen.seed,
+            "alignment": chosen.alignment,
+            "alignment_max_res": dataset.alignment_max_res if args.alignment in (None, chosen.alignment) else None,
+            "pooling": chosen.pooling,
+        }
+        of_targets = DATA_SETS.get(dataset.name)
+        if of_targets is not None:
+            known["use_mask"] = of_targets.use_mask
+            if args.target_names is None:
+                known["target_names"] = of_targets.target_names
+                known["targets_to_eval_in_linear_space"] = of_targets.linear_targets
+        _fill(args, known)
+    _fill(args, {"ensemble_size": 1, "noise": "gaussian", "alignment": "none", "pooling": "image", "use_mask": False})
+
+
+def _fill(args: argparse.Namespace, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        if hasattr(args, name) and getattr(args, name) is None:
+            setattr(args, name, value)

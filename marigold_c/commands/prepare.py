@@ -1,0 +1,221 @@
+"""The command `marigold prepare`: training data, rendered (scenes) or out of published data sets.
+
+Called by cli.py. Each run prints a summary; what fails is named on standard error, the rest is done all the same, and
+the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..loading.folders import default_checkpoint, resolve_folder
+from ..preparation import hypersim, interiorverse, model, sintel, vkitti
+from ..preparation.frames import Outcome
+from ..preparation.scenes import generator, layout
+from ..progress import tqdm
+from .flag_types import integer
+
+_EXAMPLES = 10  # how many skipped frames are named
+
+
+def add_prepare_command(commands: Any) -> None:
+    """`commands`: the subparsers of marigold."""
+    prepare = commands.add_parser(
+        "prepare",
+        allow_abbrev=False,
+        help="make training data: render scenes, or convert published data sets",
+        description="Makes training data.",
+    )
+    kinds = prepare.add_subparsers(required=True, metavar="DATA")
+    _add_scenes(kinds)
+    _add_model(kinds)
+    _add_hypersim(kinds)
+    _add_interiorverse(kinds)
+    _add_sintel(kinds)
+    _add_vkitti(kinds)
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None or 0 in (int(match[1]), int(match[2])):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be HEIGHTxWIDTH, for example 480x640")
+    return int(match[1]), int(match[2])
+
+
+def _names(allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
+    known = tuple(allowed)
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        if not chosen or any(name not in known for name in chosen):
+            raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(known)}")
+        return chosen
+
+    return parse
+
+
+def _parser(kinds: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = kinds.add_parser(
+        name, allow_abbrev=False, help=about, description=about[0].upper() + about[1:] + "."
+    )
+    parser.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the data go")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def _add_scenes(kinds: Any) -> None:
+    parser = _parser(
+        kinds, "scenes", _scenes, "render labelled rooms, streets and landscapes (needs the extra 'scenes')"
+    )
+    parser.add_argument("--count", required=True, type=integer(1), metavar="N", help="how many")
+    parser.add_argument("--seed", type=integer(0), default=0, metavar="S", help="other seeds: other scenes; default: 0")
+    parser.add_argument("--start", type=integer(0), default=0, metavar="I", help="number of the first; default: 0")
+    parser.add_argument("--size", type=_size, default=(96, 128), metavar="HxW", help="in pixels; default: 96x128")
+    parser.add_argument(
+        "--samples-per-pixel", type=integer(1), default=16, metavar="N", help="more: less noise; default: 16"
+    )
+    parser.add_argument(
+        "--labels",
+        type=_names(layout.LABELS),
+        default=layout.DEFAULT_LABELS,
+        metavar="LIST",
+        help=f"what is written beside the picture: {','.join(layout.LABELS)}; default: all but distance and linear",
+    )
+    parser.add_argument(
+        "--workers", type=integer(1), metavar="N", help="processes; default: as many as there are processors"
+    )
+
+
+def _add_model(kinds: Any) -> None:
+    parser = _parser(kinds, "model", _model, "make a checkpoint with random weights, to train from nothing")
+    parser.add_argument(
+        "--like",
+        required=True,
+        metavar="CHECKPOINT",
+        help="whose networks are built alike: a folder, a hub id, or the name of one in the package",
+    )
+    parser.add_argument(
+        "--weights-from",
+        type=Path,
+        metavar="DIR",
+        help="a folder whose weights are taken where they have the same name and shape",
+    )
+    parser.add_argument(
+        "--seed", type=integer(0), default=0, metavar="S", help="other seeds: other weights; default: 0"
+    )
+
+
+def _add_raw(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("raw", type=Path, metavar="RAW", help=what)
+
+
+def _add_hypersim(kinds: Any) -> None:
+    parser = _parser(kinds, "hypersim", _hypersim, "convert Hypersim's raw frames (needs the extra 'prepare')")
+    _add_raw(parser, "the folder of the scenes, ai_001_001 and so on")
+    parser.add_argument(
+        "--split-csv", required=True, type=Path, metavar="CSV", help="metadata_images_split_scene_v1.csv"
+    )
+    parser.add_argument("--task", required=True, choices=("depth", "normals", "iid"))
+    parser.add_argument("--splits", type=_names(hypersim.SPLITS), default=hypersim.SPLITS, metavar="LIST")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        metavar="HxW",
+        help="depth alone: store pictures and depth at this size, training takes 480x640; default: 768x1024",
+    )
+
+
+def _add_interiorverse(kinds: Any) -> None:
+    parser = _parser(kinds, "interiorverse", _interiorverse, "convert InteriorVerse (needs the extra 'prepare')")
+    _add_raw(parser, "the folder that holds scenes_85")
+    parser.add_argument("--task", required=True, choices=("normals", "appearance"))
+
+
+def _add_sintel(kinds: Any) -> None:
+    parser = _parser(kinds, "sintel", _sintel, "compute the normals of MPI Sintel")
+    _add_raw(parser, "the folder training, with depth, camdata_left and pictures in it")
+    parser.add_argument("--pass", dest="rendering", choices=sintel.PASSES, default="final", help="default: final")
+
+
+def _add_vkitti(kinds: Any) -> None:
+    parser = _parser(kinds, "vkitti", _vkitti, "gather Virtual KITTI 2 in one archive")
+    _add_raw(
+        parser, "the folder of the archives vkitti_2.0.3_rgb.tar and vkitti_2.0.3_depth.tar, or of what is in them"
+    )
+
+
+# ---- running ----
+
+
+def _scenes(args: argparse.Namespace) -> int:
+    settings = generator.Settings(args.seed, args.size, args.samples_per_pixel)
+    workers = min(args.workers or len(os.sched_getaffinity(0)), args.count)
+    results = generator.make_scenes(args.output_dir, args.count, settings, args.labels, workers, args.start)
+    done, failed = 0, 0
+    with tqdm(total=args.count, unit="scene", disable=args.quiet) as bar:
+        for _, fault in results:
+            bar.update()
+            done += 1
+            if fault is not None:
+                failed += 1
+                tqdm.write(f"marigold: error: {fault}", file=sys.stderr)
+    if not args.quiet:
+        print(f"{args.output_dir}: {done - failed} scenes made, {args.count - done} were there, {failed} failed")
+    return 1 if failed else 0
+
+
+def _model(args: argparse.Namespace) -> int:
+    shipped = default_checkpoint().parent / args.like
+    like = shipped if (shipped / "unet").is_dir() else resolve_folder(args.like)
+    counts = model.make_model(args.output_dir, like, args.weights_from, args.seed)
+    if not args.quiet:
+        for component, (made, taken) in counts.items():
+            print(f"{args.output_dir}/{component}: {made} new weights, {taken} taken")
+    return 0
+
+
+def _progress(args: argparse.Namespace) -> Callable[[Iterable[Any]], Iterator[Any]]:
+    return lambda items: iter(tqdm(items, unit="frame", disable=args.quiet))
+
+
+def _report(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> int:
+    skipped = [outcome for outcome in outcomes if outcome.skipped is not None]
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    for outcome in failed:
+        print(f"marigold: error: {outcome.frame}: {outcome.error}", file=sys.stderr)
+    if not args.quiet:
+        for outcome in skipped[:_EXAMPLES]:
+            print(f"left out: {outcome.frame}: {outcome.skipped}")
+        if len(skipped) > _EXAMPLES:
+            print(f"left out: {len(skipped) - _EXAMPLES} more")
+        listed = len(outcomes) - len(skipped) - len(failed)
+        print(f"{args.output_dir}: {listed} frames listed, {len(skipped)} left out, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+def _hypersim(args: argparse.Namespace) -> int:
+    if args.size is not None and args.task != "depth":
+        args.parser.error("--size is for --task depth: the others are resized when they are read")
+    outcomes = hypersim.prepare(
+        args.split_csv, args.raw, args.output_dir, args.task, args.splits, args.size, _progress(args)
+    )
+    return _report(args, outcomes)
+
+
+def _interiorverse(args: argparse.Namespace) -> int:
+    return _report(args, interiorverse.prepare(args.raw, args.output_dir, args.task, _progress(args)))
+
+
+def _sintel(args: argparse.Namespace) -> int:
+    return _report(args, sintel.prepare(args.raw, args.output_dir, args.rendering, _progress(args)))
+
+
+def _vkitti(args: argparse.Namespace) -> int:
+    return _report(args, vkitti.prepare(args.raw, args.output_dir, _progress(args)))

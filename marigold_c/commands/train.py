@@ -1,0 +1,87 @@
+"""`marigold train`: signals, several processes, and what is said meanwhile. Called by flags.py with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ..messages import explain
+from ..progress import CommandProgress
+from ..training.config import load_config
+from ..training.processes import Processes, started_processes, threads_for, together
+from ..training.run import RunOptions, train
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+@contextmanager
+def _stop_on_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Whether to stop after the iteration: the first Ctrl-C, SIGTERM or SIGUSR1 (which launchers of several
+    processes pass on) asks for it, the second Ctrl-C stops at once."""
+    asked: list[int] = []
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+        say("marigold: stopping after this iteration; again to stop at once")
+
+    before = {number: signal.signal(number, ask) for number in _STOPPING}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _ending_all(processes: Processes) -> Iterator[None]:
+    """What only this process knows to go wrong ends the others, too, which would wait for it."""
+    try:
+        yield
+    except BaseException as error:
+        alone = processes.size == 1 or isinstance(error, SystemExit)
+        if not alone and (not processes.parted or isinstance(error, KeyboardInterrupt)):
+            text = "interrupted" if isinstance(error, KeyboardInterrupt) else f"error: {explain(error)}"
+            print(f"marigold: {text} (process {processes.rank} of {processes.size})", file=sys.stderr, flush=True)
+            processes.abort()
+        raise
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Trains, with the processes that were started together; what goes wrong is raised."""
+    processes = started_processes()
+    with _ending_all(processes):
+        _train(args, processes)
+
+
+def _train(args: argparse.Namespace, processes: Processes) -> None:
+    config = together(processes, lambda: load_config(args.config))
+    threads = threads_for(processes) if processes.size > 1 and args.threads is None else args.threads
+    checkpoints = args.base_ckpt_dir or os.environ.get("BASE_CKPT_DIR")
+    progress = CommandProgress("training", config.max_iterations, args.quiet or processes.rank > 0, "iteration")
+    with closing(progress), progress.warnings_as_lines(), _stop_on_signals(progress.say) as should_stop:
+        if processes.size > 1:
+            progress.say(f"marigold: {processes.size} processes, threads each: {threads}")
+        train(
+            config,
+            RunOptions(
+                folder=args.output_dir / config.name,
+                base_data_dir=Path(args.base_data_dir or os.environ.get("BASE_DATA_DIR", ".")),
+                base_checkpoint_dir=Path(checkpoints) if checkpoints else None,
+                resume=args.resume,
+                exit_after=args.exit_after,
+                device=args.device,
+                threads=threads,
+                say=progress.say,
+                show=progress.move if progress.on_terminal else None,
+                should_stop=should_stop,
+                processes=processes,
+            ),
+        )

@@ -1,0 +1,63 @@
+"""`marigold convert`: a checkpoint as one packed file (csrc/pipeline/save.c writes it)."""
+
+from __future__ import annotations
+
+import errno
+import os
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from .. import _C
+from ..pipelines.arguments import checked_threads, dtype_name
+from .folders import explaining_damage, resolve_folder, resolve_vae_folder
+from .inspection import licence_of
+from .packed import is_packed
+
+
+def convert(
+    src: str | PathLike[str],
+    dst: str | PathLike[str],
+    dtype: Any = None,
+    variant: str | None = None,
+    force: bool = False,
+    num_threads: int | None = None,
+    vae: str | PathLike[str] | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Packs a checkpoint (a folder, a hub id or a packed file) into the one file `dst`, which it returns.
+
+    The file opens without reading or re-ordering a weight. It is made for the instruction set of this processor; others
+    re-order the weights when they open it. dtype: precision as for from_pretrained. vae: of from_pretrained; it is
+    packed in the place of the checkpoint's own.
+    Raises FileExistsError if `dst` exists, unless `force`. The file appears whole or not at all.
+    """
+    target = Path(dst).expanduser()
+    if not force and target.exists():  # before anything is downloaded; the engine asks again
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    source = resolve_folder(src, variant, cache_dir, revision, local_files_only, token)
+    options: dict[str, Any] = {}
+    if vae is not None:
+        options["vae"] = resolve_vae_folder(vae, cache_dir, local_files_only, token)
+    with explaining_damage(source):
+        engine = _C.Pipeline(
+            source,
+            variant=variant,
+            dtype=dtype_name(source, dtype),
+            num_threads=checked_threads(num_threads),
+            isa=os.environ.get("MARIGOLD_ISA") or None,
+            **options,
+        )
+    engine.save(target, licence=licence_of(source), replace=force)
+    return target
+
+
+def verify(checkpoint: Path) -> None:
+    """Reads a packed file whole and compares every weight with its checksum, which opening does not: CheckpointError if
+    one differs."""
+    if not is_packed(checkpoint):
+        raise ValueError(f"{checkpoint} is a folder; only packed files have checksums")
+    _C.verify_packed(checkpoint)

@@ -1,0 +1,252 @@
+"""Repositories of the hub, through huggingface_hub into its cache. Called by folders.py; imports huggingface_hub when
+it is needed, as it is optional.
+
+Small files are left to huggingface_hub. Weight files are fetched here first, with its HTTP function and into the place
+in its cache where it then finds them, because huggingface_hub (2.4) goes on with an interrupted file only within one
+call, deletes what has arrived when the call or the process ends, and does not compare a file with its checksum. Here
+what has arrived stays as BLOB.incomplete, the next call asks for the rest, and a file gets its name only when its
+SHA-256 is the one that the hub announced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from ..errors import CheckpointError
+from ..progress import tqdm
+
+_BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_IDLE_ATTEMPTS = 2  # how often in a row nothing may arrive; each is up to five attempts of huggingface_hub's
+
+
+class _NoBar(tqdm):  # type: ignore[misc]
+    """A progress bar that is not shown: small files, and files that are in the cache already, need none."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.pop("name", None)
+        super().__init__(*args, **{**options, "disable": True})
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository as from_pretrained names it. Every method raises OSError, or a subclass, that names it."""
+
+    name: str
+    cache_dir: str | PathLike[str] | None = None
+    revision: str | None = None
+    local_files_only: bool = False
+    token: str | bool | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            import huggingface_hub  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"{self.name!r} is no folder here, and downloading it from the hub needs huggingface_hub: "
+                "pip install 'marigold-c[hub]'"
+            ) from error
+
+    @property
+    def offline(self) -> bool:
+        from huggingface_hub import constants
+
+        return self.local_files_only or bool(constants.HF_HUB_OFFLINE)
+
+    @property
+    def _cache(self) -> Path:
+        from huggingface_hub import constants
+
+        return Path(constants.HF_HUB_CACHE if self.cache_dir is None else self.cache_dir).expanduser()
+
+    def snapshot(self, patterns: Sequence[str], required: str) -> Path:
+        """The cache's folder of the revision, with the files of the patterns in it. `required` must be among them."""
+        from huggingface_hub import snapshot_download
+
+        with self._explained():
+            folder = snapshot_download(
+                self.name,
+                revision=self.revision,
+                cache_dir=self._cache,
+                local_files_only=self.local_files_only,
+                token=self.token,
+                allow_patterns=list(patterns),
+                tqdm_class=_NoBar,
+            )
+        if not (Path(folder) / required).is_file():
+            where = "the cache has none of it" if self.offline else "the repository has no such file"
+            raise FileNotFoundError(f"{self.name!r} is no checkpoint in diffusers layout, no {required}: {where}")
+        return Path(folder)
+
+    def files(self, folder: Path) -> list[str]:
+        """All files that the hub has at the commit of a snapshot's folder."""
+        from huggingface_hub import HfApi
+
+        if self.offline:
+            raise FileNotFoundError("the hub is not asked in offline mode")
+        with self._explained():
+            return list(HfApi().list_repo_files(self.name, revision=folder.name, token=self.token))
+
+    def fetch(self, folder: Path, names: Iterable[str]) -> None:
+        """Downloads the weight files that a snapshot's folder lacks. CheckpointError where one arrives damaged."""
+        from huggingface_hub import hf_hub_download
+
+        for name in names:
+            if (folder / name).is_file():
+                continue
+            with self._explained():
+                self._fetch_blob(folder, name)
+                hf_hub_download(self.name, name, revision=folder.name, cache_dir=self._cache, token=self.token)
+
+    def _fetch_blob(self, folder: Path, name: str) -> None:
+        """Puts a file where huggingface_hub's cache has it, under the name of its checksum."""
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
+        from huggingface_hub.utils import WeakFileLock
+
+        url = hf_hub_url(self.name, name, revision=folder.name)
+        metadata = get_hf_file_metadata(url, token=self.token)
+        if metadata.etag is None or not _BLOB_NAME.fullmatch(metadata.etag):
+            return  # a mirror that names files in another way: huggingface_hub knows what to do
+        storage = folder.parent.parent
+        blob = storage / "blobs" / metadata.etag
+        lock = storage.parent / ".locks" / storage.name / f"{metadata.etag}.lock"
+        for parent in (blob.parent, lock.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        with WeakFileLock(lock):
+            if not blob.exists():
+                partial = blob.with_name(f"{blob.name}.incomplete")
+                self._transfer(url, partial, name, metadata.size)
+                self._verify(partial, blob.name, name, metadata.size)
+                partial.replace(blob)
+
+    def _transfer(self, url: str, partial: Path, name: str, size: int | None) -> None:
+        """Appends to `partial` what it lacks, as long as something arrives at all."""
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        # The address of the repository, not of the store it leads to: that one expires. HTTP clients keep the token
+        # from the other host.
+        headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity"}
+        with partial.open("ab") as file:
+            if size is not None and file.tell() > size:
+                file.truncate(0)
+        idle, most = 0, partial.stat().st_size
+        while True:
+            before = partial.stat().st_size
+            try:
+                with partial.open("ab") as file:
+                    http_get(
+                        url, file, resume_size=before, headers=headers, expected_size=size, displayed_filename=name
+                    )
+                return
+            except Exception as error:  # the classes are those of the HTTP client, another one in each major version
+                arrived = partial.stat().st_size
+                if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
+                    raise OSError(error.errno, error.strerror, str(partial)) from error  # the disk's, as when full
+                if _is_refusal(error) or "Consistency check failed" in str(error):
+                    partial.unlink()
+                    raise CheckpointError(
+                        f"{self.name}/{name}: the hub sent {arrived} bytes and announced {size}; the file was "
+                        "discarded, load again to download it anew"
+                    ) from error
+                # A server that ignores ranges begins anew each time: only what is more than ever before counts.
+                idle, most = (0, arrived) if arrived > most else (idle + 1, most)
+                if idle == _IDLE_ATTEMPTS:
+                    raise ConnectionError(
+                        f"downloading {self.name}/{name} stopped at {arrived} of {size} bytes: {error}; what has "
+                        "arrived is kept, load again to download the rest"
+                    ) from error
+
+    def _verify(self, partial: Path, checksum: str, name: str, size: int | None) -> None:
+        arrived = partial.stat().st_size
+        if size is not None and arrived != size:
+            found = f"{arrived} bytes instead of {size}"
+        elif _SHA256.fullmatch(checksum) and (digest := _sha256(partial)) != checksum:
+            found = f"SHA-256 {digest} instead of {checksum}"
+        else:
+            return
+        partial.unlink()
+        raise CheckpointError(
+            f"{self.name}/{name} arrived damaged: {found}; it was discarded, load again to download it anew"
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """huggingface_hub's exceptions as ours: what is wrong with which repository, and what to do."""
+        from huggingface_hub import constants
+        from huggingface_hub.errors import (
+            GatedRepoError,
+            HfHubHTTPError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+            RevisionNotFoundError,
+        )
+
+        hub, revision = constants.ENDPOINT, self.revision or constants.DEFAULT_REVISION
+        try:
+            yield
+        except GatedRepoError as error:
+            raise PermissionError(
+                f"{self.name!r} is gated: accept its conditions at {hub}/{self.name}, then give a token of that "
+                "account (token=..., or `hf auth login`)"
+            ) from error
+        except RepositoryNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.name!r} is neither a folder here nor a repository on {hub}; if it is private, give a token "
+                "(token=..., or `hf auth login`)"
+            ) from error
+        except RevisionNotFoundError as error:
+            raise FileNotFoundError(
+                f"{self.name!r} has no revision {revision!r}; give a branch, a tag or a full commit hash"
+            ) from error
+        except LocalEntryNotFoundError as error:
+            absent = f"{self.name!r} at revision {revision!r} is not, or not completely, in the cache {self._cache}"
+            if self.offline:
+                raise FileNotFoundError(
+                    f"{absent}, and the hub is not asked in offline mode (local_files_only, HF_HUB_OFFLINE); load it "
+                    "once with a network"
+                ) from error
+            raise ConnectionError(f"{absent}, and {hub} cannot be reached: {error.__cause__ or error}") from error
+        except HfHubHTTPError as error:
+            raise ConnectionError(f"{hub} does not give {self.name!r}: {error}") from error
+        except (OSError, ValueError, MemoryError):
+            raise
+        except Exception as error:  # the HTTP client's
+            raise ConnectionError(f"{hub} cannot be reached for {self.name!r}: {error}") from error
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether the server says that the part asked for is beyond the end of what it has."""
+    response = getattr(error, "response", None)
+    return getattr(response, "status_code", None) == 416
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damaged_blobs(folder: Path) -> dict[Path, Path]:
+    """Files of a snapshot's folder that are not what the hub announced, and where the cache has them."""
+    blobs = {path: path.resolve() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path: blob
+        for path, blob in blobs.items()
+        if blob.parent.name == "blobs" and _SHA256.fullmatch(blob.name) and _sha256(blob) != blob.name
+    }
+
+
+def quiet_downloads() -> None:
+    """No progress bars from here on in this process; without huggingface_hub there are none."""
+    try:
+        from huggingface_hub.utils import disable_progress_bars
+    except ImportError:
+        return
+    disable_progress_bars()

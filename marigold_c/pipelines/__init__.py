@@ -1,0 +1,1 @@
+"""The interface of diffusers on NumPy arrays: pipelines, their pieces, schedulers and ensembling."""

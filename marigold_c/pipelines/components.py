@@ -1,0 +1,78 @@
+"""The parts of a pipeline for work stage by stage: VAE and UNet, on NCHW float32 arrays."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .. import _C
+from ..loading.config import Config, read_config
+from ..loading.folders import resolve_vae_folder
+
+
+class AutoencoderTiny:
+    """The place of a tiny autoencoder (TAESD): pipe.vae = AutoencoderTiny.from_pretrained("madebyollin/taesd")."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config: Config = read_config(folder / "config.json")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | PathLike[str],
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        cache_dir: str | PathLike[str] | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: str | bool | None = None,
+    ) -> Self:
+        """A folder with config.json and weights, or a hub id that is downloaded first. It is computed in the precision
+        of the pipeline that takes it, so dtype and torch_dtype are accepted and have no effect."""
+        del dtype, torch_dtype
+        return cls(resolve_vae_folder(pretrained_model_name_or_path, cache_dir, local_files_only, token, revision))
+
+    def to(self, *_args: Any, **_kwargs: Any) -> Self:
+        """Returns itself: the pipeline decides where it is computed."""
+        return self
+
+
+class VAE:
+    """A pipeline's autoencoder: `encode` gives the posterior's mean, unscaled, and `decode` takes unscaled latents."""
+
+    def __init__(self, engine: _C.Pipeline, folder: Path, config: Config) -> None:
+        """folder: where it lies, or the packed file that it is in."""
+        self._engine = engine
+        self.folder = folder
+        self.config = config
+
+    def encode(self, x: ArrayLike) -> NDArray[np.float32]:
+        """(N, 3, H, W) in [-1, 1] to (N, channels, H/8, W/8) for a VAE of four levels."""
+        return self._engine.vae_encode(x)
+
+    def decode(self, z: ArrayLike) -> NDArray[np.float32]:
+        """(N, channels, h, w) to (N, 3, 8h, 8w) for a VAE of four levels."""
+        return self._engine.vae_decode(z)
+
+
+class UNet:
+    """The denoiser: unet(sample, timestep, encoder_hidden_states)."""
+
+    def __init__(self, engine: _C.Pipeline, config: Config) -> None:
+        self._engine = engine
+        self.config = config
+
+    def __call__(self, sample: ArrayLike, timestep: ArrayLike, encoder_hidden_states: ArrayLike) -> NDArray[np.float32]:
+        """(N, in_channels, h, w), one time step for all or N of them, one text for all or N of them."""
+        array = np.asarray(sample)
+        if array.ndim != 4:
+            raise ValueError(f"`sample` has shape {array.shape}; expected (N, C, h, w)")
+        steps: NDArray[Any] = np.asarray(timestep, dtype=np.float32)
+        if steps.size == 1:
+            steps = np.broadcast_to(steps.reshape(1), (array.shape[0],))
+        return self._engine.unet(array, steps, encoder_hidden_states)
