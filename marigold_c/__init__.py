@@ -14,10 +14,9 @@ from ._openblas import load as _load_openblas
 
 _library = _load_openblas()  # before the extension, which is linked against it
 
-from . import _C  # noqa: E402
+from . import _C, metrics  # noqa: E402
 from ._C import Generator, resize  # noqa: E402
 from .errors import CheckpointError, DeviceError, NotFiniteError  # noqa: E402
-from .evaluation import metrics  # noqa: E402
 from .evaluation.alignment import align_least_squares, align_median, align_ransac  # noqa: E402
 from .images.geometry_files import write_geometry  # noqa: E402
 from .images.image_processor import MarigoldImageProcessor  # noqa: E402

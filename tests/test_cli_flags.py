@@ -85,7 +85,7 @@ def test_half_precision_of_the_shipped_checkpoints(photo: Path, tmp_path: Path, 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_defaults_are_those_of_the_papers_scripts(command: str) -> None:
-    args = vars(cli._parser().parse_args([command, "a.png", "-o", "out"]))
+    args = vars(cli.parse([command, "a.png", "-o", "out"]))
     defaults = {"denoise_steps": None, "processing_res": None, "ensemble_size": 1, "fp16": False, "seed": None}
     defaults |= {"output_processing_res": False, "resample_method": "bilinear", "batch_size": 0, "apple_silicon": False}
     assert args | defaults == args

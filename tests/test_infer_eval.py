@@ -1,4 +1,4 @@
-"""`marigold infer` and `marigold eval`: files, resuming, samples that fail, summaries, presets, evaluation_flags."""
+"""`marigold infer` and `marigold eval`: files, resuming, samples that fail, summaries, presets, flags."""
 
 from __future__ import annotations
 
@@ -434,7 +434,7 @@ class _Published:
 def _parsed(command: str, *words: str) -> argparse.Namespace:
     needed = ["--dataset-config", "x.yaml", "--base-data-dir", ".", "-o", "out"]
     more = ["--predictions", "p"] if command == "eval" else []
-    return cli._parser().parse_args([command, *words, *needed, *more])
+    return cli.parse([command, *words, *needed, *more])
 
 
 @pytest.mark.parametrize(("preset", "name", "steps", "members", "resolution", "seed"), PUBLISHED_RUNS)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from marigold_c import _C, metrics
+from marigold_c import _C
+from marigold_c.evaluation import metrics
 
 Array = NDArray[np.float32]
 Doubles = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""`marigold eval`: metrics of the predictions in a folder. Called by flags.py."""
+"""`marigold eval`: metrics of the predictions in a folder. Listed in cli.py."""
 
 from __future__ import annotations
 
@@ -6,19 +6,59 @@ import argparse
 import errno
 import os
 from contextlib import closing
+from pathlib import Path
 
 from ..evaluation.engine_choice import run_engine
 from ..evaluation.inference import EvaluationJob
+from ..evaluation.record import recorded_settings
 from ..evaluation.results import Results
 from ..progress import CommandProgress
-from .evaluation_flags import apply_preset
+from .evaluation_flags import (
+    add_data,
+    add_engine,
+    add_evaluation,
+    apply_preset,
+    check_engine,
+    check_evaluation,
+    check_preset,
+)
 from .evaluation_results import evaluation_settings, finish_evaluation, follow, opened_dataset
-from .infer import recorded_settings
-from .predict import check_output
+from .flag_types import check_output, integer
 
 
-def run_evaluation(args: argparse.Namespace) -> bool:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Compares .npy files of `marigold infer` or of prs-eth's infer scripts with the truth: scores of "
+        "each sample, means, a report. Flags may also be written with underscores."
+    )
+    add_data(parser)
+    parser.add_argument(
+        "--predictions",
+        "--prediction-dir",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="the output of `marigold infer`",
+    )
+    parser.add_argument(
+        "-o", "--output-dir", type=Path, metavar="DIR", help="where the results go; default: PREDICTIONS/evaluation"
+    )
+    add_evaluation(parser)
+    add_engine(parser)
+    parser.add_argument(
+        "--threads",
+        type=integer(1),
+        metavar="N",
+        help="processors of --engine processes together, or of each of Ray's; default: all of this process",
+    )
+    parser.set_defaults(device="cpu")
+
+
+def run(args: argparse.Namespace) -> bool:
     """Whether every sample could be evaluated; those that could not are named on stderr and in the summary."""
+    check_engine(args)
+    check_preset(args)
+    check_evaluation(args)
     if not args.predictions.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(args.predictions))
     if args.output_dir is None:

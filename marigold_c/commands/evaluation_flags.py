@@ -1,5 +1,6 @@
-"""The flags of `marigold infer` and `marigold eval`, and what presets put in the place of those that are not given.
-Called by cli.py; reads no data and opens no checkpoint.
+"""The flags that `marigold infer` and `marigold eval` share, and what presets put in the place of those not given.
+
+Reads no data and opens no checkpoint.
 """
 
 from __future__ import annotations
@@ -8,17 +9,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..datasets.table import TASKS
 from ..evaluation.engines import ENGINES
 from ..evaluation.presets import ALIGNMENTS, DATA_SETS, POOLINGS, PRESETS, task_preset
-from ..pipelines.arguments import LARGEST_ENSEMBLE, RESAMPLE_METHODS, SOLVERS
-from .flag_types import SEED, add_model, check_variant, integer
-from .tasks import TASKS
-
-_EXIT_DONE, _EXIT_FAILED = 0, 1
+from .flag_types import integer
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("task", choices=tuple(TASKS), metavar="TASK", help=", ".join(TASKS))
+def add_data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
     group = parser.add_argument_group("data set")
     group.add_argument(
         "--dataset-config",
@@ -40,7 +38,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def _add_engine(parser: argparse.ArgumentParser) -> None:
+def add_engine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("workers")
     group.add_argument(
         "--engine",
@@ -60,7 +58,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_evaluation(parser: argparse.ArgumentParser) -> None:
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("evaluation")
     group.add_argument(
         "--alignment",
@@ -91,101 +89,10 @@ def _add_evaluation(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--no-cuda", action="store_true", help="accepted for prs-eth's scripts; has no effect")
 
 
-def _add_prediction(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("prediction")
-    group.add_argument("--denoise-steps", type=integer(1), metavar="N", help="default: the checkpoint's")
-    group.add_argument("--ensemble-size", type=integer(1, LARGEST_ENSEMBLE), metavar="N", help="default: 1")
-    group.add_argument(
-        "--processing-res",
-        type=integer(0),
-        metavar="N",
-        help="longer side; 0: the image's own; default: the checkpoint's",
-    )
-    group.add_argument("--output-processing-res", action="store_true", help="leave predictions at that size")
-    group.add_argument("--resample-method", choices=RESAMPLE_METHODS, default="bilinear", help="default: bilinear")
-    group.add_argument(
-        "--seed", type=SEED, metavar="N", help="of the noise, the same for each image; default: chosen once and kept"
-    )
-    group.add_argument("--noise", choices=("gaussian", "zeros"), help="zeros for checkpoints of E2E-FT")
-    group.add_argument(
-        "--solver", choices=SOLVERS, help="how ensembles of depth maps are aligned; default: closed-form"
-    )
-    group.add_argument(
-        "--batch-size",
-        type=integer(0),
-        default=0,
-        metavar="N",
-        help="members of an ensemble at once; 0: what a GPU's memory holds, 1 on a CPU; default: 0",
-    )
-    group.add_argument(
-        "--overwrite", action="store_true", help="make all predictions anew; those that are there are removed first"
-    )
-    group.add_argument(
-        "--eval",
-        dest="evaluate",
-        action="store_true",
-        help="evaluate each prediction at once; no prediction is written",
-    )
-
-
-def _add_infer(commands: Any) -> None:
-    parser = commands.add_parser(
-        "infer",
-        allow_abbrev=False,
-        help="predictions for a data set",
-        description="Predicts all images of a data set and writes .npy files as prs-eth's infer scripts do, with "
-        "their resizing. What is there already is kept, so an interrupted run can be repeated. Flags may also be "
-        "written with underscores.",
-    )
-    _add_data(parser)
-    parser.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
-    _add_prediction(parser)
-    add_model(parser, "prs-eth/marigold-depth-v1-1")
-    _add_engine(parser)
-    _add_evaluation(parser)
-    parser.set_defaults(run=_infer, parser=parser)
-
-
-def _add_eval(commands: Any) -> None:
-    parser = commands.add_parser(
-        "eval",
-        allow_abbrev=False,
-        help="metrics of predictions for a data set",
-        description="Compares .npy files of `marigold infer` or of prs-eth's infer scripts with the truth: scores of "
-        "each sample, means, a report. Flags may also be written with underscores.",
-    )
-    _add_data(parser)
-    parser.add_argument(
-        "--predictions",
-        "--prediction-dir",
-        required=True,
-        type=Path,
-        metavar="DIR",
-        help="the output of `marigold infer`",
-    )
-    parser.add_argument(
-        "-o", "--output-dir", type=Path, metavar="DIR", help="where the results go; default: PREDICTIONS/evaluation"
-    )
-    _add_evaluation(parser)
-    _add_engine(parser)
-    parser.add_argument(
-        "--threads",
-        type=integer(1),
-        metavar="N",
-        help="processors of --engine processes together, or of each of Ray's; default: all of this process",
-    )
-    parser.set_defaults(run=_eval, parser=parser, device="cpu")
-
-
-def add_evaluation_commands(commands: Any) -> None:
-    _add_infer(commands)
-    _add_eval(commands)
-
-
 # ---- what the flags mean ----
 
 
-def _check_evaluation(args: argparse.Namespace) -> None:
+def check_evaluation(args: argparse.Namespace) -> None:
     for task, names in {
         "depth": ("alignment", "alignment_max_res"),
         "normals": ("pooling",),
@@ -200,44 +107,19 @@ def _check_evaluation(args: argparse.Namespace) -> None:
         args.parser.error(f"--targets-to-eval-in-linear-space names {others}, which --target-names does not")
 
 
-def _check_engine(args: argparse.Namespace) -> None:
+def check_engine(args: argparse.Namespace) -> None:
     if args.engine == "serial" and args.workers is not None:
         args.parser.error("--workers needs --engine processes or ray")
     if args.engine != "ray" and args.ray_address is not None:
         args.parser.error("--ray-address needs --engine ray")
 
 
-def _check_preset(args: argparse.Namespace) -> None:
+def check_preset(args: argparse.Namespace) -> None:
     if args.preset is not None:
         try:
             task_preset(args.preset, args.task)
         except ValueError as error:
             args.parser.error(str(error))
-
-
-def _infer(args: argparse.Namespace) -> int:
-    from .infer import run_inference  # what follows takes a while to import; other commands do without
-
-    check_variant(args)
-    _check_engine(args)
-    _check_preset(args)
-    _check_evaluation(args)
-    if args.task != "depth" and args.solver is not None:
-        args.parser.error("--solver is for depth")
-    if args.evaluate and args.output_processing_res:
-        args.parser.error("--eval needs predictions of the images' size, which --output-processing-res does not give")
-    if args.evaluate and args.overwrite:
-        args.parser.error("--eval writes no predictions: there is nothing to --overwrite")
-    return _EXIT_DONE if run_inference(args) else _EXIT_FAILED
-
-
-def _eval(args: argparse.Namespace) -> int:
-    from .eval import run_evaluation
-
-    _check_engine(args)
-    _check_preset(args)
-    _check_evaluation(args)
-    return _EXIT_DONE if run_evaluation(args) else _EXIT_FAILED
 
 
 def apply_preset(args: argparse.Namespace, dataset: Any) -> None:

@@ -1,12 +1,17 @@
-"""What several commands' flags share: types of values, the flags of the checkpoint and the machine. Called by cli.py
-and evaluation/flags.py."""
+"""What flags of several commands share: types of values, which checkpoint on which machine, the folder of results."""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+from ..loading.folders import default_checkpoint
+from ..loading.hub import quiet_downloads
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> Any:
@@ -76,3 +81,25 @@ def check_variant(args: argparse.Namespace) -> None:
         args.parser.error(f"--fp16 and --variant {args.variant} exclude each other")
     if args.fp16:
         args.variant = "fp16"
+
+
+def choose_checkpoint(
+    task: str, example: str, args: argparse.Namespace, say: Callable[[str], None]
+) -> tuple[str | Path, str | None]:
+    """The checkpoint and the variant that the flags mean; the shipped one is said in a line."""
+    if args.quiet:
+        quiet_downloads()
+    if args.checkpoint is not None:
+        return args.checkpoint, args.variant
+    say(
+        "marigold: using the small checkpoint in the package, a demonstration; "
+        f"for real results: --checkpoint {example}"
+    )
+    # fp16 are the only weights that it has, whatever their files are called.
+    return default_checkpoint(task), None if args.variant == "fp16" else args.variant
+
+
+def check_output(folder: Path) -> None:
+    """Before a checkpoint is downloaded; what else may stand in the way shows when the folders are made."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))

@@ -1,4 +1,4 @@
-"""`marigold infer`: predictions for a whole data set, as files or evaluated at once. Called by flags.py.
+"""`marigold infer`: predictions for a whole data set, as files or evaluated at once. Listed in cli.py.
 
 A folder of predictions has a record of how they are made. A run that is repeated there keeps what is finished and
 refuses other settings: a folder never holds predictions of two kinds.
@@ -7,32 +7,92 @@ refuses other settings: a folder never holds predictions of two kinds.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from .._cuda import is_cuda
 from ..datasets import Dataset
 from ..evaluation.engine_choice import run_engine
 from ..evaluation.inference import InferenceJob, Outcome
 from ..evaluation.prediction_files import WHOLE, prediction_files
+from ..evaluation.record import RECORD_FILE, Record
 from ..evaluation.results import Results
-from ..images.files import write_atomically
 from ..loading.folders import resolve_folder
 from ..loading.packed import Configurations
+from ..pipelines.arguments import LARGEST_ENSEMBLE, RESAMPLE_METHODS, SOLVERS
 from ..progress import CommandProgress
-from .evaluation_flags import apply_preset
+from . import depth, iid, normals
+from .evaluation_flags import (
+    add_data,
+    add_engine,
+    add_evaluation,
+    apply_preset,
+    check_engine,
+    check_evaluation,
+    check_preset,
+)
 from .evaluation_results import evaluation_settings, finish_evaluation, follow, opened_dataset
-from .predict import check_output, choose_checkpoint
-from .tasks import TASKS
+from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, integer
 
-RECORD_FILE = "marigold_infer.json"
-_FORMAT = 1
+_TASKS = {task.name: task for task in (depth.TASK, normals.TASK, iid.TASK)}
 _LARGE_ENSEMBLE = 15
+
+
+def _add_prediction(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("prediction")
+    group.add_argument("--denoise-steps", type=integer(1), metavar="N", help="default: the checkpoint's")
+    group.add_argument("--ensemble-size", type=integer(1, LARGEST_ENSEMBLE), metavar="N", help="default: 1")
+    group.add_argument(
+        "--processing-res",
+        type=integer(0),
+        metavar="N",
+        help="longer side; 0: the image's own; default: the checkpoint's",
+    )
+    group.add_argument("--output-processing-res", action="store_true", help="leave predictions at that size")
+    group.add_argument("--resample-method", choices=RESAMPLE_METHODS, default="bilinear", help="default: bilinear")
+    group.add_argument(
+        "--seed", type=SEED, metavar="N", help="of the noise, the same for each image; default: chosen once and kept"
+    )
+    group.add_argument("--noise", choices=("gaussian", "zeros"), help="zeros for checkpoints of E2E-FT")
+    group.add_argument(
+        "--solver", choices=SOLVERS, help="how ensembles of depth maps are aligned; default: closed-form"
+    )
+    group.add_argument(
+        "--batch-size",
+        type=integer(0),
+        default=0,
+        metavar="N",
+        help="members of an ensemble at once; 0: what a GPU's memory holds, 1 on a CPU; default: 0",
+    )
+    group.add_argument(
+        "--overwrite", action="store_true", help="make all predictions anew; those that are there are removed first"
+    )
+    group.add_argument(
+        "--eval",
+        dest="evaluate",
+        action="store_true",
+        help="evaluate each prediction at once; no prediction is written",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Predicts all images of a data set and writes .npy files as prs-eth's infer scripts do, with "
+        "their resizing. What is there already is kept, so an interrupted run can be repeated. Flags may also be "
+        "written with underscores."
+    )
+    add_data(parser)
+    parser.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
+    _add_prediction(parser)
+    add_model(parser, "prs-eth/marigold-depth-v1-1")
+    add_engine(parser)
+    add_evaluation(parser)
+
+
+# ---- running ----
 
 
 def _targets(task: str, checkpoint: Path) -> tuple[str, ...]:
@@ -76,55 +136,6 @@ def _settings(args: argparse.Namespace, dataset: Dataset, checkpoint: str, varia
     }
 
 
-class _Record:
-    """marigold_infer.json of a folder of predictions."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / RECORD_FILE
-        self.settings: dict[str, Any] | None = None
-        try:
-            stored = json.loads(self.path.read_text(encoding="utf-8"))
-            self.settings = dict(stored["settings"])
-        except FileNotFoundError:
-            pass
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"{self.path}: not a record of predictions ({error}): --overwrite, or another folder"
-            ) from error
-
-    def seed(self) -> int | None:
-        seed = (self.settings or {}).get("seed")
-        return seed if isinstance(seed, int) else None
-
-    def check(self, settings: dict[str, Any]) -> None:
-        """ValueError unless the folder's predictions were made with the same settings."""
-        if self.settings is None:
-            return
-        names = sorted({*settings, *self.settings})
-        changes = [
-            f"{name} {self.settings.get(name)} (now {settings.get(name)})"
-            for name in names
-            if self.settings.get(name) != settings.get(name)
-        ]
-        if changes:
-            raise ValueError(
-                f"{self.path.parent} holds predictions with {', '.join(changes)}: --overwrite, or another folder"
-            )
-
-    def write(self, settings: dict[str, Any], preset: str | None) -> None:
-        record = {"format": _FORMAT, "version": __version__, "preset": preset, "settings": settings}
-        text = json.dumps(record, indent=2) + "\n"
-        write_atomically(self.path, lambda file: file.write(text.encode()))
-
-
-def recorded_settings(folder: Path) -> dict[str, Any]:
-    """How the predictions of a folder were made; empty where that is not known."""
-    try:
-        return _Record(folder).settings or {}
-    except (OSError, ValueError):
-        return {}
-
-
 def _finished(folder: Path, dataset: Dataset, targets: tuple[str, ...]) -> set[int]:
     """Samples whose files are all there; a file that is there is whole."""
     if not targets:
@@ -150,7 +161,7 @@ def _prepare_folder(
     folder: Path = args.output_dir
     if args.overwrite:
         _remove(folder, dataset, targets)
-    record = _Record(folder)
+    record = Record(folder)
     if settings["seed"] is None and args.noise == "gaussian":
         settings["seed"] = int(time.time()) if record.seed() is None else record.seed()
     record.check(settings)
@@ -237,18 +248,28 @@ def _evaluate(args: argparse.Namespace, job: InferenceJob, settings: dict[str, A
     return finish_evaluation(args, results, "not stored", about, None, progress)
 
 
-def run_inference(args: argparse.Namespace) -> bool:
+def run(args: argparse.Namespace) -> bool:
     """Whether every sample was done; those that were not are named on stderr."""
+    check_variant(args)
+    check_engine(args)
+    check_preset(args)
+    check_evaluation(args)
+    if args.task != "depth" and args.solver is not None:
+        args.parser.error("--solver is for depth")
+    if args.evaluate and args.output_processing_res:
+        args.parser.error("--eval needs predictions of the images' size, which --output-processing-res does not give")
+    if args.evaluate and args.overwrite:
+        args.parser.error("--eval writes no predictions: there is nothing to --overwrite")
     check_output(args.output_dir)
     dataset, notes = opened_dataset(args)
     apply_preset(args, dataset)
     progress = CommandProgress(
-        f"{TASKS[args.task].title} of {dataset.display_name}", len(dataset), args.quiet, "sample"
+        f"{_TASKS[args.task].title} of {dataset.display_name}", len(dataset), args.quiet, "sample"
     )
     with closing(progress), progress.warnings_as_lines():
         for note in [*notes, *_doubts(args)]:
             progress.say(f"marigold: warning: {note}")
-        chosen, variant = choose_checkpoint(TASKS[args.task], args, progress.say)
+        chosen, variant = choose_checkpoint(_TASKS[args.task].name, _TASKS[args.task].checkpoint, args, progress.say)
         folder = resolve_folder(chosen, variant)
         settings = _settings(args, dataset, _checkpoint_name(args), variant)
         targets = _targets(args.task, folder)

@@ -1,10 +1,9 @@
-"""`marigold depth`, `normals` and `iid`: images in, files out. Called by cli.py with parsed arguments."""
+"""What `marigold depth`, `normals` and `iid` share: their flags, images in, files out. Called by depth.py, normals.py
+and iid.py."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -15,44 +14,153 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.files import Input, find_inputs, read_image
-from ..loading.folders import default_checkpoint
-from ..loading.hub import quiet_downloads
+from ..images.tone_mapping import TONE_MAPS
+from ..images.writers import FORMATS, check_formats
 from ..messages import explain
-from ..pipelines.pipeline import MarigoldPipeline, load
+from ..pipelines.arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS
+from ..pipelines.opening import open_pipeline
+from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.sequences import predict_sequence
 from ..progress import CommandProgress
-from .tasks import TASKS, CommandTask, Result
+from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, integer
+from .flag_types import number as number_type
+from .tasks import CommandTask, Result
 
 
-def choose_checkpoint(
-    task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]
-) -> tuple[str | Path, str | None]:
-    """The checkpoint and the variant that the flags mean; the shipped one is said in a line."""
-    if args.quiet:
-        quiet_downloads()
-    if args.checkpoint is not None:
-        return args.checkpoint, args.variant
-    say(
-        "marigold: using the small checkpoint in the package, a demonstration; "
-        f"for real results: --checkpoint {task.checkpoint}"
+def _formats(allowed: Sequence[str]) -> Any:
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        if not names or any(name not in allowed for name in names):
+            raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(allowed)}")
+        try:
+            check_formats([name for name in names if name in FORMATS])
+        except ImportError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return names
+
+    return parse
+
+
+def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
+    group = parser.add_argument_group("images in, results out")
+    group.add_argument(
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help='files, folders (their images in order of names), patterns, archives (.tar), or "-" for standard input',
     )
-    # fp16 are the only weights that it has, whatever their files are called.
-    return default_checkpoint(task.name), None if args.variant == "fp16" else args.variant
+    group.add_argument("--input-rgb-dir", metavar="DIR", help="a folder of images, as prs-eth's scripts take it")
+    group.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
+    group.add_argument(
+        "--format",
+        type=_formats(task.formats),
+        default=task.default_formats,
+        metavar="LIST",
+        help=f"what is written, separated by commas: {', '.join(task.formats)}; png is the picture to look at, the "
+        f"others keep the values; default: {','.join(task.default_formats)}",
+    )
+    group.add_argument(
+        "--tone-map",
+        choices=("auto", *TONE_MAPS),
+        default="auto",
+        help="how linear light (EXR, HDR, floating-point TIFF) becomes what a camera shows; auto: percentile for EXR "
+        "and HDR, none for TIFF; default: auto",
+    )
+    group.add_argument("--quiet", action="store_true", help="print errors only")
+    group.add_argument("--apple-silicon", action="store_true", help="accepted for prs-eth's scripts; has no effect")
 
 
-def open_pipeline(task: CommandTask, checkpoint: str | Path, **options: Any) -> MarigoldPipeline:
-    """load(), and ValueError if the checkpoint is for another task than the command."""
-    pipe: MarigoldPipeline = load(checkpoint, **options)
-    command = "iid" if pipe.task == "intrinsics" else pipe.task
-    if command != task.name:
-        raise ValueError(f"{checkpoint} is a checkpoint for {pipe.task}: use marigold {command}")
-    return pipe
+def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> None:
+    group = parser.add_argument_group("prediction")
+    group.add_argument(
+        "--denoise-steps", type=integer(1), metavar="N", help="steps of denoising; default: the checkpoint's"
+    )
+    group.add_argument(
+        "--processing-res",
+        type=integer(0),
+        metavar="N",
+        help="the longer side in pixels while it is computed; 0: the image's own; default: the checkpoint's",
+    )
+    group.add_argument(
+        "--output-processing-res",
+        action="store_true",
+        help="leave results at that size (they are resized to the image's otherwise)",
+    )
+    group.add_argument(
+        "--resample-method",
+        choices=RESAMPLE_METHODS,
+        default="bilinear",
+        metavar="METHOD",
+        help=f"how images and results are resized: {', '.join(RESAMPLE_METHODS)}; default: bilinear",
+    )
+    group.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="diffusers",
+        help="whose resizing and padding are repeated: of diffusers, or of the paper's code; default: diffusers",
+    )
+    group.add_argument(
+        "--seed",
+        type=SEED,
+        metavar="N",
+        help="where the random noise starts, the same for each image; default: another each time",
+    )
+    group.add_argument(
+        "--noise",
+        choices=("gaussian", "zeros"),
+        default="gaussian",
+        help="what is denoised; zeros for checkpoints of E2E-FT; default: gaussian",
+    )
+    group = parser.add_argument_group("ensembles")
+    group.add_argument(
+        "--ensemble-size",
+        type=integer(1, LARGEST_ENSEMBLE),
+        default=1,
+        metavar="N",
+        help="how many predictions of each image are merged; default: 1",
+    )
+    group.add_argument("--reduction", choices=reductions, help=f"how they are merged; default: {reductions[0]}")
+    group.add_argument("--output-uncertainty", action="store_true", help="also write how much they disagree")
+    group.add_argument(
+        "--batch-size",
+        type=integer(0),
+        default=0,
+        metavar="N",
+        help="how many are computed at once; 0: what a GPU's memory holds, 1 on a CPU; default: 0",
+    )
+    group = parser.add_argument_group("videos")
+    group.add_argument(
+        "--sequence",
+        action="store_true",
+        help="the images are frames of a video, in this order: each starts from the last one's result, to flicker less",
+    )
+    group.add_argument(
+        "--blend",
+        type=number_type(lambda value: 0 <= value <= 1, "between 0 and 1"),
+        default=0.1,
+        metavar="X",
+        help="with --sequence: how much of the last frame, from 0 to 1; default: 0.1",
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser, task: CommandTask) -> None:
+    """The flags that the three commands share; the command's own follow."""
+    parser.usage = f"marigold {task.name} IMAGE [IMAGE ...] -o DIR [options]"
+    parser.description = (
+        f"Writes {task.about}. Flags may also be written with underscores, as prs-eth's scripts have them."
+    )
+    _add_files(parser, task)
+    add_model(parser, task.checkpoint)
+    _add_run(parser, task.reductions)
+
+
+# ---- running ----
 
 
 def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]) -> MarigoldPipeline:
-    checkpoint, variant = choose_checkpoint(task, args, say)
+    checkpoint, variant = choose_checkpoint(task.name, task.checkpoint, args, say)
     return open_pipeline(
-        task,
+        task.name,
         checkpoint,
         variant=variant,
         dtype=args.dtype,
@@ -83,12 +191,6 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _noise(args: argparse.Namespace) -> dict[str, Any]:
     return {"latents": "zeros"} if args.noise == "zeros" else {"generator": args.seed}
-
-
-def check_output(folder: Path) -> None:
-    """Before a checkpoint is downloaded; what else may stand in the way shows when the folders are made."""
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
 
 
 def _say_new_names(inputs: Sequence[Input], progress: CommandProgress) -> None:
@@ -170,9 +272,20 @@ class _Run:
             started = time.perf_counter()
 
 
-def run_prediction(args: argparse.Namespace, sources: Sequence[str]) -> bool:
+def run(args: argparse.Namespace, task: CommandTask) -> bool:
     """Whether every image was done; those that were not are named on stderr."""
-    task = TASKS[args.task]
+    sources = [*args.images, *([args.input_rgb_dir] if args.input_rgb_dir else [])]
+    if not sources:
+        args.parser.error("no images: give files, folders, patterns, archives, - or --input-rgb-dir")
+    if args.input_rgb_dir and not Path(args.input_rgb_dir).is_dir():
+        args.parser.error(f"--input-rgb-dir {args.input_rgb_dir}: no such folder")
+    check_variant(args)
+    if args.output_uncertainty and args.ensemble_size < 2:
+        args.parser.error("--output-uncertainty needs an --ensemble-size of 2 or more")
+    if args.preset == "diffusers" and args.processing_res is not None and args.processing_res % 8:
+        args.parser.error(f"--processing-res {args.processing_res} is not a multiple of 8, which --preset paper allows")
+    if args.noise == "zeros" and args.sequence:
+        args.parser.error("--noise zeros and --sequence exclude each other: frames of a video share noise")
     inputs = find_inputs(sources)
     if not inputs:
         raise ValueError(f"no images in {', '.join(sources)}")

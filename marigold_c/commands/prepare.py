@@ -1,6 +1,6 @@
 """The command `marigold prepare`: training data, rendered (scenes) or out of published data sets.
 
-Called by cli.py. Each run prints a summary; what fails is named on standard error, the rest is done all the same, and
+Listed in cli.py. Each run prints a summary; what fails is named on standard error, the rest is done all the same, and
 the exit code is 1.
 """
 
@@ -24,15 +24,9 @@ from .flag_types import integer
 _EXAMPLES = 10  # how many skipped frames are named
 
 
-def add_prepare_command(commands: Any) -> None:
-    """`commands`: the subparsers of marigold."""
-    prepare = commands.add_parser(
-        "prepare",
-        allow_abbrev=False,
-        help="make training data: render scenes, or convert published data sets",
-        description="Makes training data.",
-    )
-    kinds = prepare.add_subparsers(required=True, metavar="DATA")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Makes training data."
+    kinds = parser.add_subparsers(required=True, metavar="DATA")
     _add_scenes(kinds)
     _add_model(kinds)
     _add_hypersim(kinds)
@@ -60,13 +54,13 @@ def _names(allowed: Iterable[str]) -> Callable[[str], tuple[str, ...]]:
     return parse
 
 
-def _parser(kinds: Any, name: str, run: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
+def _parser(kinds: Any, name: str, make: Callable[[argparse.Namespace], bool], about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = kinds.add_parser(
         name, allow_abbrev=False, help=about, description=about[0].upper() + about[1:] + "."
     )
     parser.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the data go")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
-    parser.set_defaults(run=run, parser=parser)
+    parser.set_defaults(make=make, parser=parser)
     return parser
 
 
@@ -154,7 +148,12 @@ def _add_vkitti(kinds: Any) -> None:
 # ---- running ----
 
 
-def _scenes(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> bool:
+    """Whether everything was made."""
+    return bool(args.make(args))
+
+
+def _scenes(args: argparse.Namespace) -> bool:
     settings = generator.Settings(args.seed, args.size, args.samples_per_pixel)
     workers = min(args.workers or len(os.sched_getaffinity(0)), args.count)
     results = generator.make_scenes(args.output_dir, args.count, settings, args.labels, workers, args.start)
@@ -168,24 +167,24 @@ def _scenes(args: argparse.Namespace) -> int:
                 tqdm.write(f"marigold: error: {fault}", file=sys.stderr)
     if not args.quiet:
         print(f"{args.output_dir}: {done - failed} scenes made, {args.count - done} were there, {failed} failed")
-    return 1 if failed else 0
+    return not failed
 
 
-def _model(args: argparse.Namespace) -> int:
+def _model(args: argparse.Namespace) -> bool:
     shipped = default_checkpoint().parent / args.like
     like = shipped if (shipped / "unet").is_dir() else resolve_folder(args.like)
     counts = model.make_model(args.output_dir, like, args.weights_from, args.seed)
     if not args.quiet:
         for component, (made, taken) in counts.items():
             print(f"{args.output_dir}/{component}: {made} new weights, {taken} taken")
-    return 0
+    return True
 
 
 def _progress(args: argparse.Namespace) -> Callable[[Iterable[Any]], Iterator[Any]]:
     return lambda items: iter(tqdm(items, unit="frame", disable=args.quiet))
 
 
-def _report(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> int:
+def _report(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> bool:
     skipped = [outcome for outcome in outcomes if outcome.skipped is not None]
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     for outcome in failed:
@@ -197,10 +196,10 @@ def _report(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> int:
             print(f"left out: {len(skipped) - _EXAMPLES} more")
         listed = len(outcomes) - len(skipped) - len(failed)
         print(f"{args.output_dir}: {listed} frames listed, {len(skipped)} left out, {len(failed)} failed")
-    return 1 if failed else 0
+    return not failed
 
 
-def _hypersim(args: argparse.Namespace) -> int:
+def _hypersim(args: argparse.Namespace) -> bool:
     if args.size is not None and args.task != "depth":
         args.parser.error("--size is for --task depth: the others are resized when they are read")
     outcomes = hypersim.prepare(
@@ -209,13 +208,13 @@ def _hypersim(args: argparse.Namespace) -> int:
     return _report(args, outcomes)
 
 
-def _interiorverse(args: argparse.Namespace) -> int:
+def _interiorverse(args: argparse.Namespace) -> bool:
     return _report(args, interiorverse.prepare(args.raw, args.output_dir, args.task, _progress(args)))
 
 
-def _sintel(args: argparse.Namespace) -> int:
+def _sintel(args: argparse.Namespace) -> bool:
     return _report(args, sintel.prepare(args.raw, args.output_dir, args.rendering, _progress(args)))
 
 
-def _vkitti(args: argparse.Namespace) -> int:
+def _vkitti(args: argparse.Namespace) -> bool:
     return _report(args, vkitti.prepare(args.raw, args.output_dir, _progress(args)))

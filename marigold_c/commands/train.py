@@ -1,4 +1,4 @@
-"""`marigold train`: signals, several processes, and what is said meanwhile. Called by flags.py with its arguments."""
+"""`marigold train`: its flags, signals, several processes, and what is said meanwhile. Listed in cli.py."""
 
 from __future__ import annotations
 
@@ -16,8 +16,46 @@ from ..progress import CommandProgress
 from ..training.config import load_config
 from ..training.processes import Processes, started_processes, threads_for, together
 from ..training.run import RunOptions, train
+from .flag_types import POSITIVE, integer
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fine-tunes a checkpoint as a configuration says (docs/training.md; examples/recipes). The run's "
+        "folder gets checkpoints, curves and pictures."
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="what is trained and how: a YAML file")
+    parser.add_argument(
+        "-o",
+        "--output-dir",
+        type=Path,
+        default=Path("output"),
+        metavar="DIR",
+        help="the run's folder is made in it, named as CONFIG is; default: output",
+    )
+    parser.add_argument(
+        "--base-data-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the data sets are; default: the environment's BASE_DATA_DIR, else where the command runs",
+    )
+    parser.add_argument(
+        "--base-ckpt-dir",
+        type=Path,
+        metavar="DIR",
+        help="where the checkpoint to start from is looked for first; default: the environment's BASE_CKPT_DIR",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the latest checkpoint, if there is one")
+    parser.add_argument(
+        "--exit-after", type=POSITIVE, metavar="MIN", help="save and leave after so many minutes; --resume goes on"
+    )
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="what computes; default: cpu")
+    parser.add_argument(
+        "--threads", type=integer(1), metavar="N", help="how many compute; default: all processors of this process"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
 @contextmanager
@@ -54,11 +92,12 @@ def _ending_all(processes: Processes) -> Iterator[None]:
         raise
 
 
-def run_train(args: argparse.Namespace) -> None:
+def run(args: argparse.Namespace) -> bool:
     """Trains, with the processes that were started together; what goes wrong is raised."""
     processes = started_processes()
     with _ending_all(processes):
         _train(args, processes)
+    return True
 
 
 def _train(args: argparse.Namespace, processes: Processes) -> None:

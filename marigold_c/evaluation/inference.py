@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..commands.predict import open_pipeline
-from ..commands.tasks import TASKS, intrinsic_properties
 from ..datasets import Dataset
 from ..images.target_views import target_names
 from ..messages import explain
+from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
+from ..pipelines.targets import intrinsic_properties
 from .engines import Share
 from .pictures import View, draw
 from .prediction_files import WHOLE, Maps, load_predictions, save_predictions
@@ -64,7 +64,7 @@ class InferenceJob:
 
     def open(self, share: Share) -> Callable[[int], Outcome]:
         """Opens the pipeline, once for a worker."""
-        pipe = open_pipeline(TASKS[self.task], self.checkpoint, **self.model, num_threads=share.threads)
+        pipe = open_pipeline(self.task, self.checkpoint, **self.model, num_threads=share.threads)
         pipe.set_progress_bar_config(disable=True)
         scorer = None if self.evaluation is None else Scorer(self.dataset, self.evaluation)
 

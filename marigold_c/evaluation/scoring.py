@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import align_least_squares, align_median, align_ransac
 from ..datasets import Dataset, Truth
 from ..errors import SampleError
 from . import metrics
+from .alignment import align_least_squares, align_median, align_ransac
 from .intrinsics import compared_targets, scored_targets
 from .prediction_files import WHOLE, Maps, prediction_file
 

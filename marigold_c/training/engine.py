@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .processes import Processes
 from .settings import TrainingConfig
+from .trainer import Trainer
 
 Array = NDArray[np.float32]
 
@@ -87,8 +88,6 @@ def open_engine(
     config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None, keep_gradients: bool
 ) -> Engine:
     """mc.Trainer as the configuration wants it."""
-    from .. import Trainer
-
     optimizer, terms = config.optimizer, config.reconstruction
     engine: Engine = Trainer.from_pretrained(
         folder,

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from test_metrics import depth_case, images, normals_case
 
-from marigold_c import align_least_squares, metrics
+from marigold_c import align_least_squares
+from marigold_c.evaluation import metrics
 
 torch = pytest.importorskip("torch")
 torchmetrics = pytest.importorskip("torchmetrics")

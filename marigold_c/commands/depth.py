@@ -1,0 +1,127 @@
+"""`marigold depth`: depth maps of photographs, as values, pictures and shapes. Listed in cli.py."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from ..images import colormaps
+from ..images.point_clouds import (
+    ASSUMED_FAR,
+    ASSUMED_FIELD_OF_VIEW,
+    ASSUMED_NEAR,
+    EDGE_THRESHOLD,
+    Geometry,
+    depth_to_mesh,
+    depth_to_points,
+)
+from ..images.writers import FORMATS, Map, depth_map
+from ..pipelines.arguments import SOLVERS
+from ..pipelines.pipeline import MarigoldDepthPipeline, MarigoldPipeline
+from . import predict
+from .flag_types import POSITIVE, integer, number
+from .tasks import GEOMETRY_FORMATS, CommandTask, Result, one_uncertainty
+
+GEOMETRIES: dict[str, Callable[..., Geometry]] = {"mesh": depth_to_mesh, "points": depth_to_points}
+
+
+def _depth_maps(result: Result, _pipe: MarigoldPipeline, args: argparse.Namespace) -> dict[str, Map]:
+    return {"": depth_map(result.prediction[0], args.color_map)}
+
+
+def _geometry(result: Result, pipe: MarigoldPipeline, args: argparse.Namespace) -> Geometry:
+    depth = result.prediction[0]
+    focal_length = args.focal_length
+    if focal_length is not None:  # given for the image; the map may have the processing resolution
+        focal_length *= max(depth.shape[:2]) / max(result.pixels.shape[:2])
+    options = {
+        "focal_length": focal_length,
+        "field_of_view": args.field_of_view,
+        "near": args.near,
+        "far": args.far,
+        "max_points": args.max_points,
+        "prediction_type": "disparity" if pipe.prediction_type == "disparity" else "depth",
+    }
+    if args.geometry == "mesh":
+        options["edge_threshold"] = args.edge_threshold
+    return GEOMETRIES[args.geometry](depth, result.pixels, **options)
+
+
+TASK = CommandTask(
+    name="depth",
+    about="depth maps of photographs",
+    title="Depth",
+    checkpoint="prs-eth/marigold-depth-v1-1",
+    formats=(*FORMATS, *GEOMETRY_FORMATS),
+    default_formats=("npy", "png16", "png"),
+    reductions=MarigoldDepthPipeline._reductions,
+    maps=_depth_maps,
+    uncertainties=one_uncertainty,
+    folder=lambda _pipe: "depth",
+    folder_endings={"png16": "bw", "png": "colored"},
+    endings={"png": "_pred_colored.png"},
+    ending="_pred",
+    geometry=_geometry,
+)
+
+
+def _color_map(text: str) -> str:
+    try:
+        colormaps.check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    predict.add_arguments(parser, TASK)
+    group = parser.add_argument_group("depth")
+    group.add_argument(
+        "--color-map",
+        type=_color_map,
+        default="Spectral",
+        metavar="NAME",
+        help="of the picture: Spectral, binary, or one of matplotlib's; default: Spectral",
+    )
+    group.add_argument(
+        "--solver",
+        choices=SOLVERS,
+        help="how the members of an ensemble are aligned; reference: as in diffusers and the paper's code, to repeat "
+        "old runs; default: closed-form",
+    )
+    group = parser.add_argument_group(
+        "shapes", "What --format ply and glb write. Depth has no unit: distances are assumed."
+    )
+    group.add_argument("--geometry", choices=tuple(GEOMETRIES), default="mesh", help="default: mesh")
+    group.add_argument("--focal-length", type=POSITIVE, metavar="PIXELS", help="of the camera, in pixels of the image")
+    group.add_argument(
+        "--field-of-view",
+        type=number(lambda value: 0 < value < 180, "between 0 and 180"),
+        metavar="DEGREES",
+        help=f"of the camera, across the longer side, instead of the focal length; default: {ASSUMED_FIELD_OF_VIEW:g}",
+    )
+    group.add_argument(
+        "--near", type=POSITIVE, default=ASSUMED_NEAR, metavar="X", help=f"nearest distance; default: {ASSUMED_NEAR:g}"
+    )
+    group.add_argument(
+        "--far", type=POSITIVE, default=ASSUMED_FAR, metavar="X", help=f"farthest distance; default: {ASSUMED_FAR:g}"
+    )
+    group.add_argument(
+        "--max-points", type=integer(1), metavar="N", help="take fewer pixels, so that at most N points result"
+    )
+    group.add_argument(
+        "--edge-threshold",
+        type=number(lambda value: value > 0, "a positive number"),
+        default=EDGE_THRESHOLD,
+        metavar="X",
+        help="cut meshes where distances of neighbours differ by more than this part of them; inf: never; "
+        f"default: {EDGE_THRESHOLD:g}",
+    )
+
+
+def run(args: argparse.Namespace) -> bool:
+    if args.near >= args.far:
+        args.parser.error(f"--near {args.near:g} is not less than --far {args.far:g}")
+    if args.focal_length is not None and args.field_of_view is not None:
+        args.parser.error("--focal-length and --field-of-view say the same thing; give one of them")
+    return predict.run(args, TASK)

@@ -1,0 +1,27 @@
+"""`marigold_c.metrics`: the metrics of predictions, under the name that scripts know (evaluation/metrics.py)."""
+
+from __future__ import annotations
+
+from .evaluation.metrics import (
+    DEPTH_METRICS,
+    INTRINSICS_METRICS,
+    NORMALS_METRICS,
+    NormalsPool,
+    angular_errors,
+    depth,
+    has_lpips,
+    intrinsics,
+    normals,
+)
+
+__all__ = [
+    "DEPTH_METRICS",
+    "INTRINSICS_METRICS",
+    "NORMALS_METRICS",
+    "NormalsPool",
+    "angular_errors",
+    "depth",
+    "has_lpips",
+    "intrinsics",
+    "normals",
+]
