@@ -26,7 +26,8 @@ from marigold_c.evaluation.inference import Outcome
 from marigold_c.evaluation.presets import DATA_SETS, PRESETS, task_preset
 from marigold_c.evaluation.published import PUBLISHED
 from marigold_c.evaluation.results import Results
-from marigold_c.evaluation.scoring import EvaluationSettings, Score
+from marigold_c.evaluation.scoring import Score
+from marigold_c.evaluation.settings import EvaluationSettings
 from marigold_c.evaluation.summary import two_rows
 
 pytest.importorskip("yaml", reason="configurations of data sets need the extra evaluation")

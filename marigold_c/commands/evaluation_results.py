@@ -13,7 +13,7 @@ from ..evaluation.inference import Outcome
 from ..evaluation.pictures import View
 from ..evaluation.report import report_html
 from ..evaluation.results import Results
-from ..evaluation.scoring import EvaluationSettings
+from ..evaluation.settings import EvaluationSettings
 from ..evaluation.summary import chosen_means, report_file, two_rows, write_summary, write_text
 from ..progress import CommandProgress
 

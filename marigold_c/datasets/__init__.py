@@ -6,7 +6,7 @@ open_dataset is the only way in. It knows nothing of pipelines or metrics: files
 from __future__ import annotations
 
 from .dataset import Dataset, SampleFiles, open_dataset
-from .table import DATASETS, Description, Protocol
-from .truths import Truth
+from .settings import Description, Protocol, Truth
+from .table import DATASETS
 
 __all__ = ["DATASETS", "Dataset", "Description", "Protocol", "SampleFiles", "Truth", "open_dataset"]

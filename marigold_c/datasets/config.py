@@ -9,13 +9,13 @@ import difflib
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import DatasetError, DatasetWarning
 from ..extras import optional_module
-from .table import DATASETS, TASKS, Description
+from .settings import Description, Settings
+from .table import DATASETS, TASKS
 
 # A switch of the configuration: which setting it chooses, and what its values mean.
 _SWITCHES: dict[str, tuple[str, dict[Any, str | None]]] = {
@@ -27,29 +27,6 @@ _REQUIRED = ("name", "disp_name", "dir")
 # Concern training only; evaluation passes them over, as the reference does.
 _TRAINING = ("resize_to_hw", "augmentation_args", "depth_transform", "center_crop", "move_invalid_to_far_plane")
 _FOLDER_KEYS = ("images", "truth", "mask", "min_depth", "max_depth", "units_per_metre")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """A data set's row of the table together with its configuration.
-
-    columns: what the files of a sample are. crop, window: names in crops.py. folders: of a data set by folders, the
-    folder of each kind of file. targets: of intrinsics.
-    """
-
-    description: Description
-    name: str
-    display_name: str
-    directory: str
-    list_name: str | None
-    columns: tuple[str, ...]
-    targets: tuple[str, ...]
-    min_depth: float | None
-    max_depth: float | None
-    units_per_metre: float
-    crop: str | None
-    window: str | None
-    folders: Mapping[str, str]
 
 
 def read_config(path: Path) -> dict[str, Any]:

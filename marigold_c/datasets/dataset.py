@@ -23,15 +23,14 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError, DatasetWarning, SampleError
 from ..images.readers import InputError, stored_size
-from .config import Settings, read_config, settings_from
+from .config import read_config, settings_from
 from .crops import CROPS
 from .decoding import decode_rgb, decode_unit_colours
 from .folders import find_samples
 from .lists import NO_TRUTH, Line, check_list, read_list
 from .prediction_names import prediction_name
+from .settings import Protocol, Settings, Truth
 from .sources import Source, open_source
-from .table import Protocol
-from .truths import Truth
 
 _HEAD = 1 << 16  # bytes of an image that nearly always tell its size
 

@@ -7,49 +7,12 @@ Read by config.py, lists.py and dataset.py. The numbers are those of the evaluat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from . import truths
+from .settings import Description, Protocol
 
 TASKS = ("depth", "normals", "iid")
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How predictions for a data set were made for the published numbers; 0 is the size of the image itself."""
-
-    processing_resolution: int
-    seed: int
-    alignment_max_resolution: int | None = None
-
-
-@dataclass(frozen=True)
-class Description:
-    """One data set.
-
-    columns: what the names in a line of the list are, in order. The first is the image.
-    Further names in a line are passed over.
-    read_truth: decodes a sample's truth. min_depth, max_depth: the range of valid depth in metres. units_per_metre: of
-    integers. naming: the rule of prediction_names.py. switches: keys of the configuration that must be there.
-    crop: the part of image and truth that is read, in crops.CROPS. drops_none: samples whose truth is "None" are left
-    out. by_folders: own data, whose files are found by the image's name. targets: the maps of intrinsics.
-    """
-
-    task: str
-    columns: tuple[str, ...]
-    read_truth: Callable[..., truths.Truth]
-    protocol: Protocol
-    naming: str = "stem"
-    min_depth: float | None = None
-    max_depth: float | None = None
-    units_per_metre: float = 1000.0
-    switches: tuple[str, ...] = ()
-    crop: str | None = None
-    drops_none: bool = False
-    by_folders: bool = False
-    targets: tuple[str, ...] = ()
 
 
 _DEPTH = ("image", "truth")

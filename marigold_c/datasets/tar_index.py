@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_files import write_atomically
 from ..errors import DatasetError
-from ..images.files import write_atomically
 from ..images.readers import InputError
 from .names import LONGEST_NAME
 from .tar_scan import BLOCK, FILE, LINK, NOTHING, SPARSE, Found, TarScan

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,28 +17,10 @@ from numpy.typing import NDArray
 from ..images.readers import InputError, decode_stored
 from .crops import CROPS, WINDOWS
 from .decoding import as_map, as_vectors, decode_npy, decode_raw_float32, decode_unit_colours, decode_units
-
-if TYPE_CHECKING:
-    from .config import Settings
+from .settings import Settings, Truth
 
 _CUT_OFF = 0.98  # the quantile of shading and residual that becomes 1
 _SHORTEST_NORMAL = 0.1  # below it Sintel has sky
-
-
-@dataclass(frozen=True, eq=False)
-class Truth:
-    """What a prediction is compared with.
-
-    target: float32; depth (H, W) in metres; normals (H, W, 3) in camera coordinates, x right, y up, z to the viewer;
-        intrinsics {name of the target: (H, W, 3)} in [0, 1], in the space that the data set's reader documents.
-    mask: bool (H, W): valid, and inside of the part that is evaluated; of intrinsics, in all targets and channels.
-    target_masks: of intrinsics, {name of the target: bool (H, W, 3)}, which is what the published metrics are masked
-        with, or None where all is valid; None for depth and normals.
-    """
-
-    target: NDArray[np.float32] | dict[str, NDArray[np.float32]]
-    mask: NDArray[np.bool_]
-    target_masks: dict[str, NDArray[np.bool_]] | None = None
 
 
 class SampleReader(Protocol):

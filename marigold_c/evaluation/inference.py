@@ -21,7 +21,8 @@ from ..pipelines.targets import intrinsic_properties
 from .engines import Share
 from .pictures import View, draw
 from .prediction_files import WHOLE, Maps, load_predictions, save_predictions
-from .scoring import EvaluationSettings, Score, Scorer
+from .scoring import Score, Scorer
+from .settings import EvaluationSettings
 
 
 @dataclass(frozen=True)

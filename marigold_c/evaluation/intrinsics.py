@@ -4,17 +4,13 @@ scoring.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ..datasets import Truth
 from . import metrics
 from .prediction_files import Maps
-
-if TYPE_CHECKING:
-    from .scoring import EvaluationSettings
+from .settings import EvaluationSettings
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]

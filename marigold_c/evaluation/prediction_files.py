@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_files import write_atomically
 from ..errors import SampleError
-from ..images.files import write_atomically
 
 Maps = Mapping[str, NDArray[np.float32]]
 # The only map of a sample of depth or normals; intrinsic images have the names of their targets.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .._C import __version__
-from ..images.files import write_atomically
+from ..atomic_files import write_atomically
 
 RECORD_FILE = "marigold_infer.json"
 _FORMAT = 1

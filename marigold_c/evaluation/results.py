@@ -13,7 +13,8 @@ from ..datasets import Dataset
 from . import metrics
 from .inference import Outcome
 from .pictures import View
-from .scoring import EvaluationSettings, Score, metric_names
+from .scoring import Score, metric_names
+from .settings import EvaluationSettings
 
 _SHOWN = 4  # best and worst samples in the report
 # What orders samples from best to worst, and whether more is better.

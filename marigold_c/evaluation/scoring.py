@@ -21,6 +21,7 @@ from . import metrics
 from .alignment import align_least_squares, align_median, align_ransac
 from .intrinsics import compared_targets, scored_targets
 from .prediction_files import WHOLE, Maps, prediction_file
+from .settings import EvaluationSettings
 
 Array = NDArray[np.float32]
 _SMALLEST_DEPTH = 1e-6  # metres; logarithms and inverses are taken
@@ -33,19 +34,6 @@ _ALIGN: dict[str, Callable[..., tuple[Array, float, float]]] = {
     "ransac_log": align_ransac,
     "median": align_median,
 }
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What the flags of `marigold eval` say. alignment: a name of presets.ALIGNMENTS. target_names: None for all of the
-    truth."""
-
-    alignment: str = "none"
-    alignment_max_res: int | None = None
-    target_names: tuple[str, ...] | None = None
-    linear_targets: tuple[str, ...] = ()
-    use_mask: bool = False
-    pooling: str = "image"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..images.files import write_atomically
+from ..atomic_files import write_atomically
 from .results import Results
 
 SCORES_FILE = "per_sample_metrics.csv"

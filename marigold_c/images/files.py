@@ -1,18 +1,14 @@
-"""Files of the command: which images are meant, reading them, writing results whole or not at all."""
+"""Files of images: which ones are meant by paths, folders, patterns and archives, and reading them."""
 
 from __future__ import annotations
 
-import errno
 import glob
-import os
 import sys
 import tarfile
-import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -167,74 +163,3 @@ def read_image(source: Input, tone_map: str = "auto") -> NDArray[Any]:
     if source.fault is not None:
         raise InputError(source.fault)
     return decode_image(_read_bytes(source), tone_map)
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """`path` appears whole or not at all.
-
-    The file has no name until it is whole, so a process that is killed leaves nothing behind. Where there are no such
-    files (some network file systems), it is .NAME.*.part until then.
-    """
-    try:
-        _write_unnamed(path, write)
-    except OSError as error:
-        if error.errno and error.filename is None:  # of a full disk, for example
-            error.filename = str(path)
-        raise
-
-
-def _write_unnamed(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    try:
-        handle = os.open(path.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno not in _NO_UNNAMED_FILES:
-            raise
-        _write_and_rename(path, write)
-        return
-    with os.fdopen(handle, "w+b") as file:
-        _write_through(file, write)
-        _name(file, path)
-
-
-# From file systems without unnamed files, and from kernels that take the flag for O_DIRECTORY.
-_NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
-
-
-def _write_through(file: BinaryIO, write: Callable[[BinaryIO], object]) -> None:
-    write(file)
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _name(file: BinaryIO, path: Path) -> None:
-    """Gives the whole, unnamed file its name; in the place of an older file by way of another name."""
-    source = f"/proc/self/fd/{file.fileno()}"
-    # Beside an absolute path a descriptor says nothing, but with one Python calls the function that follows links.
-    unused = file.fileno()
-    try:
-        os.link(source, path, src_dir_fd=unused, follow_symlinks=True)
-    except FileExistsError:
-        temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.{id(file):x}.part")
-        os.link(source, temporary, src_dir_fd=unused, follow_symlinks=True)
-        try:
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink()
-            raise
-
-
-def _write_and_rename(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    handle, temporary_name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=".part", dir=path.parent)
-    temporary = Path(temporary_name)
-    try:
-        with os.fdopen(handle, "w+b") as file:
-            _write_through(file, write)
-        # mkstemp makes files for the owner only; results are ordinary files.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

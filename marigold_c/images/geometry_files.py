@@ -1,4 +1,4 @@
-"""Point clouds and meshes as .ply and .glb. Called by the commands, inside files.write_atomically.
+"""Point clouds and meshes as .ply and .glb. Called by the commands, inside atomic_files.write_atomically.
 
 Both are written here, in few lines, because colours differ: a PLY has sRGB bytes, a glTF linear light, and a photograph
 in a glTF must be shown unlit, which general mesh libraries do not write.
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from .files import write_atomically
+from ..atomic_files import write_atomically
 from .point_clouds import Geometry
 from .tone_mapping import linear_from_srgb
 

@@ -1,7 +1,7 @@
 """Predictions as files: one table of formats, and what each writes.
 
 Called by the commands: check_formats before any work is done, then write_map for each file, inside
-files.write_atomically. Point clouds and meshes are in point_clouds.py.
+atomic_files.write_atomically. Point clouds and meshes are in point_clouds.py.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..atomic_files import write_atomically
 from ..extras import check_module, optional_module
 from . import png16
-from .files import write_atomically
 from .image_processor import MarigoldImageProcessor
 from .target_views import target_values
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .. import _C
-from ..pipelines.arguments import checked_threads, dtype_name
 from .folders import explaining_damage, resolve_folder, resolve_vae_folder
 from .inspection import licence_of
+from .options import checked_threads, dtype_name
 from .packed import is_packed
 
 

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_files import write_atomically
 from ..errors import CheckpointError
-from ..images.files import write_atomically
 from .safetensors_header import parse_header, read_header_text, tensors_of
 
 Array = NDArray[np.float32]

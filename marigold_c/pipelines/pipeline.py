@@ -20,9 +20,10 @@ from ..images.arrays import join
 from ..images.image_processor import MarigoldImageProcessor
 from ..loading.config import Config, read_config
 from ..loading.folders import explaining_damage, resolve_folder, resolve_vae_folder
+from ..loading.options import checked_threads, dtype_name
 from ..loading.packed import Configurations, is_packed
 from ..progress import tqdm
-from .arguments import RunArguments, Task, check_arguments, checked_threads, dtype_name
+from .arguments import RunArguments, Task, check_arguments
 from .components import VAE, AutoencoderTiny, UNet
 from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
 from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..atomic_files import write_atomically
 from ..extras import MissingExtra, optional_module
-from ..images.files import write_atomically
 from ..messages import explain
 
 Size = tuple[int, int]

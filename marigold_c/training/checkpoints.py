@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from ..atomic_files import write_atomically
 from ..errors import CheckpointError
-from ..images.files import write_atomically
 from ..loading.config import read_json_object
 
 LATEST, BEST = "latest", "best"

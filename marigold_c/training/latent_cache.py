@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.files import write_atomically
+from ..atomic_files import write_atomically
 from .examples import TrainingSet
 
 _FORMAT = 1

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..atomic_files import write_atomically
 from ..extras import optional_module
-from ..images.files import write_atomically
 from ..messages import explain
 
 TRAINING_COLUMNS = ("iteration", "epoch", "batches", "loss", "learning_rate", "seconds")

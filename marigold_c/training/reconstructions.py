@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.files import write_atomically
+from ..atomic_files import write_atomically
 from ..loading.config import read_json_object
 from ..pipelines.pipeline import MarigoldPipeline, load
 from .examples import Example, TrainingSet

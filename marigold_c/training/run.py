@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..atomic_files import write_atomically
 from ..errors import NotFiniteError, ProcessFailed
 from ..extras import optional_module
-from ..images.files import write_atomically
 from ..loading.config import read_config
 from ..loading.folders import default_checkpoint, resolve_folder
 from ..messages import explain

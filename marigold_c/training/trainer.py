@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import _C
 from .._cuda import is_cuda, load_libraries
+from ..atomic_files import write_atomically
 from ..errors import CheckpointError
-from ..images.files import write_atomically
 from ..loading.config import read_config, read_json_object
 from ..loading.folders import explaining_damage, resolve_folder
+from ..loading.options import checked_threads, dtype_name
 from ..loading.parameter_files import read_arrays, write_arrays
-from ..pipelines.arguments import checked_threads, dtype_name
 from ..pipelines.schedulers import trained_schedule
 from .gradient_sums import DeviceGradientSums, GradientSums, join_devices
 from .processes import processes_of

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..atomic_files import write_atomically
 from ..datasets import Dataset, open_dataset
 from ..errors import SampleError
 from ..evaluation.inference import predicted_maps
 from ..evaluation.pictures import View, draw
-from ..evaluation.scoring import EvaluationSettings, Scorer
-from ..images.files import write_atomically
+from ..evaluation.scoring import Scorer
+from ..evaluation.settings import EvaluationSettings
 from ..images.readers import InputError
 from ..messages import explain
 from ..pipelines.pipeline import MarigoldPipeline

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...atomic_files import write_atomically
 from ...extras import check_module
-from ...images.files import write_atomically
 from ...messages import explain
 from ..tone import picture
 from . import layout, rendering

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...images.files import write_atomically
+from ...atomic_files import write_atomically
 
 PICTURES, METADATA = "rgb", "metadata"
 # Labels by the name of their folder, and whether single precision is kept; what the others lose in half precision is

@@ -1,0 +1,29 @@
+"""How a checkpoint is opened: its precision and the number of threads, as the engine takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .packed import is_packed
+
+
+def dtype_name(checkpoint: Path, dtype: Any, torch_dtype: Any = None) -> str:
+    """ "float32" of "float32", torch.float32, np.float32 or np.dtype("float32"); without one, that of a packed file."""
+    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
+        raise ValueError(f"dtype {dtype} and torch_dtype {torch_dtype} are both given; they are the same option")
+    chosen = dtype if dtype is not None else torch_dtype
+    if chosen is None:
+        return "auto" if is_packed(checkpoint) else "float32"
+    if isinstance(chosen, type) and issubclass(chosen, np.generic):
+        return chosen.__name__
+    return str(chosen).removeprefix("torch.")
+
+
+def checked_threads(num_threads: int | None) -> int:
+    """As the engine takes it: 0 for all."""
+    if num_threads is not None and not 1 <= num_threads <= 4096:
+        raise ValueError(f"`num_threads` is {num_threads}; allowed: 1 to 4096, or None for all")
+    return num_threads or 0

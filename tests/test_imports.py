@@ -1,0 +1,66 @@
+"""The arrows of ARCHITECTURE.md within the package: which wing may import which, and that no files need each other.
+
+An import counts wherever it stands: at the top, within a function, under TYPE_CHECKING. The one exception is
+commands/cli.py, which imports the subcommand that is asked for by its name; it may know them all.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+from draw_imports import circles, read_arrows, room_of  # noqa: E402
+
+ARROWS = read_arrows()
+
+# What rooms of all floors may use; they know nobody.
+GROUND = ("_C", "_cuda", "_openblas", "atomic_files", "errors", "extras", "messages", "progress")
+# commands -> training -> evaluation -> pipelines, datasets -> loading, images -> ground. Nobody below knows commands.
+ALLOWED: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(GROUND, ()),
+    "images": GROUND,
+    "loading": GROUND,
+    "datasets": ("images", *GROUND),
+    "pipelines": ("loading", "images", *GROUND),
+    "preparation": ("loading", "images", *GROUND),
+    "evaluation": ("pipelines", "datasets", "images", *GROUND),
+    "training": ("evaluation", "pipelines", "datasets", "loading", "images", *GROUND),
+    "commands": ("training", "evaluation", "preparation", "pipelines", "datasets", "loading", "images", *GROUND),
+    "metrics": ("evaluation",),
+    "__init__": ("metrics", "training", "evaluation", "pipelines", "loading", "images", *GROUND),
+    "__main__": ("commands",),
+}
+
+
+def test_every_room_has_its_row() -> None:
+    assert {room_of(module) for module in ARROWS} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", sorted(ARROWS), ids=lambda module: module or "__init__")
+def test_imports_follow_the_arrows(module: str) -> None:
+    room = room_of(module)
+    against = sorted(target for target in ARROWS[module] if room_of(target) not in (room, *ALLOWED[room]))
+    assert not against, f"{room} may import only {', '.join(ALLOWED[room])}"
+
+
+def test_published_sets_and_the_renderer_do_not_know_each_other() -> None:
+    scenes = "preparation.scenes"
+    assert not [
+        name
+        for name in ARROWS
+        if name.startswith("preparation") and not name.startswith(scenes)
+        for target in ARROWS[name]
+        if target.startswith(scenes)
+    ]
+    known = {target for name in ARROWS if name.startswith(scenes) for target in ARROWS[name]}
+    assert {name for name in known if name.startswith("preparation") and not name.startswith(scenes)} <= {
+        "preparation.tone"
+    }
+
+
+def test_no_files_need_each_other() -> None:
+    assert circles(ARROWS) == []
