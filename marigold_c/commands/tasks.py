@@ -1,5 +1,6 @@
-"""What the commands depth, normals and iid differ in: names of folders and files, flags, how maps are written.
-Called by cli.py (flags) and predict_command.py (the run)."""
+"""What the commands depth, normals and iid differ in: names of folders and files, how maps are written. Each has a row
+of its own (depth.py, normals.py, iid.py), which predict.py reads.
+"""
 
 from __future__ import annotations
 
