@@ -9,6 +9,18 @@ depth = pipe(Image.open("photo.jpg")).prediction     # float32 (1, H, W, 1) in [
 
 from __future__ import annotations
 
+from importlib.util import find_spec as _find_spec
+from pathlib import Path as _Path
+
+if _find_spec(f"{__name__}._C") is None:  # said before anything of the package is needed
+    _folder = _Path(__file__).resolve().parent
+    if (_folder.parent / "setup.py").is_file():
+        raise ImportError(
+            f"{_folder} is the source of marigold_c, and its extension is not built. Start Python in another folder to "
+            f"use an installed marigold_c, or build the extension here: pip install -e '{_folder.parent}'"
+        )
+    raise ImportError(f"{_folder} lacks the extension _C of marigold_c: install it again")
+
 from . import errors as errors
 from ._openblas import load as _load_openblas
 

@@ -12,3 +12,9 @@ def explain(error: BaseException) -> str:
     else:
         text = str(error) or type(error).__name__
     return " ".join(text.split())
+
+
+def explain_for(name: str, error: BaseException) -> str:
+    """explain(error) with the file or image that it is about in front, unless it stands there already."""
+    text = explain(error)
+    return text if text.startswith(f"{name}: ") else f"{name}: {text}"

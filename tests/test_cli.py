@@ -204,6 +204,17 @@ def test_bad_images_are_named_and_the_rest_is_done(
     assert len(written(out)) == 6
 
 
+def test_what_is_not_there_takes_no_name(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has no results, so the photograph of the same name keeps its own, and nothing is said of another name."""
+    missing = tmp_path / "elsewhere" / photo.name
+    assert depth(tmp_path / "out", missing, photo) == 1
+    assert names(tmp_path / "out") == ["photo"]
+    shown = capsys.readouterr().err
+    assert f"marigold: error: {missing}: No such file or directory\n" in shown
+    assert shown.count(str(missing)) == 1
+    assert "another input" not in shown
+
+
 def test_a_folder_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert depth(tmp_path / "out", tmp_path) == 1
     assert "no images in" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..images.files import Input, find_inputs, read_image
 from ..images.tone_mapping import TONE_MAPS
 from ..images.writers import FORMATS, check_formats
-from ..messages import explain
+from ..messages import explain_for
 from ..pipelines.arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS
 from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
@@ -215,7 +215,7 @@ class _Run:
 
     def fail(self, source: Input, error: Exception) -> None:
         self.failed += 1
-        self.progress.complain(f"marigold: error: {source.label}: {explain(error)}")
+        self.progress.complain(f"marigold: error: {explain_for(source.label, error)}")
 
     def finish(self, source: Input, number: int, started: float) -> None:
         self.progress.done(source.label, number, time.perf_counter() - started)

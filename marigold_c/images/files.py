@@ -117,17 +117,27 @@ def _expand(argument: str) -> Iterator[_Found]:
             yield from _of_path(str(one), one)
 
 
+def _has_results(one: _Found) -> bool:
+    return one.fault is None and (one.path is None or one.path.exists())
+
+
 def find_inputs(arguments: Iterable[str]) -> list[Input]:
-    """The images of all arguments, each once. Where two have one stem, the later gets another name (_2, _3, ...)."""
+    """The images of all arguments, each once. Where two have one stem, the later gets another name (_2, _3, ...).
+
+    What cannot be read, as it is not there or damaged, keeps its stem and takes no name from others: it has no results.
+    """
     found: dict[Any, _Found] = {}
     for argument in arguments:
         for one in _expand(argument):
             found.setdefault((one.path.absolute() if one.path else None, one.span), one)
-    stems = {one.stem for one in found.values()}
+    stems = {one.stem for one in found.values() if _has_results(one)}
     taken: set[str] = set()
     inputs = []
     numbers: dict[str, int] = {}
     for one in found.values():
+        if not _has_results(one):
+            inputs.append(Input(one.label, one.stem, one.path, one.span, one.fault))
+            continue
         name, number = one.stem, numbers.get(one.stem, 1)
         # A new name must be neither given already nor the stem of an input that follows.
         while name in taken or (number > 1 and name in stems):
