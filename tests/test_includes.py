@@ -6,35 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from engine_rooms import CSRC, INCLUDES, room_of
 
-ROOT = Path(__file__).resolve().parent.parent / "csrc"
-SOURCES = sorted(path for path in ROOT.rglob("*") if path.suffix in (".c", ".h", ".inc", ".def", ".cu", ".cuh"))
+SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".c", ".h", ".inc", ".def", ".cu", ".cuh"))
 
-# Each room may include those below it; the binding sees the public header only. Single files widen a row.
-ALLOWED = {
-    "include": ("include",),
-    "core": ("core", "include"),
-    "op": ("op", "core", "include"),
-    "image": ("image", "core", "include"),
-    "io": ("io", "core", "include"),
-    "backend": ("backend", "op", "core", "include"),
-    "graph": ("graph", "op", "io", "core", "include", "backend/backend.h"),
-    "nn": ("nn", "graph", "io", "core", "include"),
-    "schedule": ("schedule", "io", "core", "include"),
-    "pipeline": ("pipeline", "schedule", "nn", "graph", "io", "core", "include", "backend/backend.h"),
-    "train": ("train", "pipeline", "schedule", "nn", "graph", "io", "core", "include", "backend/backend.h"),
-    "ensemble": ("ensemble", "core", "include"),
-    "evaluation": ("evaluation", "core", "include"),
-    "py": ("py", "include"),
-}
 PYTHON_HEADERS = re.compile(r"^(Python\.h|structmember\.h|numpy/.*|pythread\.h)$")
 FORBIDDEN_CALLS = re.compile(r"(?<![\w.>])(exit|_exit|abort|printf|fprintf|puts|perror|alloca)\s*\(")
 INCLUDE = re.compile(r'^\s*#\s*include\s*(<([^>]+)>|"([^"]+)")', re.MULTILINE)
 COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"', re.DOTALL)
-
-
-def room_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0]
 
 
 def includes_of(path: Path) -> list[tuple[str, bool]]:
@@ -42,24 +21,24 @@ def includes_of(path: Path) -> list[tuple[str, bool]]:
     found = []
     for match in INCLUDE.finditer(path.read_text(encoding="utf-8")):
         system, own = match.group(2), match.group(3)
-        found.append(((path.parent / own).resolve().relative_to(ROOT).as_posix(), True) if own else (system, False))
+        found.append(((path.parent / own).resolve().relative_to(CSRC).as_posix(), True) if own else (system, False))
     return found
 
 
 def identify(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
+    return path.relative_to(CSRC).as_posix()
 
 
 def test_every_room_has_its_row() -> None:
     assert SOURCES
-    assert {room_of(path) for path in SOURCES} <= set(ALLOWED)
+    assert {room_of(path) for path in SOURCES} <= set(INCLUDES)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)
 def test_includes_follow_the_arrows(path: Path) -> None:
-    allowed = ALLOWED[room_of(path)]
+    allowed = INCLUDES[room_of(path)]
     own = [name for name, is_own in includes_of(path) if is_own]
-    missing = [name for name in own if not (ROOT / name).is_file()]
+    missing = [name for name in own if not (CSRC / name).is_file()]
     assert not missing
     against = [name for name in own if name not in allowed and name.split("/")[0] not in allowed]
     assert not against, f"csrc/{identify(path)} may include only {', '.join(allowed)}"

@@ -48,6 +48,8 @@ static inline size_t mg_aligned(size_t bytes) { return (bytes + MG_ALIGNMENT - 1
 /* 64-byte aligned; `what` names the purpose in the error. Bytes 0 gives a valid pointer. */
 mg_status mg_alloc(void **out, size_t bytes, const char *what, struct mg_err *err);
 mg_status mg_alloc_zeroed(void **out, size_t bytes, const char *what, struct mg_err *err);
+/* count * floats of 4 bytes, checked. */
+mg_status mg_alloc_floats(float **out, int64_t count, size_t floats, const char *what, struct mg_err *err);
 void mg_free(void *p);
 
 /* A list of blocks freed together: parsers and graph builders draw many small pieces from one. */

@@ -29,6 +29,13 @@ mg_status mg_alloc_zeroed(void **out, size_t bytes, const char *what, struct mg_
     return MG_OK;
 }
 
+mg_status mg_alloc_floats(float **out, int64_t count, size_t floats, const char *what, struct mg_err *err) {
+    size_t bytes;
+    if (!mg_size_mul(&bytes, (size_t)count, floats) || !mg_size_mul(&bytes, bytes, sizeof(float)))
+        return mg_fail(err, MG_ERR_MEMORY, "%s cannot be addressed", what);
+    return mg_alloc((void **)out, bytes, what, err);
+}
+
 void mg_free(void *p) { free(p); }
 
 struct mg_arena_block {

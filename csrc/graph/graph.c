@@ -7,15 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct mg_op_info op_table[MG_OP_COUNT] = {
-#define MG_OP(ID, name, inputs, required, alias, meaning) {#name, inputs, required, alias, meaning, false},
-#define MG_GRADIENT_OP(ID, name, inputs, required, alias, meaning) {#name, inputs, required, alias, meaning, true},
-#include "../op/ops.def"
-#undef MG_OP
-};
-
-const struct mg_op_info *mg_op_info_of(mg_op_kind kind) { return &op_table[kind]; }
-
 void mg_graph_init(struct mg_graph *graph, struct mg_weights *weights, struct mg_err *err) {
     memset(graph, 0, sizeof *graph);
     graph->weights = weights;

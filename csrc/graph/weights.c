@@ -37,7 +37,7 @@ void mg_weights_close(struct mg_weights *weights) {
 }
 
 static const struct mg_stored_tensor *find_stored(const struct mg_weights *weights, const char *key) {
-    if (!weights->checkpoint.num_tensors)
+    if (!weights->checkpoint.stored.count)
         return NULL;
     const struct mg_stored_tensor *found = mg_checkpoint_find(&weights->checkpoint, key);
     char alias[512];
@@ -188,8 +188,8 @@ mg_status mg_weights_check(const struct mg_weights *weights, struct mg_err *err)
     }
     MG_TRY(mg_alloc_zeroed((void **)&report, sizeof *report, "a report on weights", err));
     report_declared(report, weights);
-    for (size_t i = 0; i < weights->checkpoint.num_tensors; i++) {
-        const struct mg_stored_tensor *stored = &weights->checkpoint.tensors[i];
+    for (size_t i = 0; i < weights->checkpoint.stored.count; i++) {
+        const struct mg_stored_tensor *stored = &weights->checkpoint.stored.list[i];
         if (is_declared(weights, stored) || (weights->may_ignore && weights->may_ignore(stored->key)))
             continue;
         report->unused++;

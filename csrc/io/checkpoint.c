@@ -1,62 +1,21 @@
 /* checkpoint.c: finds the weight files of a component folder (one safetensors file, or an index with shards), maps
- * them and indexes their tensors by key. Called by graph/weights; calls safetensors.c, json, file. */
+ * them and indexes their tensors by key. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint_private.h"
+#include "checkpoint.h"
 #include "json.h"
-
-mg_status mg_checkpoint_reserve(struct mg_checkpoint *checkpoint, size_t more, struct mg_err *err) {
-    size_t count, bytes;
-    if (!mg_size_add(&count, checkpoint->num_tensors, more) || !mg_size_mul(&bytes, count, sizeof *checkpoint->tensors))
-        return mg_fail(err, MG_ERR_MEMORY, "%s: too many tensors", checkpoint->folder);
-    void *bigger;
-    MG_TRY(mg_alloc(&bigger, bytes, "the table of a checkpoint", err));
-    if (checkpoint->num_tensors)
-        memcpy(bigger, checkpoint->tensors, checkpoint->num_tensors * sizeof *checkpoint->tensors);
-    mg_free(checkpoint->tensors);
-    checkpoint->tensors = bigger;
-    return MG_OK;
-}
-
-/* ---- the index of keys: sorted, because hostile keys can make a hash table slow, but not a search by halves ---- */
-static int compare_keys(const void *a, const void *b) {
-    const struct mg_stored_tensor *const *left = a, *const *right = b;
-    return strcmp((*left)->key, (*right)->key);
-}
-
-static mg_status build_index(struct mg_checkpoint *checkpoint, struct mg_err *err) {
-    const struct mg_stored_tensor **index;
-    MG_TRY(mg_alloc(&checkpoint->index, checkpoint->num_tensors * sizeof *index, "an index of keys", err));
-    index = checkpoint->index;
-    for (size_t i = 0; i < checkpoint->num_tensors; i++)
-        index[i] = &checkpoint->tensors[i];
-    qsort(index, checkpoint->num_tensors, sizeof *index, compare_keys);
-    for (size_t i = 1; i < checkpoint->num_tensors; i++)
-        if (!strcmp(index[i - 1]->key, index[i]->key))
-            return mg_fail(err, MG_ERR_CHECKPOINT, "%s: tensor \"%.200s\" is in two shards", checkpoint->folder,
-                           index[i]->key);
-    return MG_OK;
-}
-
-const struct mg_stored_tensor *mg_checkpoint_find(const struct mg_checkpoint *checkpoint, const char *key) {
-    const struct mg_stored_tensor wanted = {.key = key}, *pointer = &wanted, *const *found = NULL;
-    if (checkpoint->index)
-        found = bsearch(&pointer, checkpoint->index, checkpoint->num_tensors, sizeof pointer, compare_keys);
-    return found ? *found : NULL;
-}
+#include "safetensors.h"
 
 /* ---- files ---- */
 static mg_status open_file(struct mg_checkpoint *checkpoint, const char *path, struct mg_err *err) {
-    void *files;
-    MG_TRY(mg_alloc(&files, (size_t)(checkpoint->num_files + 1) * sizeof *checkpoint->files, "a list of files", err));
-    if (checkpoint->num_files)
-        memcpy(files, checkpoint->files, (size_t)checkpoint->num_files * sizeof *checkpoint->files);
-    mg_free(checkpoint->files);
-    checkpoint->files = files;
-    MG_TRY(mg_file_open(&checkpoint->files[checkpoint->num_files], path, err));
-    return mg_safetensors_parse(checkpoint, checkpoint->num_files++, err);
+    MG_TRY(mg_stored_add_file(&checkpoint->stored, path, err));
+    return mg_safetensors_parse(&checkpoint->stored, checkpoint->stored.num_files - 1, err);
+}
+
+const struct mg_stored_tensor *mg_checkpoint_find(const struct mg_checkpoint *checkpoint, const char *key) {
+    return mg_stored_find(&checkpoint->stored, key);
 }
 
 static bool is_plain_name(const char *name) {
@@ -72,8 +31,8 @@ static mg_status open_shard(struct mg_checkpoint *checkpoint, const struct mg_js
     char *path;
     MG_TRY(mg_path_join(&path, checkpoint->folder, name->string, err));
     mg_status status = MG_OK;
-    for (int i = 0; i < checkpoint->num_files; i++)
-        if (!strcmp(checkpoint->files[i].path, path))
+    for (int i = 0; i < checkpoint->stored.num_files; i++)
+        if (!strcmp(checkpoint->stored.files[i].path, path))
             goto done;
     if (mg_file_exists(path))
         status = open_file(checkpoint, path, err);
@@ -89,7 +48,7 @@ static mg_status check_weight_map(const struct mg_checkpoint *checkpoint, const 
                                   const char *index_path, struct mg_err *err) {
     for (size_t i = 0; i < map->length; i++) {
         const struct mg_stored_tensor *tensor = mg_checkpoint_find(checkpoint, map->keys[i]);
-        const char *shard = map->children[i].string, *path = tensor ? checkpoint->files[tensor->file].path : "";
+        const char *shard = map->children[i].string, *path = tensor ? checkpoint->stored.files[tensor->file].path : "";
         const char *base = strrchr(path, '/');
         if (!tensor || strcmp(base ? base + 1 : path, shard))
             return mg_fail(err, MG_ERR_CHECKPOINT, "%s: tensor \"%.200s\" is not in the shard \"%s\"", index_path,
@@ -100,13 +59,13 @@ static mg_status check_weight_map(const struct mg_checkpoint *checkpoint, const 
 
 static mg_status open_sharded(struct mg_checkpoint *checkpoint, const char *index_path, struct mg_err *err) {
     const struct mg_json *index;
-    MG_TRY(mg_json_read_file(&index, &checkpoint->arena, index_path, err));
+    MG_TRY(mg_json_read_file(&index, &checkpoint->stored.arena, index_path, err));
     const struct mg_json *map = mg_json_get(index, "weight_map");
     if (!map || map->type != MG_JSON_OBJECT || !map->length)
         return mg_fail(err, MG_ERR_CHECKPOINT, "%s: \"weight_map\" is missing or empty", index_path);
     for (size_t i = 0; i < map->length; i++)
         MG_TRY(open_shard(checkpoint, &map->children[i], index_path, err));
-    MG_TRY(build_index(checkpoint, err));
+    MG_TRY(mg_stored_index(&checkpoint->stored, checkpoint->folder, err));
     return check_weight_map(checkpoint, map, index_path, err);
 }
 
@@ -170,7 +129,7 @@ static mg_status open_first(struct mg_checkpoint *checkpoint, const char *varian
             if (found && file_names[form].sharded)
                 status = open_sharded(checkpoint, path, err);
             else if (found && (status = open_file(checkpoint, path, err)) == MG_OK)
-                status = build_index(checkpoint, err);
+                status = mg_stored_index(&checkpoint->stored, checkpoint->folder, err);
             mg_free(path);
             if (found)
                 return status;
@@ -198,7 +157,7 @@ mg_status mg_checkpoint_has(bool *out, const char *folder, const char *variant, 
 static mg_status begin(struct mg_checkpoint *out, const char *folder, struct mg_err *err) {
     void *copy;
     *out = (struct mg_checkpoint){0};
-    mg_arena_init(&out->arena);
+    mg_arena_init(&out->stored.arena);
     MG_TRY(mg_alloc(&copy, strlen(folder) + 1, "a folder name", err));
     out->folder = strcpy(copy, folder);
     return MG_OK;
@@ -220,7 +179,7 @@ mg_status mg_checkpoint_open_file(struct mg_checkpoint *out, const char *path, s
     MG_TRY(begin(out, path, err));
     mg_status status = open_file(out, path, err);
     if (status == MG_OK)
-        status = build_index(out, err);
+        status = mg_stored_index(&out->stored, out->folder, err);
     if (status != MG_OK)
         mg_checkpoint_close(out);
     return status;
@@ -228,39 +187,19 @@ mg_status mg_checkpoint_open_file(struct mg_checkpoint *out, const char *path, s
 
 mg_status mg_checkpoint_view(struct mg_checkpoint *out, const struct mg_checkpoint *whole, const char *prefix,
                              struct mg_err *err) {
-    const size_t length = strlen(prefix);
-    mg_status status;
     MG_TRY(begin(out, whole->folder, err));
-    out->files = whole->files;
-    out->num_files = whole->num_files;
-    out->is_view = true;
-    MG_TRY_GOTO(mg_checkpoint_reserve(out, whole->num_tensors, err));
-    for (size_t i = 0; i < whole->num_tensors; i++) {
-        if (strncmp(whole->tensors[i].key, prefix, length))
-            continue;
-        out->tensors[out->num_tensors] = whole->tensors[i];
-        out->tensors[out->num_tensors++].key += length;
-    }
-    MG_TRY_GOTO(build_index(out, err));
-done:
+    const mg_status status = mg_stored_view(&out->stored, &whole->stored, prefix, out->folder, err);
     if (status != MG_OK)
         mg_checkpoint_close(out);
     return status;
 }
 
 void mg_checkpoint_close(struct mg_checkpoint *checkpoint) {
-    if (!checkpoint->is_view) {
-        for (int i = 0; i < checkpoint->num_files; i++)
-            mg_file_close(&checkpoint->files[i]);
-        mg_free(checkpoint->files);
-    }
-    mg_free(checkpoint->tensors);
-    mg_free(checkpoint->index);
+    mg_stored_free(&checkpoint->stored);
     mg_free(checkpoint->folder);
-    mg_arena_free(&checkpoint->arena);
     *checkpoint = (struct mg_checkpoint){0};
 }
 
 void mg_checkpoint_release(const struct mg_checkpoint *checkpoint, const struct mg_stored_tensor *tensor) {
-    mg_file_release(&checkpoint->files[tensor->file], tensor->data, tensor->bytes);
+    mg_file_release(&checkpoint->stored.files[tensor->file], tensor->data, tensor->bytes);
 }

@@ -9,7 +9,7 @@
 #include "packed_format.h"
 
 const struct mg_json *mg_packed_text(const struct mg_packed_file *file, const char *key) {
-    return mg_json_get(file->tensors.metadata, key);
+    return mg_json_get(file->tensors.stored.metadata, key);
 }
 
 static bool is_text(const struct mg_json *value, const char *text) {
@@ -44,10 +44,10 @@ static mg_status check_format(const struct mg_packed_file *file, struct mg_err *
 
 /* The header's own checksum: of the header with zeros for its digits. */
 static mg_status check_header(const struct mg_packed_file *file, const struct mg_crc32 *crc, struct mg_err *err) {
-    const struct mg_file *mapped = &file->tensors.files[0];
+    const struct mg_file *mapped = &file->tensors.stored.files[0];
     const char *header = (const char *)mapped->data + 8;
     const size_t before = strlen(MG_PACKED_BEGINNING), digits_end = before + MG_PACKED_DIGITS;
-    const size_t length = file->tensors.header_bytes;
+    const size_t length = file->tensors.stored.header_bytes;
     uint32_t stated;
     if (length < digits_end || memcmp(header, MG_PACKED_BEGINNING, before) || !read_digits(&stated, header + before))
         return mg_fail(err, MG_ERR_CHECKPOINT,
@@ -95,15 +95,15 @@ static mg_status read_note(struct mg_stored_tensor *tensor, const struct mg_pack
 }
 
 static mg_status read_notes(struct mg_packed_file *file, struct mg_err *err) {
-    const struct mg_file *mapped = &file->tensors.files[0];
-    for (size_t i = 0; i < file->tensors.num_tensors; i++) {
-        struct mg_stored_tensor *tensor = &file->tensors.tensors[i];
+    const struct mg_file *mapped = &file->tensors.stored.files[0];
+    for (size_t i = 0; i < file->tensors.stored.count; i++) {
+        struct mg_stored_tensor *tensor = &file->tensors.stored.list[i];
         const size_t offset = (size_t)((const unsigned char *)tensor->data - mapped->data);
         if (strcmp(tensor->dtype_text, "U8") || offset % MG_SAFETENSORS_ALIGNMENT)
             return mg_fail(err, MG_ERR_CHECKPOINT,
                            "%s: tensor \"%.200s\" is %s at byte %zu; U8 at a multiple of %d was expected", mapped->path,
                            tensor->key, tensor->dtype_text, offset, MG_SAFETENSORS_ALIGNMENT);
-        MG_TRY(read_note(tensor, file, &file->tensors.arena, err));
+        MG_TRY(read_note(tensor, file, &file->tensors.stored.arena, err));
     }
     return MG_OK;
 }
@@ -139,8 +139,8 @@ mg_status mg_packed_check(const struct mg_packed_file *file, mg_poll_fn poll, vo
     mg_status status = MG_OK;
     MG_TRY(mg_alloc((void **)&crc, sizeof *crc, "a checksum", err));
     mg_crc32_init(crc);
-    for (size_t i = 0; i < file->tensors.num_tensors && status == MG_OK; i++) {
-        const struct mg_stored_tensor *tensor = &file->tensors.tensors[i];
+    for (size_t i = 0; i < file->tensors.stored.count && status == MG_OK; i++) {
+        const struct mg_stored_tensor *tensor = &file->tensors.stored.list[i];
         const uint32_t found = mg_crc32_add(crc, 0, tensor->data, tensor->bytes);
         if (found != tensor->checksum)
             status =

@@ -1,14 +1,13 @@
-/* safetensors.c: reads one mapped safetensors file into the table of a checkpoint.
+/* safetensors.c: reads one mapped safetensors file into a list of stored tensors.
  *
  * Layout: 8 bytes little-endian header length, JSON header {"name": {"dtype", "shape", "data_offsets": [begin, end]},
  * ..., "__metadata__": {...}}, then the data. Nothing is believed: lengths, types, shapes, offsets and their order are
- * checked, and the data must be covered without gaps or overlaps, as the format demands. Called by checkpoint.c; calls
- * json.c. */
+ * checked, and the data must be covered without gaps or overlaps, as the format demands. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint_private.h"
 #include "json.h"
+#include "safetensors.h"
 
 enum { LONGEST_HEADER = 100 * 1000 * 1000, MAX_DIMS = 8 };
 
@@ -144,7 +143,7 @@ static mg_status check_coverage(struct mg_stored_tensor *tensors, size_t count, 
     return MG_OK;
 }
 
-static mg_status read_header(const struct mg_json **out, size_t *data_start, struct mg_checkpoint *into,
+static mg_status read_header(const struct mg_json **out, size_t *data_start, struct mg_stored_tensors *into,
                              const struct mg_file *file, struct mg_err *err) {
     uint64_t length = 0;
     if (file->bytes < 8)
@@ -165,13 +164,13 @@ static mg_status read_header(const struct mg_json **out, size_t *data_start, str
     return MG_OK;
 }
 
-mg_status mg_safetensors_parse(struct mg_checkpoint *into, int file_index, struct mg_err *err) {
+mg_status mg_safetensors_parse(struct mg_stored_tensors *into, int file_index, struct mg_err *err) {
     const struct mg_file *file = &into->files[file_index];
     const struct mg_json *header;
     size_t data_start = 0;
     MG_TRY(read_header(&header, &data_start, into, file, err));
-    MG_TRY(mg_checkpoint_reserve(into, header->length, err));
-    struct mg_stored_tensor *first = into->tensors + into->num_tensors;
+    MG_TRY(mg_stored_reserve(into, header->length, err));
+    struct mg_stored_tensor *first = into->list + into->count;
     struct entry entry = {.file = file, .data_start = data_start, .data_bytes = file->bytes - data_start, .err = err};
     size_t count = 0;
     into->metadata = NULL;
@@ -188,6 +187,6 @@ mg_status mg_safetensors_parse(struct mg_checkpoint *into, int file_index, struc
         count++;
     }
     MG_TRY(check_coverage(first, count, &entry));
-    into->num_tensors += count;
+    into->count += count;
     return MG_OK;
 }

@@ -22,13 +22,6 @@ void mg_result_free(struct mg_result *result) {
     *result = (struct mg_result){0};
 }
 
-mg_status mg_alloc_floats(float **out, int64_t count, size_t floats, const char *what, struct mg_err *err) {
-    size_t bytes;
-    if (!mg_size_mul(&bytes, (size_t)count, floats) || !mg_size_mul(&bytes, bytes, sizeof(float)))
-        return mg_fail(err, MG_ERR_MEMORY, "%s cannot be addressed", what);
-    return mg_alloc((void **)out, bytes, what, err);
-}
-
 static mg_status check_counts(const struct mg_run_params *p, int steps, struct mg_err *err) {
     if (steps < 1)
         return mg_fail(err, MG_ERR_ARGUMENT,

@@ -24,7 +24,4 @@ mg_status mg_run_choose_batch(int64_t *out, struct mg_run *run, struct mg_err *e
 mg_status mg_run_denoise(struct mg_run *run, struct mg_err *err);
 /* predict.c: decodes run->latents, ensembles them, and gives the maps their size and layout. */
 mg_status mg_run_predict(struct mg_result *out, const struct mg_run *run, struct mg_err *err);
-
-/* count * floats of 4 bytes, checked. */
-mg_status mg_alloc_floats(float **out, int64_t count, size_t floats, const char *what, struct mg_err *err);
 #endif

@@ -9,19 +9,21 @@
 #define NPY_NO_DEPRECATED_API NPY_1_23_API_VERSION
 #endif
 #define PY_ARRAY_UNIQUE_SYMBOL mgpy_array_api
-#ifndef MGPY_IMPORTS_NUMPY /* module.c alone holds NumPy's table */
+#ifndef MGPY_IMPORTS_NUMPY /* state.c alone holds NumPy's table */
 #define NO_IMPORT_ARRAY
 #endif
 #include <numpy/arrayobject.h>
 
 #include "../include/marigold.h"
 
-/* ---- module.c: one per interpreter ---- */
+/* ---- state.c: one per interpreter ---- */
 struct mgpy_state {
     PyObject *checkpoint_error, *device_error, *not_finite_error;
     PyTypeObject *generator_type, *scheduler_type, *pipeline_type, *trainer_type;
 };
+/* Without methods and slots, which module.c adds. */
 extern struct PyModuleDef mgpy_module;
+int mgpy_import_numpy(void);
 /* The state of the module that made the type of `self`; NULL with an exception set. */
 struct mgpy_state *mgpy_state_of(PyObject *self);
 

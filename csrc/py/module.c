@@ -1,6 +1,5 @@
 /* module.c: marigold_c._C, the binding of the engine (PEP 489, all state per module). Imported by marigold_c/__init__.py,
  * which has loaded OpenBLAS before. */
-#define MGPY_IMPORTS_NUMPY
 #include "binding.h"
 
 static PyObject *module_available_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
@@ -40,11 +39,6 @@ static PyMethodDef module_functions[] = {
     {"best_isa", module_best_isa, METH_NOARGS, "The best instruction set of this processor that the engine knows."},
     {NULL, NULL, 0, NULL}};
 
-struct mgpy_state *mgpy_state_of(PyObject *self) {
-    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &mgpy_module);
-    return module ? PyModule_GetState(module) : NULL;
-}
-
 static int add_exceptions(struct mgpy_state *state) {
     PyObject *errors = PyImport_ImportModule("marigold_c.errors");
     if (!errors)
@@ -63,8 +57,8 @@ static int add_type(PyObject *module, PyTypeObject **out, PyType_Spec *spec) {
 
 static int module_exec(PyObject *module) {
     struct mgpy_state *state = PyModule_GetState(module);
-    import_array1(-1);
-    if (add_exceptions(state) || add_type(module, &state->generator_type, &mgpy_generator_spec) ||
+    if (mgpy_import_numpy() || add_exceptions(state) ||
+        add_type(module, &state->generator_type, &mgpy_generator_spec) ||
         add_type(module, &state->scheduler_type, &mgpy_scheduler_spec) ||
         add_type(module, &state->pipeline_type, &mgpy_pipeline_spec) ||
         add_type(module, &state->trainer_type, &mgpy_trainer_spec) ||
@@ -75,42 +69,10 @@ static int module_exec(PyObject *module) {
     return PyModule_AddStringConstant(module, "__version__", mg_version());
 }
 
-static int module_traverse(PyObject *module, visitproc visit, void *arg) {
-    struct mgpy_state *state = PyModule_GetState(module);
-    Py_VISIT(state->checkpoint_error);
-    Py_VISIT(state->device_error);
-    Py_VISIT(state->not_finite_error);
-    Py_VISIT(state->generator_type);
-    Py_VISIT(state->scheduler_type);
-    Py_VISIT(state->pipeline_type);
-    Py_VISIT(state->trainer_type);
-    return 0;
-}
-
-static int module_clear(PyObject *module) {
-    struct mgpy_state *state = PyModule_GetState(module);
-    Py_CLEAR(state->checkpoint_error);
-    Py_CLEAR(state->device_error);
-    Py_CLEAR(state->not_finite_error);
-    Py_CLEAR(state->generator_type);
-    Py_CLEAR(state->scheduler_type);
-    Py_CLEAR(state->pipeline_type);
-    Py_CLEAR(state->trainer_type);
-    return 0;
-}
-
-static void module_free(void *module) { module_clear(module); }
-
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec}, {0, NULL}};
 
-struct PyModuleDef mgpy_module = {PyModuleDef_HEAD_INIT,
-                                  .m_name = "marigold_c._C",
-                                  .m_doc = "The engine of marigold_c.",
-                                  .m_size = sizeof(struct mgpy_state),
-                                  .m_methods = module_functions,
-                                  .m_slots = module_slots,
-                                  .m_traverse = module_traverse,
-                                  .m_clear = module_clear,
-                                  .m_free = module_free};
-
-PyMODINIT_FUNC PyInit__C(void) { return PyModuleDef_Init(&mgpy_module); }
+PyMODINIT_FUNC PyInit__C(void) {
+    mgpy_module.m_methods = module_functions;
+    mgpy_module.m_slots = module_slots;
+    return PyModuleDef_Init(&mgpy_module);
+}

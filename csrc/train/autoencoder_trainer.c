@@ -5,7 +5,6 @@
  * The encoder runs twice: encoder and decoder share the one arena, so the first run's activations are gone when their gradient
  * is wanted. It is a third of the network, and only its forward pass is repeated. */
 #include "autoencoder_loss.h"
-#include "../pipeline/run.h"
 #include "trainer.h"
 
 struct reconstruction {

@@ -7,7 +7,6 @@
  * together, nor those of two maps, for a few percent of the time, most of which the decoder takes. */
 #include <math.h>
 
-#include "../pipeline/run.h"
 #include "trainer.h"
 
 static mg_status open_decoder(struct mg_trainer *trainer, const struct mg_trainer_params *params, struct mg_err *err) {

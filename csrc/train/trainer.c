@@ -4,8 +4,6 @@
 
 #include <math.h>
 
-#include "../pipeline/run.h"
-
 void mg_trainer_params_init(struct mg_trainer_params *params) {
     *params = (struct mg_trainer_params){.objective = "latent",
                                          .optimizer = "adam",
@@ -148,19 +146,6 @@ done:
     mg_free(learning.gradient);
     mg_free(learning.timesteps);
     return status;
-}
-
-mg_status mg_trainer_check_kept(const struct mg_trainer *trainer, struct mg_err *err) {
-    if (!trainer->weights->passes_gradients)
-        return MG_OK;
-    return mg_fail(err, MG_ERR_ARGUMENT, "gradients are not kept by this trainer: it learns by train_step alone");
-}
-
-mg_status mg_trainer_check_whole(const struct mg_trainer *trainer, struct mg_err *err) {
-    if (!trainer->is_torn)
-        return MG_OK;
-    return mg_fail(err, MG_ERR_NOT_FINITE,
-                   "the last step ended when some weights had moved and others not: go on from a saved state");
 }
 
 mg_status mg_trainer_forward_backward(double *loss, mg_trainer *trainer, const struct mg_training_batch *batch,

@@ -45,6 +45,8 @@ struct mg_trainer {
 /* A batch through network and objective and back. check: NULL, or stops before the backward pass. */
 mg_status mg_trainer_pass(double *loss, struct mg_trainer *trainer, const struct mg_training_batch *batch,
                           mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err);
+
+/* ---- checks.c ---- */
 /* MG_ERR_ARGUMENT where gradients are not kept; MG_ERR_NOT_FINITE after a step that ended half way. */
 mg_status mg_trainer_check_kept(const struct mg_trainer *trainer, struct mg_err *err);
 mg_status mg_trainer_check_whole(const struct mg_trainer *trainer, struct mg_err *err);
@@ -61,7 +63,7 @@ struct mg_learning {
     double loss;
 };
 
-/* ---- objective.c: the table of objectives, and what they share ---- */
+/* ---- objective.c: the table of objectives ---- */
 struct mg_objective {
     const char *name;
     bool trains_autoencoder; /* instead of the UNet */
@@ -82,6 +84,7 @@ extern const struct mg_objective mg_objective_latent, mg_objective_end_to_end, m
     mg_objective_autoencoder;
 mg_status mg_objective_from_name(const struct mg_objective **out, const char *name, struct mg_err *err);
 
+/* ---- latents.c ---- */
 /* Numbers of one sample in its image's latent, and in those of its targets. */
 int64_t mg_image_latent_count(const struct mg_trainer *trainer, const struct mg_training_batch *batch);
 int64_t mg_target_latent_count(const struct mg_trainer *trainer, const struct mg_training_batch *batch);

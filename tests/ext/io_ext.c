@@ -144,8 +144,8 @@ static PyObject *read_checkpoint(PyObject *module, PyObject *args) {
     if (status != MG_OK)
         return mg_test_raise(&err);
     PyObject *out = PyDict_New();
-    for (size_t i = 0; out && i < checkpoint.num_tensors; i++) {
-        const struct mg_stored_tensor *tensor = mg_checkpoint_find(&checkpoint, checkpoint.tensors[i].key);
+    for (size_t i = 0; out && i < checkpoint.stored.count; i++) {
+        const struct mg_stored_tensor *tensor = mg_checkpoint_find(&checkpoint, checkpoint.stored.list[i].key);
         PyObject *value = tensor_tuple(&checkpoint, tensor);
         if (!value || PyDict_SetItemString(out, tensor->key, value))
             Py_CLEAR(out);
