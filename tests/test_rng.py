@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numeric import randn
 from numeric_cases import RANDN_CASES, references
 from numpy.typing import NDArray
+
+import marigold_c as mc
 
 REFERENCES = references()
 
@@ -69,3 +73,20 @@ def test_distribution() -> None:
     assert np.isfinite(draw).all()
     assert abs(draw.mean()) < 5 / np.sqrt(draw.size)
     assert abs(draw.var() - 1) < 5 * np.sqrt(2 / draw.size)
+
+
+@pytest.mark.parametrize("bad", [2**70, 2**64, -(2**63) - 1, 1.5, "7"])
+def test_a_seed_that_is_refused_changes_nothing(bad: Any) -> None:
+    generator, expected = mc.Generator(7), mc.Generator(7)
+    with pytest.raises((ValueError, TypeError)):
+        generator.manual_seed(bad)
+    assert generator.initial_seed() == 7
+    assert generator.get_state() == expected.get_state()
+
+
+@pytest.mark.parametrize("bad", [b"", bytes(5055), bytes(5056)])
+def test_a_state_that_is_refused_changes_nothing(bad: bytes) -> None:
+    generator, expected = mc.Generator(7), mc.Generator(7)
+    with pytest.raises(ValueError, match="state"):
+        generator.set_state(bad)
+    assert generator.get_state() == expected.get_state()

@@ -8,18 +8,19 @@
 #include <math.h>
 #include <string.h>
 
-#include "core.h"
+#include "rng.h"
 
 enum { STATE = 624, SHIFT = 397, BLOCK = 16 };
 
 struct mg_generator {
+    mg_handle_user user;
     uint32_t state[STATE];
     int next; /* first unused word; STATE: all used */
     bool has_waiting;
     double waiting;
 };
 
-void mg_generator_seed(mg_generator *generator, uint64_t seed) {
+static void start(mg_generator *generator, uint64_t seed) {
     uint32_t *s = generator->state;
     s[0] = (uint32_t)seed;
     for (uint32_t i = 1; i < STATE; i++)
@@ -30,7 +31,7 @@ void mg_generator_seed(mg_generator *generator, uint64_t seed) {
 
 mg_status mg_generator_create(mg_generator **out, uint64_t seed, struct mg_err *err) {
     MG_TRY(mg_alloc_zeroed((void **)out, sizeof **out, "a random generator", err));
-    mg_generator_seed(*out, seed);
+    start(*out, seed);
     return MG_OK;
 }
 
@@ -83,7 +84,7 @@ static double next_normal_double(mg_generator *generator) {
     return radius * cos(angle);
 }
 
-void mg_generator_randn(mg_generator *generator, float *out, size_t count) {
+void mg_rng_randn(mg_generator *generator, float *out, size_t count) {
     if (count < BLOCK) {
         for (size_t i = 0; i < count; i++)
             out[i] = (float)next_normal_double(generator);
@@ -100,12 +101,12 @@ void mg_generator_randn(mg_generator *generator, float *out, size_t count) {
     }
 }
 
-void mg_generator_rand(mg_generator *generator, float *out, size_t count) {
+void mg_rng_rand(mg_generator *generator, float *out, size_t count) {
     for (size_t i = 0; i < count; i++)
         out[i] = next_uniform_float(generator);
 }
 
-void mg_generator_randint(mg_generator *generator, int64_t *out, size_t count, uint32_t high) {
+void mg_rng_randint(mg_generator *generator, int64_t *out, size_t count, uint32_t high) {
     for (size_t i = 0; i < count; i++)
         out[i] = (int64_t)(next_word(generator) % high);
 }
@@ -126,7 +127,7 @@ struct torch_state {
 };
 _Static_assert(sizeof(struct torch_state) <= MG_GENERATOR_STATE_BYTES, "torch's state has another size");
 
-void mg_generator_get_state(const mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES]) {
+static void write_state(const mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES]) {
     struct torch_state t = {.left = STATE + 1 - generator->next,
                             .seeded = 1,
                             .next = (uint64_t)generator->next,
@@ -138,8 +139,8 @@ void mg_generator_get_state(const mg_generator *generator, uint8_t out[MG_GENERA
     memcpy(out + sizeof t.seed, (const uint8_t *)&t + sizeof t.seed, sizeof t - sizeof t.seed);
 }
 
-mg_status mg_generator_set_state(mg_generator *generator, const uint8_t state[MG_GENERATOR_STATE_BYTES],
-                                 struct mg_err *err) {
+static mg_status read_state(mg_generator *generator, const uint8_t state[MG_GENERATOR_STATE_BYTES],
+                            struct mg_err *err) {
     struct torch_state t;
     memcpy(&t, state, sizeof t);
     if (t.left < 1 || t.left > STATE || t.next > STATE)
@@ -151,4 +152,54 @@ mg_status mg_generator_set_state(mg_generator *generator, const uint8_t state[MG
     generator->has_waiting = t.has_waiting != 0;
     generator->waiting = t.waiting;
     return MG_OK;
+}
+
+/* ---- marigold.h: the same, one call at a time ---- */
+mg_status mg_generator_enter(mg_generator *generator, const void *call, struct mg_err *err) {
+    return mg_handle_enter(&generator->user, call, "generator", err);
+}
+
+void mg_generator_leave(mg_generator *generator, const void *call) { mg_handle_leave(&generator->user, call); }
+
+mg_status mg_generator_seed(mg_generator *generator, uint64_t seed, struct mg_err *err) {
+    MG_TRY(mg_generator_enter(generator, &seed, err));
+    start(generator, seed);
+    mg_generator_leave(generator, &seed);
+    return MG_OK;
+}
+
+mg_status mg_generator_randn(mg_generator *generator, float *out, size_t count, struct mg_err *err) {
+    MG_TRY(mg_generator_enter(generator, &count, err));
+    mg_rng_randn(generator, out, count);
+    mg_generator_leave(generator, &count);
+    return MG_OK;
+}
+
+mg_status mg_generator_rand(mg_generator *generator, float *out, size_t count, struct mg_err *err) {
+    MG_TRY(mg_generator_enter(generator, &count, err));
+    mg_rng_rand(generator, out, count);
+    mg_generator_leave(generator, &count);
+    return MG_OK;
+}
+
+mg_status mg_generator_randint(mg_generator *generator, int64_t *out, size_t count, uint32_t high, struct mg_err *err) {
+    MG_TRY(mg_generator_enter(generator, &count, err));
+    mg_rng_randint(generator, out, count, high);
+    mg_generator_leave(generator, &count);
+    return MG_OK;
+}
+
+mg_status mg_generator_get_state(mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES], struct mg_err *err) {
+    MG_TRY(mg_generator_enter(generator, &out, err));
+    write_state(generator, out);
+    mg_generator_leave(generator, &out);
+    return MG_OK;
+}
+
+mg_status mg_generator_set_state(mg_generator *generator, const uint8_t state[MG_GENERATOR_STATE_BYTES],
+                                 struct mg_err *err) {
+    MG_TRY(mg_generator_enter(generator, &state, err));
+    const mg_status status = read_state(generator, state, err);
+    mg_generator_leave(generator, &state);
+    return status;
 }

@@ -3,6 +3,7 @@
  * part. Called through marigold.h. */
 #include <math.h>
 
+#include "../core/rng.h"
 #include "evaluation.h"
 
 enum { TRIALS = 1000, JUDGES = 5000 /* samples that a line is judged by: every so many-th */ };
@@ -78,7 +79,7 @@ static bool find_consensus(struct line *best, const struct samples *s, mg_genera
     for (int trial = 0; trial < TRIALS; trial++) {
         int64_t pair[2];
         struct line line;
-        mg_generator_randint(generator, pair, 2, (uint32_t)(s->count < 1 << 28 ? s->count : 1 << 28));
+        mg_rng_randint(generator, pair, 2, (uint32_t)(s->count < 1 << 28 ? s->count : 1 << 28));
         if (!line_through(&line, s, pair))
             continue;
         const int64_t number = agreeing(s, line);

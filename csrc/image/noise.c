@@ -5,7 +5,7 @@
  * gives the same noise. */
 #include <math.h>
 
-#include "../core/core.h"
+#include "../core/rng.h"
 
 enum { LEVELS = 10 };
 
@@ -37,7 +37,7 @@ static int64_t shrunk(int64_t size, float factor) {
 /* The next level's size, from the last one's: a random factor between 2 and 4, to the power of the level's number. */
 static struct level next_level(mg_generator *generator, struct level last, int i) {
     float ratio;
-    mg_generator_rand(generator, &ratio, 1);
+    mg_rng_rand(generator, &ratio, 1);
     const float factor = power(ratio * 2.0f + 2.0f, i);
     return (struct level){shrunk(last.h, factor), shrunk(last.w, factor)};
 }
@@ -66,6 +66,7 @@ static void normalise(float *noise, int64_t count) {
 mg_status mg_multi_resolution_noise(float *out, int64_t n, int64_t c, int64_t h, int64_t w, const float *strength,
                                     mg_generator *generator, struct mg_err *err) {
     struct mg_tensor shape = {.dtype = MG_F32, .ndim = 4, .dim = {n, c, h, w}};
+    struct level level = {h, w};
     float *field = NULL, *grown = NULL;
     mg_status status = MG_OK;
     MG_TRY(mg_tensor_check(&shape, "noise", err));
@@ -76,14 +77,14 @@ mg_status mg_multi_resolution_noise(float *out, int64_t n, int64_t c, int64_t h,
         if (!(strength[k] >= 0.0f && strength[k] <= 1.0f))
             return mg_fail(err, MG_ERR_ARGUMENT, "`strength` of sample %lld is %g; expected 0 to 1", (long long)k,
                            (double)strength[k]);
+    MG_TRY(mg_generator_enter(generator, &level, err));
     MG_TRY_GOTO(mg_alloc((void **)&field, mg_tensor_bytes(&shape), "a level of noise", err));
     MG_TRY_GOTO(mg_alloc((void **)&grown, mg_tensor_bytes(&shape), "a level of noise", err));
 
-    struct level level = {h, w};
-    mg_generator_randn(generator, out, (size_t)count);
+    mg_rng_randn(generator, out, (size_t)count);
     for (int i = 0; i < LEVELS; i++) {
         level = next_level(generator, level, i);
-        mg_generator_randn(generator, field, (size_t)(n * c * level.h * level.w));
+        mg_rng_randn(generator, field, (size_t)(n * c * level.h * level.w));
         MG_TRY_GOTO(mg_resize(grown, field, n, c, level.h, level.w, h, w, MG_RESAMPLE_BILINEAR, false, err));
         add_scaled(out, grown, strength, i, n, c * h * w);
         if (level.h == 1 || level.w == 1)
@@ -91,6 +92,7 @@ mg_status mg_multi_resolution_noise(float *out, int64_t n, int64_t c, int64_t h,
     }
     normalise(out, count);
 done:
+    mg_generator_leave(generator, &level);
     mg_free(field);
     mg_free(grown);
     return status;

@@ -14,7 +14,9 @@
  *     mg_result_free(&result); mg_pipeline_close(pipe);
  *
  * Every fallible function returns mg_status (MG_OK is 0) and takes struct mg_err last. Handles are opaque.
- * A handle may be used by one thread at a time (a second one gets MG_ERR_BUSY); different handles are independent.
+ * A handle may be used by one thread at a time: a second one gets MG_ERR_BUSY from functions that return mg_status; what
+ * the others return may change while a call is under way, and no handle may be destroyed then. Different handles are
+ * independent. A run uses the generators and the scheduler that it is given.
  * Arrays are float32, C-contiguous; shape letters: N image, E ensemble member, T target (map of an intrinsic
  * decomposition), H W pixels, h w latent cells, C channel.
  */
@@ -54,13 +56,13 @@ struct mg_err {
 typedef struct mg_generator mg_generator;
 mg_status mg_generator_create(mg_generator **out, uint64_t seed, struct mg_err *err);
 void mg_generator_destroy(mg_generator *generator);
-void mg_generator_seed(mg_generator *generator, uint64_t seed);
+mg_status mg_generator_seed(mg_generator *generator, uint64_t seed, struct mg_err *err);
 /* Fills out[0..count) with what torch.randn(count, generator=...) returns next (within 2e-6). */
-void mg_generator_randn(mg_generator *generator, float *out, size_t count);
+mg_status mg_generator_randn(mg_generator *generator, float *out, size_t count, struct mg_err *err);
 /* The same for torch.rand: uniform in [0, 1), 24 bits each. */
-void mg_generator_rand(mg_generator *generator, float *out, size_t count);
+mg_status mg_generator_rand(mg_generator *generator, float *out, size_t count, struct mg_err *err);
 /* The same for torch.randint(0, high, (count,)); high 1 to 2^28. */
-void mg_generator_randint(mg_generator *generator, int64_t *out, size_t count, uint32_t high);
+mg_status mg_generator_randint(mg_generator *generator, int64_t *out, size_t count, uint32_t high, struct mg_err *err);
 /* Annealed multi-resolution noise of Marigold's fine-tuning (arXiv 2312.02145): randn plus fields of ever lower resolution,
  * level i bilinearly enlarged and times strength[sample]^i, all divided by the standard deviation of the batch. out (N, C,
  * H, W), of two numbers or more; strength[n] in [0, 1]. */
@@ -68,7 +70,7 @@ mg_status mg_multi_resolution_noise(float *out, int64_t n, int64_t c, int64_t h,
                                     mg_generator *generator, struct mg_err *err);
 /* The state in the bytes of torch.Generator.get_state(), but for the seed in the first eight, which are left alone. */
 enum { MG_GENERATOR_STATE_BYTES = 5056 };
-void mg_generator_get_state(const mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES]);
+mg_status mg_generator_get_state(mg_generator *generator, uint8_t out[MG_GENERATOR_STATE_BYTES], struct mg_err *err);
 mg_status mg_generator_set_state(mg_generator *generator, const uint8_t state[MG_GENERATOR_STATE_BYTES],
                                  struct mg_err *err);
 
@@ -143,8 +145,8 @@ struct mg_step_coefficients {
 };
 /* Coefficients of the step at `timestep`, which must be one of the current time steps. eta: DDIM only, 0 is
  * deterministic. */
-mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, const mg_scheduler *scheduler,
-                                         int64_t timestep, double eta, struct mg_err *err);
+mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, mg_scheduler *scheduler, int64_t timestep,
+                                         double eta, struct mg_err *err);
 
 /* Called on the calling thread between operations; a non-zero return cancels the run (MG_ERR_CANCELLED). */
 typedef int (*mg_poll_fn)(void *user);
@@ -492,12 +494,12 @@ typedef enum mg_parameter_part {
     MG_PART_AVERAGE
 } mg_parameter_part;
 /* In the order of a checkpoint; m and v are Adam's moments, the average is that of "lcm" (else zeros, and MG_ERR_ARGUMENT). */
-mg_status mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part, struct mg_err *err);
+mg_status mg_trainer_read(float *out, mg_trainer *trainer, int index, mg_parameter_part part, struct mg_err *err);
 mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
                            struct mg_err *err);
 /* Steps so far, by which Adam corrects its moments. */
 int64_t mg_trainer_steps(const mg_trainer *trainer);
-void mg_trainer_set_steps(mg_trainer *trainer, int64_t steps);
+mg_status mg_trainer_set_steps(mg_trainer *trainer, int64_t steps, struct mg_err *err);
 
 /* ---- this machine ---- */
 int mg_available_threads(void); /* processors this process may use */

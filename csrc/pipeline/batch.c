@@ -17,7 +17,7 @@ static struct mg_stage_key denoise_key(const struct mg_run *run, int64_t samples
 /* All steps but the last add noise, or none. */
 static mg_status adds_noise(bool *out, const struct mg_run *run, struct mg_err *err) {
     struct mg_step_coefficients k;
-    MG_TRY(mg_scheduler_step_coefficients(&k, run->scheduler, run->timesteps[0], 0.0, err));
+    MG_TRY(mg_schedule_coefficients(&k, run->scheduler, run->timesteps[0], 0.0, err));
     *out = k.noise_factor != 0.0f;
     return MG_OK;
 }

@@ -26,18 +26,18 @@ static mg_status random_generator(mg_generator **out, struct mg_err *err) {
 /* One generator draws these samples at once, a list of them one sample each. */
 static void draw(const struct mg_run *run, const struct loop *loop, float *out, int64_t first, int64_t samples) {
     if (loop->num_generators == 1) {
-        mg_generator_randn(loop->generators[0], out, (size_t)samples * run->latent_floats);
+        mg_rng_randn(loop->generators[0], out, (size_t)samples * run->latent_floats);
         return;
     }
     for (int64_t i = 0; i < samples; i++)
-        mg_generator_randn(loop->generators[first + i], out + (size_t)i * run->latent_floats, run->latent_floats);
+        mg_rng_randn(loop->generators[first + i], out + (size_t)i * run->latent_floats, run->latent_floats);
 }
 
 /* ---- one step of one batch ---- */
 static mg_status denoise_step(struct mg_run *run, struct loop *loop, int64_t first, int64_t count, int step,
                               struct mg_err *err) {
     struct mg_step_coefficients k;
-    MG_TRY(mg_scheduler_step_coefficients(&k, run->scheduler, run->timesteps[step], 0.0, err));
+    MG_TRY(mg_schedule_coefficients(&k, run->scheduler, run->timesteps[step], 0.0, err));
     const bool noisy = k.noise_factor != 0.0f; /* LCM, all steps but the last */
     if (noisy)
         draw(run, loop, loop->noise, first, count);

@@ -85,7 +85,7 @@ static mg_status start_run(struct mg_run *run, struct mg_err *err) {
     run->resample_input = resample_of(p->resample_input, p->preset);
     run->resample_output = resample_of(p->resample_output, p->preset);
     run->scheduler = p->scheduler ? p->scheduler : pipe->scheduler;
-    MG_TRY(mg_scheduler_set_timesteps(run->scheduler, steps, err));
+    MG_TRY(mg_schedule_set_timesteps(run->scheduler, steps, err));
     run->timesteps = mg_scheduler_timesteps(run->scheduler, &run->num_timesteps);
     return size_run(run, err);
 }
@@ -136,12 +136,29 @@ static mg_status run_entered(struct mg_result *out, struct mg_run *run, struct m
     return MG_OK;
 }
 
+/* What the caller gave is this run's until it ends. */
+static mg_status enter_handles(const struct mg_run_params *p, const struct mg_run *run, struct mg_err *err) {
+    for (int i = 0; i < p->num_generators; i++)
+        MG_TRY(mg_generator_enter(p->generators[i], run, err));
+    return p->scheduler ? mg_scheduler_enter(p->scheduler, run, err) : MG_OK;
+}
+
+static void leave_handles(const struct mg_run_params *p, const struct mg_run *run) {
+    for (int i = 0; i < p->num_generators; i++)
+        mg_generator_leave(p->generators[i], run);
+    if (p->scheduler)
+        mg_scheduler_leave(p->scheduler, run);
+}
+
 mg_status mg_pipeline_run(struct mg_result *out, mg_pipeline *pipeline, const struct mg_run_params *params,
                           struct mg_err *err) {
     struct mg_run run = {.pipeline = pipeline, .params = params};
     *out = (struct mg_result){0};
     MG_TRY(mg_pipeline_enter(pipeline, err));
-    mg_status status = run_entered(out, &run, err);
+    mg_status status = enter_handles(params, &run, err);
+    if (status == MG_OK)
+        status = run_entered(out, &run, err);
+    leave_handles(params, &run);
     mg_free(run.image_latents);
     mg_free(run.latents);
     if (status != MG_OK)

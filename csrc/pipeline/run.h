@@ -1,7 +1,9 @@
 /* run.h: what one run holds, shared by run.c, batch.c, denoise.c and predict.c. Private to pipeline and train. */
 #ifndef MG_RUN_H
 #define MG_RUN_H
+#include "../core/rng.h"
 #include "pipeline.h"
+#include "../schedule/scheduler.h"
 
 /* A sample is one ensemble member of one image; sizes are in floats of one sample. */
 struct mg_run {

@@ -49,12 +49,11 @@ bool mgpy_check_shape(PyArrayObject *array, const int64_t *shape, const char *na
 float *mgpy_floats(PyArrayObject *array);
 
 /* ---- the three types ---- */
-/* `user` is the call that works on the object while the GIL is released; others are refused meanwhile. */
 struct mgpy_generator {
     PyObject_HEAD mg_generator *handle;
-    const void *user;
     uint64_t seed;
 };
+/* `user` is the call that works on the object while the GIL is released; others are refused meanwhile. */
 struct mgpy_scheduler {
     PyObject_HEAD mg_scheduler *handle;
     const void *user;
@@ -70,6 +69,7 @@ struct mgpy_call {
 struct mgpy_pipeline {
     PyObject_HEAD mg_pipeline *handle;
     struct mgpy_call *call; /* NULL: idle */
+    const char *kind;       /* "pipeline" or "trainer" */
 };
 /* Calls on a trainer are calls on its pipeline, whose handle is not used. */
 struct mgpy_trainer {

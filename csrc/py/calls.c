@@ -21,7 +21,7 @@ bool mgpy_refuse_busy(const void *user, const char *what) {
 }
 
 bool mgpy_call_begin(struct mgpy_pipeline *self, struct mgpy_call *call, PyObject *progress) {
-    if (mgpy_refuse_busy(self->call, "pipeline"))
+    if (mgpy_refuse_busy(self->call, self->kind))
         return false;
     *call = (struct mgpy_call){.progress = progress == Py_None ? NULL : progress,
                                .next_poll_ns = monotonic_ns() + POLL_INTERVAL_NS};

@@ -3,6 +3,11 @@
 
 #include "binding.h"
 
+static PyObject *raised(PyObject *self, const struct mg_err *err) {
+    struct mgpy_state *state = mgpy_state_of(self);
+    return state ? mgpy_raise(state, err) : NULL;
+}
+
 /* As torch: any integer of 64 bits, negative ones modulo 2^64. */
 static bool read_seed(uint64_t *out, PyObject *object) {
     PyObject *index = PyNumber_Index(object);
@@ -33,9 +38,7 @@ static PyObject *generator_new(PyTypeObject *type, PyObject *args, PyObject *kwa
         return NULL;
     self->seed = seed;
     if (mg_generator_create(&self->handle, seed, &err) != MG_OK) {
-        struct mgpy_state *state = mgpy_state_of((PyObject *)self);
-        if (state)
-            mgpy_raise(state, &err);
+        raised((PyObject *)self, &err);
         Py_DECREF(self);
         return NULL;
     }
@@ -51,9 +54,13 @@ static void generator_dealloc(PyObject *object) {
 
 static PyObject *generator_manual_seed(PyObject *object, PyObject *seed_object) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
-    if (!read_seed(&self->seed, seed_object) || mgpy_refuse_busy(self->user, "generator"))
+    uint64_t seed;
+    struct mg_err err;
+    if (!read_seed(&seed, seed_object))
         return NULL;
-    mg_generator_seed(self->handle, self->seed);
+    if (mg_generator_seed(self->handle, seed, &err) != MG_OK)
+        return raised(object, &err);
+    self->seed = seed;
     return Py_NewRef(object);
 }
 
@@ -75,16 +82,22 @@ static bool read_shape(PyArray_Dims *shape, PyObject *args) {
     return true;
 }
 
-static PyObject *draw(PyObject *object, PyObject *args, void (*fill)(mg_generator *, float *, size_t)) {
+typedef mg_status fill_fn(mg_generator *generator, float *out, size_t count, struct mg_err *err);
+
+static PyObject *draw(PyObject *object, PyObject *args, fill_fn *fill) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
     PyArray_Dims shape = {NULL, 0};
     PyArrayObject *out = NULL;
+    struct mg_err err;
     if (!read_shape(&shape, args))
         return NULL;
-    if (!mgpy_refuse_busy(self->user, "generator") && (out = mgpy_new_floats(shape.len, shape.ptr))) {
-        self->user = out;
-        Py_BEGIN_ALLOW_THREADS fill(self->handle, mgpy_floats(out), (size_t)PyArray_SIZE(out));
-        Py_END_ALLOW_THREADS self->user = NULL;
+    if ((out = mgpy_new_floats(shape.len, shape.ptr))) {
+        mg_status status;
+        Py_BEGIN_ALLOW_THREADS status = fill(self->handle, mgpy_floats(out), (size_t)PyArray_SIZE(out), &err);
+        Py_END_ALLOW_THREADS if (status != MG_OK) {
+            Py_CLEAR(out);
+            raised(object, &err);
+        }
     }
     PyDimMem_FREE(shape.ptr);
     return (PyObject *)out;
@@ -100,6 +113,7 @@ static PyObject *generator_randint(PyObject *object, PyObject *args) {
     PyObject *sizes;
     PyArray_Dims shape = {NULL, 0};
     PyArrayObject *out = NULL;
+    struct mg_err err;
     if (!PyArg_ParseTuple(args, "LO:randint", &high, &sizes))
         return NULL;
     if (high < 1 || high > 1 << 28)
@@ -110,9 +124,12 @@ static PyObject *generator_randint(PyObject *object, PyObject *args) {
         return NULL;
     }
     Py_DECREF(shape_args);
-    if (!mgpy_refuse_busy(self->user, "generator") &&
-        (out = (PyArrayObject *)PyArray_SimpleNew(shape.len, shape.ptr, NPY_INT64)))
-        mg_generator_randint(self->handle, PyArray_DATA(out), (size_t)PyArray_SIZE(out), (uint32_t)high);
+    out = (PyArrayObject *)PyArray_SimpleNew(shape.len, shape.ptr, NPY_INT64);
+    if (out && mg_generator_randint(self->handle, PyArray_DATA(out), (size_t)PyArray_SIZE(out), (uint32_t)high, &err) !=
+                   MG_OK) {
+        Py_CLEAR(out);
+        raised(object, &err);
+    }
     PyDimMem_FREE(shape.ptr);
     return (PyObject *)out;
 }
@@ -137,27 +154,24 @@ static PyArrayObject *read_strengths(PyObject *object, npy_intp n) {
 
 static PyObject *generator_multi_resolution_noise(PyObject *object, PyObject *args) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
-    struct mgpy_state *module = mgpy_state_of(object);
     npy_intp shape[4];
     PyObject *strength_object;
     struct mg_err err;
-    if (!module || !PyArg_ParseTuple(args, "(nnnn)O:multi_resolution_noise", &shape[0], &shape[1], &shape[2], &shape[3],
-                                     &strength_object))
+    if (!PyArg_ParseTuple(args, "(nnnn)O:multi_resolution_noise", &shape[0], &shape[1], &shape[2], &shape[3],
+                          &strength_object))
         return NULL;
     for (int i = 0; i < 4; i++)
         if (shape[i] < 1)
             return PyErr_Format(PyExc_ValueError, "`shape` (%zd, %zd, %zd, %zd) must be positive", shape[0], shape[1],
                                 shape[2], shape[3]);
     PyArrayObject *strength = read_strengths(strength_object, shape[0]), *out = NULL;
-    if (strength && !mgpy_refuse_busy(self->user, "generator") && (out = mgpy_new_floats(4, shape))) {
+    if (strength && (out = mgpy_new_floats(4, shape))) {
         mg_status status;
-        self->user = out;
         Py_BEGIN_ALLOW_THREADS status = mg_multi_resolution_noise(mgpy_floats(out), shape[0], shape[1], shape[2],
                                                                   shape[3], mgpy_floats(strength), self->handle, &err);
-        Py_END_ALLOW_THREADS self->user = NULL;
-        if (status != MG_OK) {
+        Py_END_ALLOW_THREADS if (status != MG_OK) {
             Py_CLEAR(out);
-            mgpy_raise(module, &err);
+            raised(object, &err);
         }
     }
     Py_XDECREF(strength);
@@ -167,13 +181,14 @@ static PyObject *generator_multi_resolution_noise(PyObject *object, PyObject *ar
 /* bytes, as torch.Generator.get_state() has them in a tensor. */
 static PyObject *generator_get_state(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
-    if (mgpy_refuse_busy(self->user, "generator"))
-        return NULL;
+    struct mg_err err;
     PyObject *out = PyBytes_FromStringAndSize(NULL, MG_GENERATOR_STATE_BYTES);
-    if (out) {
-        mg_generator_get_state(self->handle, (uint8_t *)PyBytes_AS_STRING(out));
-        memcpy(PyBytes_AS_STRING(out), &self->seed, sizeof self->seed);
+    if (out && mg_generator_get_state(self->handle, (uint8_t *)PyBytes_AS_STRING(out), &err) != MG_OK) {
+        Py_CLEAR(out);
+        raised(object, &err);
     }
+    if (out)
+        memcpy(PyBytes_AS_STRING(out), &self->seed, sizeof self->seed);
     return out;
 }
 
@@ -181,18 +196,15 @@ static PyObject *generator_set_state(PyObject *object, PyObject *state) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
     Py_buffer view;
     struct mg_err err;
-    if (mgpy_refuse_busy(self->user, "generator") || PyObject_GetBuffer(state, &view, PyBUF_SIMPLE) != 0)
+    if (PyObject_GetBuffer(state, &view, PyBUF_SIMPLE) != 0)
         return NULL;
     mg_status status = MG_OK;
     if (view.len != MG_GENERATOR_STATE_BYTES)
         PyErr_Format(PyExc_ValueError, "a generator's state has %d bytes; got %zd", MG_GENERATOR_STATE_BYTES, view.len);
     else if ((status = mg_generator_set_state(self->handle, view.buf, &err)) == MG_OK)
         memcpy(&self->seed, view.buf, sizeof self->seed);
-    else {
-        struct mgpy_state *module = mgpy_state_of(object);
-        if (module)
-            mgpy_raise(module, &err);
-    }
+    else
+        raised(object, &err);
     PyBuffer_Release(&view);
     return PyErr_Occurred() ? NULL : Py_NewRef(object);
 }

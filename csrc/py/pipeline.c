@@ -27,6 +27,8 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     params.folder = PyBytes_AS_STRING(folder);
     params.vae = vae ? PyBytes_AS_STRING(vae) : NULL;
     struct mgpy_pipeline *self = (struct mgpy_pipeline *)type->tp_alloc(type, 0);
+    if (self)
+        self->kind = "pipeline";
     if (self && !open_pipeline(self, &params))
         Py_CLEAR(self);
     Py_DECREF(folder);

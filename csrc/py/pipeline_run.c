@@ -101,7 +101,7 @@ static bool take_images(struct run_arguments *a, struct mgpy_pipeline *self, con
     return true;
 }
 
-/* A generator may stand in the list more than once; it must not be in use by another call. */
+/* A generator may stand in the list more than once. */
 static bool take_generators(struct run_arguments *a, const struct mgpy_state *state) {
     if (a->generators == Py_None)
         return true;
@@ -119,8 +119,6 @@ static bool take_generators(struct run_arguments *a, const struct mgpy_state *st
             PyErr_Format(PyExc_ValueError, "Unsupported generator type: %R.", (PyObject *)Py_TYPE(item));
             return false;
         }
-        if (mgpy_refuse_busy(((struct mgpy_generator *)item)->user, "generator"))
-            return false;
     }
     a->generator_handles = PyMem_New(mg_generator *, (size_t)count);
     if (!a->generator_handles) {
@@ -148,10 +146,8 @@ static bool take_scheduler(struct run_arguments *a, const struct mgpy_state *sta
     return true;
 }
 
-/* Marks what the run works on as in use by `user`, or as idle with NULL. */
+/* Marks the scheduler as in use by `user`, or as idle with NULL. */
 static void mark_used(struct run_arguments *a, const void *user) {
-    for (int i = 0; i < a->params.num_generators; i++)
-        ((struct mgpy_generator *)PyTuple_GET_ITEM(a->generator_sequence, i))->user = user;
     if (a->params.scheduler)
         ((struct mgpy_scheduler *)a->scheduler)->user = user;
 }

@@ -60,6 +60,8 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
     params.recompute = recompute;
     params.keep_gradients = keep_gradients;
     struct mgpy_trainer *self = (struct mgpy_trainer *)type->tp_alloc(type, 0);
+    if (self)
+        self->pipeline.kind = "trainer";
     if (self && !open_trainer(self, &params))
         Py_CLEAR(self);
     Py_DECREF(folder);
@@ -227,15 +229,20 @@ static PyObject *trainer_step(PyObject *object, PyObject *args) {
     return mgpy_call_end(&self->pipeline, &call, status, &err) ? PyFloat_FromDouble(norm) : NULL;
 }
 
+/* None, or the exception of a call that has ended. */
+static PyObject *end(struct mgpy_trainer *self, struct mgpy_call *call, mg_status status, const struct mg_err *err) {
+    if (!mgpy_call_end(&self->pipeline, call, status, err))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyObject *trainer_clear_gradients(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mgpy_call call;
     struct mg_err err;
-    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+    if (!mgpy_call_begin(&self->pipeline, &call, NULL))
         return NULL;
-    if (mg_trainer_clear_gradients(self->handle, &err) == MG_OK)
-        Py_RETURN_NONE;
-    struct mgpy_state *state = mgpy_state_of(object);
-    return state ? mgpy_raise(state, &err) : NULL;
+    return end(self, &call, mg_trainer_clear_gradients(self->handle, &err), &err);
 }
 
 /* ---- sums over processes ---- */
@@ -261,13 +268,11 @@ static PyObject *trainer_gradient_block(PyObject *object, PyObject *Py_UNUSED(un
 
 static PyObject *trainer_follow_gradients(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mgpy_call call;
     struct mg_err err;
-    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+    if (!mgpy_call_begin(&self->pipeline, &call, NULL))
         return NULL;
-    if (mg_trainer_follow_gradients(self->handle, &err) == MG_OK)
-        Py_RETURN_NONE;
-    struct mgpy_state *state = mgpy_state_of(object);
-    return state ? mgpy_raise(state, &err) : NULL;
+    return end(self, &call, mg_trainer_follow_gradients(self->handle, &err), &err);
 }
 
 /* While another thread trains. */
@@ -293,27 +298,24 @@ static PyObject *trainer_join_group(PyObject *object, PyObject *args) {
     const char *name;
     Py_ssize_t length;
     int rank, size;
+    struct mgpy_call call;
     struct mg_err err;
-    mg_status status;
-    if (!PyArg_ParseTuple(args, "y#ii:join_group", &name, &length, &rank, &size) ||
-        mgpy_refuse_busy(self->pipeline.call, "trainer"))
+    if (!PyArg_ParseTuple(args, "y#ii:join_group", &name, &length, &rank, &size))
         return NULL;
     if (length != MG_GRADIENT_GROUP_NAME || rank < 0 || rank >= size)
         return PyErr_Format(PyExc_ValueError, "a name of %zd bytes, process %d of %d", length, rank, size);
-    Py_BEGIN_ALLOW_THREADS status = mg_trainer_join_group(self->handle, name, rank, size, &err);
-    Py_END_ALLOW_THREADS if (status != MG_OK) return raised(object, &err);
-    Py_RETURN_NONE;
+    if (!mgpy_call_begin(&self->pipeline, &call, NULL))
+        return NULL;
+    return end(self, &call, mg_trainer_join_group(self->handle, name, rank, size, &err), &err);
 }
 
 static PyObject *trainer_sum_gradients(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mgpy_call call;
     struct mg_err err;
-    mg_status status;
-    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
+    if (!mgpy_call_begin(&self->pipeline, &call, NULL))
         return NULL;
-    Py_BEGIN_ALLOW_THREADS status = mg_trainer_sum_gradients(self->handle, &err);
-    Py_END_ALLOW_THREADS if (status != MG_OK) return raised(object, &err);
-    Py_RETURN_NONE;
+    return end(self, &call, mg_trainer_sum_gradients(self->handle, &err), &err);
 }
 
 static PyObject *trainer_isa(PyObject *object, void *Py_UNUSED(closure)) {
@@ -344,8 +346,6 @@ static int shape_of(const struct mgpy_trainer *self, int index, npy_intp dims[4]
 }
 
 static bool check_index(const struct mgpy_trainer *self, int index) {
-    if (mgpy_refuse_busy(self->pipeline.call, "trainer"))
-        return false;
     if (index >= 0 && index < mg_trainer_num_parameters(self->handle))
         return true;
     PyErr_Format(PyExc_IndexError, "there is no parameter %d", index);
@@ -389,15 +389,18 @@ static PyObject *trainer_read(PyObject *object, PyObject *args) {
     mg_parameter_part part;
     npy_intp dims[4];
     int index;
+    struct mgpy_call call;
     struct mg_err err;
     if (!PyArg_ParseTuple(args, "is:read", &index, &name) || !part_of(&part, name) || !check_index(self, index))
         return NULL;
     PyArrayObject *out = mgpy_new_floats(shape_of(self, index, dims), dims);
-    if (!out || mg_trainer_read(mgpy_floats(out), self->handle, index, part, &err) == MG_OK)
-        return (PyObject *)out;
-    Py_DECREF(out);
-    struct mgpy_state *state = mgpy_state_of(object);
-    return state ? mgpy_raise(state, &err) : NULL;
+    if (out && mgpy_call_begin(&self->pipeline, &call, NULL)) {
+        const mg_status status = mg_trainer_read(mgpy_floats(out), self->handle, index, part, &err);
+        if (mgpy_call_end(&self->pipeline, &call, status, &err))
+            return (PyObject *)out;
+    }
+    Py_XDECREF(out);
+    return NULL;
 }
 
 static PyObject *trainer_write(PyObject *object, PyObject *args) {
@@ -406,7 +409,8 @@ static PyObject *trainer_write(PyObject *object, PyObject *args) {
     mg_parameter_part part;
     npy_intp dims[4];
     int index;
-    PyObject *source;
+    PyObject *source, *result = NULL;
+    struct mgpy_call call;
     struct mg_err err;
     if (!PyArg_ParseTuple(args, "isO:write", &index, &name, &source) || !part_of(&part, name) ||
         !check_index(self, index))
@@ -420,12 +424,11 @@ static PyObject *trainer_write(PyObject *object, PyObject *args) {
         Py_DECREF(array);
         return PyErr_Format(PyExc_ValueError, "parameter %d has another shape", index);
     }
-    mg_status status = mg_trainer_write(self->handle, index, part, mgpy_floats(array), &err);
+    /* Converting the array may have run Python code, which may have begun another call. */
+    if (mgpy_call_begin(&self->pipeline, &call, NULL))
+        result = end(self, &call, mg_trainer_write(self->handle, index, part, mgpy_floats(array), &err), &err);
     Py_DECREF(array);
-    if (status == MG_OK)
-        Py_RETURN_NONE;
-    struct mgpy_state *state = mgpy_state_of(object);
-    return state ? mgpy_raise(state, &err) : NULL;
+    return result;
 }
 
 static PyObject *trainer_get_steps(PyObject *object, void *Py_UNUSED(closure)) {
@@ -434,12 +437,14 @@ static PyObject *trainer_get_steps(PyObject *object, void *Py_UNUSED(closure)) {
 
 static int trainer_set_steps(PyObject *object, PyObject *value, void *Py_UNUSED(closure)) {
     const long long steps = value ? PyLong_AsLongLong(value) : -1;
-    if (!PyErr_Occurred() && steps < 0)
-        PyErr_SetString(PyExc_ValueError, "`steps` must be 0 or more");
-    if (PyErr_Occurred())
+    struct mgpy_trainer *self = (struct mgpy_trainer *)object;
+    struct mg_err err;
+    if (PyErr_Occurred() || mgpy_refuse_busy(self->pipeline.call, "trainer"))
         return -1;
-    mg_trainer_set_steps(((struct mgpy_trainer *)object)->handle, steps);
-    return 0;
+    if (mg_trainer_set_steps(self->handle, steps, &err) == MG_OK)
+        return 0;
+    raised(object, &err);
+    return -1;
 }
 
 static PyObject *trainer_memory(PyObject *object, PyObject *Py_UNUSED(unused)) {

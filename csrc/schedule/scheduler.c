@@ -255,7 +255,7 @@ mg_status mg_scheduler_reserve(struct mg_scheduler *s, int count, struct mg_err 
     return MG_OK;
 }
 
-mg_status mg_scheduler_set_timesteps(mg_scheduler *scheduler, int num_inference_steps, struct mg_err *err) {
+mg_status mg_schedule_set_timesteps(struct mg_scheduler *scheduler, int num_inference_steps, struct mg_err *err) {
     if (num_inference_steps < 1)
         return mg_fail(err, MG_ERR_ARGUMENT, "num_inference_steps is %d; it must be positive", num_inference_steps);
     if (num_inference_steps > scheduler->train_timesteps)
@@ -301,7 +301,29 @@ mg_status mg_scheduler_clean_estimate(struct mg_clean_estimate *out, mg_predicti
     return MG_OK;
 }
 
-mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, const mg_scheduler *scheduler,
-                                         int64_t timestep, double eta, struct mg_err *err) {
+mg_status mg_schedule_coefficients(struct mg_step_coefficients *out, const struct mg_scheduler *scheduler,
+                                   int64_t timestep, double eta, struct mg_err *err) {
     return scheduler->class_of->coefficients(out, scheduler, timestep, eta, err);
+}
+
+/* ---- marigold.h: the same, one call at a time ---- */
+mg_status mg_scheduler_enter(mg_scheduler *scheduler, const void *call, struct mg_err *err) {
+    return mg_handle_enter(&scheduler->user, call, "scheduler", err);
+}
+
+void mg_scheduler_leave(mg_scheduler *scheduler, const void *call) { mg_handle_leave(&scheduler->user, call); }
+
+mg_status mg_scheduler_set_timesteps(mg_scheduler *scheduler, int num_inference_steps, struct mg_err *err) {
+    MG_TRY(mg_scheduler_enter(scheduler, &err, err));
+    const mg_status status = mg_schedule_set_timesteps(scheduler, num_inference_steps, err);
+    mg_scheduler_leave(scheduler, &err);
+    return status;
+}
+
+mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, mg_scheduler *scheduler, int64_t timestep,
+                                         double eta, struct mg_err *err) {
+    MG_TRY(mg_scheduler_enter(scheduler, &err, err));
+    const mg_status status = mg_schedule_coefficients(out, scheduler, timestep, eta, err);
+    mg_scheduler_leave(scheduler, &err);
+    return status;
 }

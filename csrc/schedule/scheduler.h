@@ -2,6 +2,7 @@
  * schedule, pipeline and train. */
 #ifndef MG_SCHEDULER_H
 #define MG_SCHEDULER_H
+#include "../core/handle.h"
 #include "../io/json.h"
 
 typedef enum mg_prediction_type { MG_PREDICT_EPSILON, MG_PREDICT_SAMPLE, MG_PREDICT_V } mg_prediction_type;
@@ -18,6 +19,7 @@ struct mg_scheduler_class {
 };
 
 struct mg_scheduler {
+    mg_handle_user user;
     const struct mg_scheduler_class *class_of;
     int train_timesteps;
     mg_prediction_type prediction;
@@ -33,6 +35,14 @@ struct mg_scheduler {
 };
 
 extern const struct mg_scheduler_class mg_scheduler_ddim, mg_scheduler_lcm;
+
+/* For calls that have entered the scheduler (see handle.h), or have one of their own: as mg_scheduler_set_timesteps and
+ * mg_scheduler_step_coefficients. */
+mg_status mg_scheduler_enter(mg_scheduler *scheduler, const void *call, struct mg_err *err);
+void mg_scheduler_leave(mg_scheduler *scheduler, const void *call);
+mg_status mg_schedule_set_timesteps(struct mg_scheduler *s, int num_inference_steps, struct mg_err *err);
+mg_status mg_schedule_coefficients(struct mg_step_coefficients *out, const struct mg_scheduler *s, int64_t timestep,
+                                   double eta, struct mg_err *err);
 
 /* Room for `count` time steps. */
 mg_status mg_scheduler_reserve(struct mg_scheduler *s, int count, struct mg_err *err);

@@ -112,16 +112,19 @@ mg_status mg_optimizer_check_rate(double learning_rate, struct mg_err *err) {
     return mg_fail(err, MG_ERR_ARGUMENT, "`learning_rate` is %g; it must be 0 or more", learning_rate);
 }
 
+mg_status mg_optimizer_step(double *norm, struct mg_trainer *trainer, double learning_rate, struct mg_err *err) {
+    MG_TRY(find_norm(norm, trainer, err));
+    if (!isfinite(*norm))
+        return mg_fail(err, MG_ERR_NOT_FINITE, "the gradient is %s: no step was taken",
+                       isnan(*norm) ? "no number" : "infinite");
+    return step(trainer, learning_rate, *norm, err);
+}
+
 mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rate, struct mg_err *err) {
     MG_TRY(mg_optimizer_check_rate(learning_rate, err));
     MG_TRY(mg_trainer_check_kept(trainer, err));
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
-    mg_status status = find_norm(norm, trainer, err);
-    if (status == MG_OK && !isfinite(*norm))
-        status = mg_fail(err, MG_ERR_NOT_FINITE, "the gradient is %s: no step was taken",
-                         isnan(*norm) ? "no number" : "infinite");
-    if (status == MG_OK)
-        status = step(trainer, learning_rate, *norm, err);
+    const mg_status status = mg_optimizer_step(norm, trainer, learning_rate, err);
     mg_pipeline_leave(trainer->pipeline);
     return status;
 }
@@ -129,6 +132,9 @@ mg_status mg_trainer_step(double *norm, mg_trainer *trainer, double learning_rat
 mg_status mg_trainer_clear_gradients(mg_trainer *trainer, struct mg_err *err) {
     const struct mg_weights *weights = trainer->weights;
     MG_TRY(mg_trainer_check_kept(trainer, err));
-    return mg_context_clear(&trainer->pipeline->context, weights->gradients,
-                            (size_t)weights->block_count * sizeof(float), err);
+    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
+    const mg_status status = mg_context_clear(&trainer->pipeline->context, weights->gradients,
+                                              (size_t)weights->block_count * sizeof(float), err);
+    mg_pipeline_leave(trainer->pipeline);
+    return status;
 }

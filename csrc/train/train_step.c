@@ -57,8 +57,8 @@ mg_status mg_trainer_train_step(double *loss, double *norm, mg_trainer *trainer,
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
     mg_status status = passes ? step_while_passing(loss, norm, trainer, batch, learning_rate, err)
                               : mg_trainer_pass(loss, trainer, batch, check_loss, err);
-    mg_pipeline_leave(trainer->pipeline);
     if (status == MG_OK && !passes)
-        status = mg_trainer_step(norm, trainer, learning_rate, err);
+        status = mg_optimizer_step(norm, trainer, learning_rate, err);
+    mg_pipeline_leave(trainer->pipeline);
     return status;
 }

@@ -187,8 +187,8 @@ static float *part_of(const mg_trainer *trainer, int index, mg_parameter_part pa
     return average->count ? average->list[index].master : NULL;
 }
 
-mg_status mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_parameter_part part,
-                          struct mg_err *err) {
+static mg_status read_part(float *out, const mg_trainer *trainer, int index, mg_parameter_part part,
+                           struct mg_err *err) {
     const struct mg_context *context = &trainer->pipeline->context;
     const struct mg_weight *weight = &trainer->weights->list[index];
     const struct mg_weight_layout layout = mg_weights_master_layout(trainer->weights, index);
@@ -213,6 +213,13 @@ mg_status mg_trainer_read(float *out, const mg_trainer *trainer, int index, mg_p
     return status;
 }
 
+mg_status mg_trainer_read(float *out, mg_trainer *trainer, int index, mg_parameter_part part, struct mg_err *err) {
+    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
+    const mg_status status = read_part(out, trainer, index, part, err);
+    mg_pipeline_leave(trainer->pipeline);
+    return status;
+}
+
 /* From the order of a checkpoint into a layout, where operations work. */
 static mg_status pack_parameter(float *to, const struct mg_trainer *trainer, int index, const float *data,
                                 struct mg_err *err) {
@@ -229,8 +236,8 @@ static mg_status pack_parameter(float *to, const struct mg_trainer *trainer, int
     return status;
 }
 
-mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
-                           struct mg_err *err) {
+static mg_status write_part(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
+                            struct mg_err *err) {
     if (part == MG_PART_M || part == MG_PART_V)
         MG_TRY(mg_optimizer_reserve(trainer, err));
     if (part == MG_PART_GRADIENT)
@@ -244,6 +251,21 @@ mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part par
     return mg_optimizer_finish(trainer, err);
 }
 
+mg_status mg_trainer_write(mg_trainer *trainer, int index, mg_parameter_part part, const float *data,
+                           struct mg_err *err) {
+    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
+    const mg_status status = write_part(trainer, index, part, data, err);
+    mg_pipeline_leave(trainer->pipeline);
+    return status;
+}
+
 int64_t mg_trainer_steps(const mg_trainer *trainer) { return trainer->steps; }
 
-void mg_trainer_set_steps(mg_trainer *trainer, int64_t steps) { trainer->steps = steps; }
+mg_status mg_trainer_set_steps(mg_trainer *trainer, int64_t steps, struct mg_err *err) {
+    if (steps < 0)
+        return mg_fail(err, MG_ERR_ARGUMENT, "`steps` is %lld; it must be 0 or more", (long long)steps);
+    MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
+    trainer->steps = steps;
+    mg_pipeline_leave(trainer->pipeline);
+    return MG_OK;
+}

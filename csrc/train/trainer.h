@@ -34,7 +34,7 @@ struct mg_trainer {
     mg_optimizer optimizer;
     float *alphas_cumprod; /* of the noise; ending in 0 if the schedule was rescaled */
     float *moments;        /* m of all weights as their masters lie, then v; NULL before the first step */
-    int64_t steps;         /* of the optimiser */
+    _Atomic int64_t steps; /* of the optimiser; other threads may ask for it */
     bool is_torn;          /* a step ended when some of the weights had moved */
     struct mg_gradient_progress progress;
     void *group;                         /* of processes whose devices sum gradients; NULL: none joined */
@@ -130,6 +130,8 @@ struct mg_adam mg_optimizer_adam(const struct mg_trainer *trainer, double learni
 double mg_optimizer_squares(const struct mg_trainer *trainer, int index, const float *gradient);
 /* Moves one weight, with its moments; its gradient becomes 0. */
 void mg_optimizer_move(const struct mg_trainer *trainer, int index, float *gradient, const struct mg_adam *adam);
+/* mg_trainer_step of a trainer that is entered, with a rate that is checked. */
+mg_status mg_optimizer_step(double *norm, struct mg_trainer *trainer, double learning_rate, struct mg_err *err);
 /* All weights have moved: counts the step, and the objective follows. */
 mg_status mg_optimizer_after_step(struct mg_trainer *trainer, struct mg_err *err);
 /* Waits for what the backend was asked to do with parameters, and tells what failed of it. */

@@ -24,6 +24,7 @@ struct mg_emu_graph {
 };
 struct mg_emu_stream {
     struct mg_emu_graph captured;
+    bool was_asked; /* by cudaStreamQuery, in vain */
 };
 
 extern "C" void mg_emu_fail_after(int acquisitions) { runtime.left = acquisitions; }
@@ -243,7 +244,15 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
 /* ---- events, waiting, copies: not in a graph ---- */
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) { return acquire(out); }
 cudaError_t cudaEventDestroy(cudaEvent_t event) { return give_back(event); }
-cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
+
+/* Every other question comes too early: whoever waits must ask again, and do meanwhile what it does while it waits. */
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+    const cudaError_t state = cudaStreamSynchronize(stream);
+    if (state != cudaSuccess)
+        return state;
+    stream->was_asked = !stream->was_asked;
+    return stream->was_asked ? cudaErrorNotReady : cudaSuccess;
+}
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     return runtime.captured                 ? cudaErrorStreamCaptureUnsupported

@@ -21,7 +21,7 @@ static PyObject *randn(PyObject *module, PyObject *args) {
         Py_ssize_t count = PyNumber_AsSsize_t(PyList_GET_ITEM(counts, i), PyExc_OverflowError);
         PyObject *draw = PyErr_Occurred() ? NULL : PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(float));
         if (draw)
-            mg_generator_randn(generator, (float *)PyBytes_AS_STRING(draw), (size_t)count);
+            mg_generator_randn(generator, (float *)PyBytes_AS_STRING(draw), (size_t)count, &err);
         if (!draw || PyList_Append(draws, draw))
             Py_CLEAR(draws);
         Py_XDECREF(draw);
@@ -137,7 +137,7 @@ static PyObject *preprocess(PyObject *module, PyObject *args) {
 }
 
 /* ---- schedulers ---- */
-static PyObject *factors_of(const mg_scheduler *scheduler, int64_t timestep, double eta, struct mg_err *err) {
+static PyObject *factors_of(mg_scheduler *scheduler, int64_t timestep, double eta, struct mg_err *err) {
     struct mg_step_coefficients c;
     if (mg_scheduler_step_coefficients(&c, scheduler, timestep, eta, err) != MG_OK)
         return mg_test_raise(err);
