@@ -219,3 +219,15 @@ def test_batches_are_resized_one_by_one() -> None:
     together = preprocess(image, 16)
     for i in range(3):
         np.testing.assert_array_equal(together[i], preprocess(image[i : i + 1], 16)[0])
+
+
+def test_a_filter_has_no_more_pixels_than_float32_can_place() -> None:
+    """Beyond 2^23 pixels the window of a filter may hold none."""
+    most = 2**23
+    row = np.random.default_rng(0).random((1, 1, 1, most + 1), np.float32)
+    with pytest.raises(ValueError, match="with antialias, sides have at most 8388608"):
+        resize(row, (1, most), "bilinear", True)
+    with pytest.raises(ValueError, match="with antialias, sides have at most 8388608"):
+        resize(row[..., :9], (1, most + 1), "bicubic", True)
+    # Of the same size, the filters have the weight 1 at their pixel and 0 beside it.
+    np.testing.assert_array_equal(resize(row[..., 1:], (1, most), "bilinear", True), row[..., 1:])

@@ -5,6 +5,9 @@
 
 #include "../core/core.h"
 
+/* Positions are float32, as in torch: beyond this size those of neighbours are the same, and a window may hold no pixel. */
+enum { MOST_FILTERED = 1 << 23 };
+
 /* Output i is the sum of weights[i*stride + j] * in[first[i] + j], j < count[i]. */
 struct axis {
     int64_t size, stride;
@@ -180,6 +183,10 @@ mg_status mg_resize(float *out, const float *in, int64_t n, int64_t c, int64_t i
         return mg_fail(err, MG_ERR_ARGUMENT, "the resampling mode %d is unknown", (int)mode);
     if (antialias && !modes[mode].antialias)
         return mg_fail(err, MG_ERR_ARGUMENT, "antialias is not defined for the mode \"%s\"", modes[mode].name);
+    if (antialias && (in_h > MOST_FILTERED || in_w > MOST_FILTERED || out_h > MOST_FILTERED || out_w > MOST_FILTERED))
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "resizing %lld x %lld to %lld x %lld: with antialias, sides have at most %d", (long long)in_h,
+                       (long long)in_w, (long long)out_h, (long long)out_w, MOST_FILTERED);
     if (!mg_size_mul(&row_bytes, (size_t)in_h, (size_t)out_w) || !mg_size_mul(&row_bytes, row_bytes, sizeof(float)))
         return mg_fail(err, MG_ERR_MEMORY, "resizing %lld rows to a width of %lld cannot be addressed", (long long)in_h,
                        (long long)out_w);
