@@ -11,6 +11,7 @@ from numeric import schedule
 from numeric_cases import SCHEDULER_CASES, references
 from numpy.typing import NDArray
 
+import marigold_c as mc
 from marigold_c import _testing as engine
 from marigold_c.errors import CheckpointError
 
@@ -197,5 +198,15 @@ def test_time_steps_are_checked() -> None:
     with pytest.raises(ValueError, match="time step 750 is none of"):
         engine.step_factors(text, [4], 750)
     # set_timesteps(1000) fails as its first step would be 1000: that step must not be usable afterwards.
-    with pytest.raises(ValueError, match="call set_timesteps first"):
+    with pytest.raises(ValueError, match="time step 1000 is none of"):
         engine.step_factors(text, [4, 1000], 1000)
+
+
+def test_time_steps_that_are_refused_leave_those_before() -> None:
+    scheduler = mc.DDIMScheduler(steps_offset=500, clip_sample=False)
+    scheduler.set_timesteps(1)
+    for bad, message in ((2, "lies outside"), (0, "must be positive"), (1001, "was trained with")):
+        with pytest.raises(ValueError, match=message):
+            scheduler.set_timesteps(bad)
+        assert (scheduler.num_inference_steps, list(scheduler.timesteps)) == (1, [500])
+        scheduler.step(np.zeros((1, 4, 2, 2), np.float32), 500, np.zeros((1, 4, 2, 2), np.float32))

@@ -255,24 +255,37 @@ mg_status mg_scheduler_reserve(struct mg_scheduler *s, int count, struct mg_err 
     return MG_OK;
 }
 
+/* A time step that is listed must have a noise level. */
+static mg_status check_timesteps(const struct mg_scheduler *s, int num_inference_steps, struct mg_err *err) {
+    for (int i = 0; i < s->num_timesteps; i++)
+        if (s->timesteps[i] < 0 || s->timesteps[i] >= s->train_timesteps)
+            return mg_fail(err, MG_ERR_ARGUMENT, "time step %lld of %d steps lies outside 0 to %d (steps_offset %lld)",
+                           (long long)s->timesteps[i], num_inference_steps, s->train_timesteps - 1,
+                           (long long)s->steps_offset);
+    return MG_OK;
+}
+
 mg_status mg_schedule_set_timesteps(struct mg_scheduler *scheduler, int num_inference_steps, struct mg_err *err) {
     if (num_inference_steps < 1)
         return mg_fail(err, MG_ERR_ARGUMENT, "num_inference_steps is %d; it must be positive", num_inference_steps);
     if (num_inference_steps > scheduler->train_timesteps)
         return mg_fail(err, MG_ERR_ARGUMENT, "num_inference_steps is %d; the model was trained with %d",
                        num_inference_steps, scheduler->train_timesteps);
-    MG_TRY(scheduler->class_of->set_timesteps(scheduler, num_inference_steps, err));
-    scheduler->inference_steps = num_inference_steps;
-    for (int i = 0; i < scheduler->num_timesteps; i++) {
-        const int64_t timestep = scheduler->timesteps[i];
-        if (timestep < 0 || timestep >= scheduler->train_timesteps) {
-            scheduler->num_timesteps = 0; /* a time step that is listed must have a noise level */
-            return mg_fail(err, MG_ERR_ARGUMENT, "time step %lld of %d steps lies outside 0 to %d (steps_offset %lld)",
-                           (long long)timestep, num_inference_steps, scheduler->train_timesteps - 1,
-                           (long long)scheduler->steps_offset);
-        }
+    /* What fails leaves the time steps as they were. */
+    int64_t *before = scheduler->timesteps;
+    const int num_before = scheduler->num_timesteps;
+    scheduler->timesteps = NULL;
+    mg_status status = scheduler->class_of->set_timesteps(scheduler, num_inference_steps, err);
+    if (status == MG_OK)
+        status = check_timesteps(scheduler, num_inference_steps, err);
+    mg_free(status == MG_OK ? before : scheduler->timesteps);
+    if (status == MG_OK) {
+        scheduler->inference_steps = num_inference_steps;
+    } else {
+        scheduler->timesteps = before;
+        scheduler->num_timesteps = num_before;
     }
-    return MG_OK;
+    return status;
 }
 
 mg_status mg_scheduler_check_timestep(const struct mg_scheduler *s, int64_t timestep, int *index, struct mg_err *err) {
