@@ -3,10 +3,9 @@
 
 mg_status mg_measure_machine(struct mg_machine_speed *out, int num_threads, const char *isa, double seconds,
                              struct mg_err *err) {
-    struct mg_context context = {.num_threads = num_threads ? num_threads : mg_available_threads()};
+    struct mg_context context = {.num_threads = mg_threads_or_all(num_threads)};
     *out = (struct mg_machine_speed){0};
-    if (context.num_threads < 1 || context.num_threads > 4096)
-        return mg_fail(err, MG_ERR_ARGUMENT, "num_threads is %d; allowed: 1 to 4096, or 0 for all", num_threads);
+    MG_TRY(mg_check_threads(num_threads, err));
     if (!(seconds > 0.0 && seconds <= 60.0))
         return mg_fail(err, MG_ERR_ARGUMENT, "seconds is %g; allowed: above 0, up to 60", seconds);
     MG_TRY(mg_backend_find(&context.backend, "cpu", err));

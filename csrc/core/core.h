@@ -166,7 +166,15 @@ void mg_context_note_peak(struct mg_context *context);
 /* MG_ERR_CANCELLED when the poll callback asks to stop. */
 mg_status mg_context_poll(const struct mg_context *context, struct mg_err *err);
 
-/* A caller's num_threads: 0 is all processors allowed to this process. */
+/* A caller's num_threads: 0 is all processors allowed to this process. MG_ERR_ARGUMENT: negative, or so many that the operating
+ * system may have no room for them. */
+enum { MG_MOST_THREADS = 4096 };
+static inline mg_status mg_check_threads(int num_threads, struct mg_err *err) {
+    if (num_threads >= 0 && num_threads <= MG_MOST_THREADS)
+        return MG_OK;
+    return mg_fail(err, MG_ERR_ARGUMENT, "num_threads is %d; allowed: 1 to %d, 0 for all", num_threads,
+                   MG_MOST_THREADS);
+}
 static inline int mg_threads_or_all(int num_threads) { return num_threads > 0 ? num_threads : mg_available_threads(); }
 
 /* Functions of plain loops that the compiler vectorises are compiled for several instruction sets, chosen at start-up. */

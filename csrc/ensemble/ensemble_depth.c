@@ -93,6 +93,7 @@ mg_status mg_ensemble_depth(float *out, float *uncertainty, const float *depth, 
     float scale[MG_MAX_MEMBERS], shift[MG_MAX_MEMBERS];
     int member[MG_MAX_MEMBERS];
     MG_TRY(check(depth, members, h, w, params, err));
+    MG_TRY(mg_check_threads(params->num_threads, err));
     if (params->scale_invariant) {
         float *shifts = params->shift_invariant ? shift : NULL;
         MG_TRY(align(scale, shifts, depth, members, h, w, params, err));

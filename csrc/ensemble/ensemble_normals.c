@@ -55,6 +55,7 @@ static void ensemble_pixel(float *out, float *uncertainty, const struct normals 
 mg_status mg_ensemble_normals(float *out, float *uncertainty, const float *normals, int64_t members, int64_t h,
                               int64_t w, mg_reduction reduction, int num_threads, struct mg_err *err) {
     const struct normals n = {.data = normals, .members = members, .elements = h * w};
+    MG_TRY(mg_check_threads(num_threads, err));
     MG_TRY(mg_check_members(members, h < 1 || w < 1 ? 0 : h * w, err));
     if (reduction != MG_REDUCE_CLOSEST && reduction != MG_REDUCE_MEAN)
         return mg_fail(err, MG_ERR_ARGUMENT, "`reduction` of normals must be closest or mean");

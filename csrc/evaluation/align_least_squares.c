@@ -87,6 +87,7 @@ mg_status mg_align_least_squares(float *aligned, double *scale, double *shift, c
                                  int64_t max_resolution, int num_threads, struct mg_err *err) {
     struct mg_maps maps;
     double x0, y0;
+    MG_TRY(mg_check_threads(num_threads, err));
     MG_TRY(mg_maps_of(&maps, prediction, target, mask, h, w, space, max_resolution, err));
     if (!find_origin(&x0, &y0, &maps))
         return mg_refuse_no_sample(&maps, err);

@@ -8,6 +8,7 @@ mg_status mg_align_median(float *aligned, double *scale, const float *prediction
     struct mg_maps maps;
     double *x, *y;
     int64_t count;
+    MG_TRY(mg_check_threads(num_threads, err));
     MG_TRY(mg_maps_of(&maps, prediction, target, mask, h, w, MG_SPACE_DEPTH, max_resolution, err));
     MG_TRY(mg_gather_samples(&x, &y, &count, &maps, err));
     const double predicted = mg_median_of(x, count), wanted = mg_median_of(y, count);

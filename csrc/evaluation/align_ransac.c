@@ -99,6 +99,7 @@ mg_status mg_align_ransac(float *aligned, double *scale, double *shift, const fl
     struct line line;
     mg_generator *generator = NULL;
     mg_status status = MG_OK;
+    MG_TRY(mg_check_threads(num_threads, err));
     MG_TRY(mg_maps_of(&maps, prediction, target, mask, h, w, space, max_resolution, err));
     MG_TRY(mg_gather_samples(&s.x, &s.y, &s.count, &maps, err));
     MG_TRY_GOTO(spread_of(&s.tolerance, s.y, s.count, err));

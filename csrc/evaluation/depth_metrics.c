@@ -128,6 +128,7 @@ mg_status mg_depth_metrics(struct mg_depth_metrics *out, const float *prediction
     struct sums parts[MG_SUM_CHUNKS] = {0};
     double total[SUMS] = {0};
     int64_t count = 0, within[3] = {0};
+    MG_TRY(mg_check_threads(num_threads, err));
 #pragma omp parallel for num_threads(mg_threads_or_all(num_threads)) schedule(static) if (pixels > 16384)
     for (int chunk = 0; chunk < MG_SUM_CHUNKS; chunk++) {
         const int64_t end = mg_chunk_begin(pixels, chunk + 1);

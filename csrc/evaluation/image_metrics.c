@@ -100,6 +100,7 @@ static double band_sum(const struct ssim *s, int64_t channel, int64_t begin, int
 mg_status mg_ssim(double *out, const float *prediction, const float *target, const uint8_t *mask, int64_t h, int64_t w,
                   int64_t c, int num_threads, struct mg_err *err) {
     struct ssim s = {prediction, target, mask, h, w, c, {0}};
+    MG_TRY(mg_check_threads(num_threads, err));
     if (h <= REACH || w <= REACH)
         return mg_fail(err, MG_ERR_ARGUMENT, "SSIM reflects %d pixels at each border; the images are %lld x %lld",
                        REACH, (long long)h, (long long)w);

@@ -30,9 +30,10 @@ static int64_t chunk_errors(float *out, const float *prediction, const float *ta
     return count;
 }
 
-int64_t mg_angular_errors(float *out, const float *prediction, const float *target, const uint8_t *mask, int64_t pixels,
-                          int num_threads) {
+mg_status mg_angular_errors(float *out, int64_t *count, const float *prediction, const float *target,
+                            const uint8_t *mask, int64_t pixels, int num_threads, struct mg_err *err) {
     int64_t counts[MG_SUM_CHUNKS], all = 0;
+    MG_TRY(mg_check_threads(num_threads, err));
 #pragma omp parallel for num_threads(mg_threads_or_all(num_threads)) schedule(static) if (pixels > 16384)
     for (int chunk = 0; chunk < MG_SUM_CHUNKS; chunk++) {
         const int64_t begin = mg_chunk_begin(pixels, chunk);
@@ -42,7 +43,8 @@ int64_t mg_angular_errors(float *out, const float *prediction, const float *targ
         memmove(out + all, out + mg_chunk_begin(pixels, chunk), (size_t)counts[chunk] * sizeof *out);
         all += counts[chunk];
     }
-    return all;
+    *count = all;
+    return MG_OK;
 }
 
 mg_status mg_angle_statistics(struct mg_angle_statistics *out, float *errors, int64_t count, struct mg_err *err) {

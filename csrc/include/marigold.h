@@ -96,7 +96,8 @@ typedef enum mg_resample {
 mg_status mg_resample_from_name(mg_resample *out, const char *name, const char *argument, struct mg_err *err);
 
 /* Resize (N, C, H, W) planes as torch.nn.functional.interpolate(x, (out_h, out_w), mode, antialias=antialias,
- * align_corners=False). antialias only with bilinear and bicubic. */
+ * align_corners=False). antialias only with bilinear and bicubic, and
+ * sides of 2^23 pixels at most: beyond, float32, in which torch places a filter, tells neighbours no longer apart. */
 mg_status mg_resize(float *out, const float *in, int64_t n, int64_t c, int64_t in_h, int64_t in_w, int64_t out_h,
                     int64_t out_w, mg_resample mode, bool antialias, struct mg_err *err);
 
@@ -185,7 +186,7 @@ mg_status mg_ensemble_intrinsics(float *out, float *uncertainty, const float *ta
                                  int64_t elements, mg_reduction reduction, int num_threads, struct mg_err *err);
 
 /* ---- evaluation: fitting a prediction to a ground truth, comparing both. Maps (h, w); mask NULL, or not 0 where a pixel
- * counts. num_threads 0: all processors; it changes no bit of a result. ---- */
+ * counts. num_threads 1 to 4096, 0: all processors; it changes no bit of a result. ---- */
 /* The quantity that a prediction is an affine function of. */
 typedef enum mg_space { MG_SPACE_DEPTH, MG_SPACE_DISPARITY, MG_SPACE_LOG } mg_space;
 /* "depth", "disparity", "log"; else MG_ERR_ARGUMENT. */
@@ -225,9 +226,9 @@ mg_status mg_depth_metrics(struct mg_depth_metrics *out, const float *prediction
                            const uint8_t *mask, int64_t pixels, int num_threads, struct mg_err *err);
 
 /* Angles in degrees between vectors (pixels, 3), of the pixels that count and whose true vector has a length, one after
- * the other at out (room for `pixels`); returns their number. A prediction without a length is at 90 degrees. */
-int64_t mg_angular_errors(float *out, const float *prediction, const float *target, const uint8_t *mask, int64_t pixels,
-                          int num_threads);
+ * the other at out (room for `pixels`), *count of them. A prediction without a length is at 90 degrees. */
+mg_status mg_angular_errors(float *out, int64_t *count, const float *prediction, const float *target,
+                            const uint8_t *mask, int64_t pixels, int num_threads, struct mg_err *err);
 struct mg_angle_statistics {
     int64_t pixels;
     double mean, median, rmse;

@@ -241,9 +241,8 @@ static mg_status open_source(struct mg_pipeline *p, const struct mg_pipeline_par
 }
 
 static mg_status open_context(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
-    if (params->num_threads < 0 || params->num_threads > 4096)
-        return mg_fail(err, MG_ERR_ARGUMENT, "num_threads is %d; allowed: 1 to 4096, 0 for all", params->num_threads);
-    p->context.num_threads = params->num_threads ? params->num_threads : mg_available_threads();
+    MG_TRY(mg_check_threads(params->num_threads, err));
+    p->context.num_threads = mg_threads_or_all(params->num_threads);
     p->context.poll = params->poll;
     p->context.poll_user = params->poll_user;
     MG_TRY(mg_backend_open(&p->context, params->device ? params->device : "cpu", params->isa, err));

@@ -152,11 +152,13 @@ static PyObject *depth_metrics(PyObject *module, PyObject *args) {
                          "silog_rmse", m.silog_rmse);
 }
 
-static PyObject *angular_errors(PyObject *Py_UNUSED(module), PyObject *args) {
+static PyObject *angular_errors(PyObject *module, PyObject *args) {
     PyObject *prediction, *target, *mask, *result = NULL;
     struct comparison c;
     int num_threads = 0;
-    int64_t count;
+    int64_t count = 0;
+    struct mg_err err;
+    mg_status status;
     if (!PyArg_ParseTuple(args, "OOO|i:angular_errors", &prediction, &target, &mask, &num_threads) ||
         !read_comparison(&c, prediction, target, mask, 3, 2, "H, W, 3"))
         return NULL;
@@ -166,9 +168,11 @@ static PyObject *angular_errors(PyObject *Py_UNUSED(module), PyObject *args) {
     if (d[2] != 3)
         PyErr_Format(PyExc_ValueError, "`prediction` has %zd channels; vectors have 3", (Py_ssize_t)d[2]);
     else if ((out = mgpy_new_floats(1, &pixels))) {
-        Py_BEGIN_ALLOW_THREADS count = mg_angular_errors(mgpy_floats(out), mgpy_floats(c.prediction),
-                                                         mgpy_floats(c.target), mask_bytes(&c), pixels, num_threads);
-        Py_END_ALLOW_THREADS result = PySequence_GetSlice((PyObject *)out, 0, (Py_ssize_t)count);
+        Py_BEGIN_ALLOW_THREADS status =
+            mg_angular_errors(mgpy_floats(out), &count, mgpy_floats(c.prediction), mgpy_floats(c.target),
+                              mask_bytes(&c), pixels, num_threads, &err);
+        Py_END_ALLOW_THREADS result = status == MG_OK ? PySequence_GetSlice((PyObject *)out, 0, (Py_ssize_t)count)
+                                                      : mgpy_raise(PyModule_GetState(module), &err);
     }
     Py_XDECREF(out);
     release(&c);

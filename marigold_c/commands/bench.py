@@ -17,7 +17,7 @@ import numpy as np
 from .. import _C
 from ..loading.folders import default_checkpoint
 from ..pipelines.pipeline import load
-from .flag_types import integer
+from .flag_types import THREADS
 
 HEIGHT, WIDTH = 576, 768
 STAGES = ("encode", "unet", "decode")
@@ -178,7 +178,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", metavar="PATH", help="folder or hub id; default: the small one in the package")
     parser.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
     parser.add_argument("--dtype", metavar="TYPE", help="precision; default: that of a packed file, else float32")
-    parser.add_argument("--threads", type=integer(1), metavar="N", help="default: all processors of this process")
+    parser.add_argument("--threads", type=THREADS, metavar="N", help="default: all processors of this process")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 

@@ -6,7 +6,7 @@ import argparse
 
 from ..loading.conversion import convert
 from ..loading.inspection import inspect_checkpoint
-from .flag_types import integer
+from .flag_types import THREADS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, in the place of the VAE")
     parser.add_argument("--force", action="store_true", help="replace DST if it exists")
     parser.add_argument(
-        "--threads", type=integer(1), metavar="N", help="how many work; default: all processors of this process"
+        "--threads", type=THREADS, metavar="N", help="how many work; default: all processors of this process"
     )
 
 

@@ -23,7 +23,7 @@ from .evaluation_flags import (
     check_preset,
 )
 from .evaluation_results import evaluation_settings, finish_evaluation, follow, opened_dataset
-from .flag_types import check_output, integer
+from .flag_types import THREADS, check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
     parser.add_argument(
         "--threads",
-        type=integer(1),
+        type=THREADS,
         metavar="N",
         help="processors of --engine processes together, or of each of Ray's; default: all of this process",
     )

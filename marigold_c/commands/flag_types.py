@@ -27,6 +27,9 @@ def integer(minimum: int, maximum: int = 2**31 - 1) -> Any:
     return parse
 
 
+THREADS = integer(1, 4096)  # as the engine
+
+
 def number(allowed: Callable[[float], bool], what: str) -> Any:
     def parse(text: str) -> float:
         value = float(text)
@@ -68,7 +71,7 @@ def add_model(parser: argparse.ArgumentParser, example: str) -> None:
         help="what computes: cpu, cuda or, of several GPUs, cuda:1; default: cpu",
     )
     group.add_argument(
-        "--threads", type=integer(1), metavar="N", help="how many compute; default: all processors of this process"
+        "--threads", type=THREADS, metavar="N", help="how many compute; default: all processors of this process"
     )
     group.add_argument(
         "--half-precision", "--fp16", dest="fp16", action="store_true", help="the same as --variant fp16"

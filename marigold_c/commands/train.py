@@ -16,7 +16,7 @@ from ..progress import CommandProgress
 from ..training.config import load_config
 from ..training.processes import Processes, started_processes, threads_for, together
 from ..training.run import RunOptions, train
-from .flag_types import POSITIVE, integer
+from .flag_types import POSITIVE, THREADS
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="cpu", metavar="NAME", help="what computes; default: cpu")
     parser.add_argument(
-        "--threads", type=integer(1), metavar="N", help="how many compute; default: all processors of this process"
+        "--threads", type=THREADS, metavar="N", help="how many compute; default: all processors of this process"
     )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
