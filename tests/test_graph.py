@@ -91,3 +91,23 @@ def test_first_error_of_a_graph_is_reported() -> None:
     ]
     with pytest.raises(ValueError, match=r"concat: N, H, W and the types must agree; .*\[1, 2, 2, 3\], \[1, 2, 3, 3\]"):
         _testing.run_graph("cpu", items, 3)
+
+
+# ---- types that the operations would read as others ----
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([("bfloat16", 0), ("attention", 3, 0, 3)], "k and v must have one type"),
+        ([("bfloat16", 0), ("attention", 3, 3, 0)], "k and v must have one type"),
+        ([("bfloat16", 0), ("attention", 0, 3, 3)], "k and v must have one type, that of q or float32"),
+        ([("bfloat16", 2), ("convolution", 0, 1, 3)], "the channel vector must be float32"),
+    ],
+    ids=str,
+)
+def test_types_that_do_not_fit_are_refused(items: list[tuple[object, ...]], message: str) -> None:
+    numbers = np.zeros(64, np.float32).tobytes()
+    inputs = [("input", numbers, (1, 2, 4, 8)), ("constant", numbers, (8, 8, 1, 1)), ("input", numbers, (1, 1, 1, 8))]
+    with pytest.raises(ValueError, match=message):
+        _testing.run_graph("ref", [*inputs, *items], 4)

@@ -47,8 +47,9 @@ mg_value mg_op_refuse(struct mg_graph *graph, const struct mg_op_shape *op, cons
                          why, all);
 }
 
+/* In float32, whatever the type of the activations. */
 static bool is_vector(const struct mg_tensor *tensor, int64_t channels) {
-    return tensor->ndim == 0 || (tensor->ndim == 1 && tensor->dim[0] == channels);
+    return tensor->ndim == 0 || (tensor->ndim == 1 && tensor->dim[0] == channels && tensor->dtype == MG_F32);
 }
 
 static bool broadcasts(const struct mg_tensor *small, const struct mg_tensor *big, int first, int last) {
@@ -104,6 +105,8 @@ mg_value mg_op_conv2d(struct mg_graph *graph, mg_value x, mg_value weight, mg_va
     if (op.in[3].ndim && !mg_tensor_same_kind(&op.in[3], &op.out))
         return mg_op_refuse(graph, &op, "the residual must have the shape and type of the output");
     const struct mg_tensor *v = &op.in[4];
+    if (v->ndim && v->dtype != MG_F32)
+        return mg_op_refuse(graph, &op, "the channel vector must be float32");
     if (v->ndim && (v->dim[1] != 1 || v->dim[2] != 1 || v->dim[3] != k->dim[0] || !broadcasts(v, &op.out, 0, 0)))
         return mg_op_refuse(graph, &op, "the channel vector must be (N or 1, 1, 1, K)");
     return mg_graph_append(graph, &op, in);
@@ -163,6 +166,8 @@ mg_value mg_op_attention(struct mg_graph *graph, mg_value q, mg_value k, mg_valu
         return mg_op_refuse(graph, &op, "q and k must have the same channels, divisible by the number of heads");
     if (!mg_tensor_same_shape(&op.in[1], &op.in[2]) || !broadcasts(&op.in[1], &op.in[0], 0, 0))
         return mg_op_refuse(graph, &op, "k and v must have one shape, and q's batch or a batch of 1");
+    if (op.in[1].dtype != op.in[2].dtype || (op.in[1].dtype != op.in[0].dtype && op.in[1].dtype != MG_F32))
+        return mg_op_refuse(graph, &op, "k and v must have one type, that of q or float32");
     if (causal && op.in[0].dim[1] * op.in[0].dim[2] != op.in[1].dim[1] * op.in[1].dim[2])
         return mg_op_refuse(graph, &op, "causal attention needs as many keys as queries");
     op.params.attention = (struct mg_attention){

@@ -14,7 +14,8 @@ struct program {
 };
 
 /* ("input" | "constant", bytes, (n, h, w, c)), ("add" | "concat", a, b), ("scale", a, factor), ("slice", a, begin, count),
- * ("step", a, b, factors): what the tests need of the builders. */
+ * ("step", a, b, factors), ("bfloat16", a), ("attention", q, k, v), ("convolution", x, weight, channel vector): what the tests
+ * need of the builders. */
 static mg_value build_one(struct program *p, PyObject *item, const char **data) {
     const char *kind = PyUnicode_AsUTF8(PyTuple_GetItem(item, 0));
     char name[16];
@@ -39,6 +40,13 @@ static mg_value build_one(struct program *p, PyObject *item, const char **data) 
         return mg_op_add(&p->graph, p->values[a], p->values[b]);
     if (!strcmp(kind, "concat") && PyArg_ParseTuple(item, "sii", &kind, &a, &b))
         return mg_op_concat(&p->graph, p->values[a], p->values[b]);
+    if (!strcmp(kind, "bfloat16") && PyArg_ParseTuple(item, "si", &kind, &a))
+        return mg_op_cast(&p->graph, p->values[a], MG_BF16);
+    if (!strcmp(kind, "attention") && PyArg_ParseTuple(item, "siii", &kind, &a, &b, &f))
+        return mg_op_attention(&p->graph, p->values[a], p->values[b], p->values[f], 1, false);
+    if (!strcmp(kind, "convolution") && PyArg_ParseTuple(item, "siii", &kind, &a, &b, &f))
+        return mg_op_conv2d(&p->graph, p->values[a], p->values[b], MG_NONE, MG_NONE, p->values[f],
+                            &(struct mg_conv2d){.stride = 1});
     PyErr_Format(PyExc_ValueError, "unknown item %R", item);
     return MG_NONE;
 }
