@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -418,3 +419,51 @@ def test_memory_does_not_grow_with_the_file(folder: Path) -> None:
     arguments = [sys.executable, "-c", script, str(folder / "memory.safetensors")]
     grown = int(subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=100).stdout)
     assert grown < 12_000, f"{grown} kB for a file of 36 MB"  # one weight, and pages of the source
+
+
+# ---- two converters at once ----
+
+# Between the last look at a file's place and the moment it gets its name, another program's file appears there.
+MEANWHILE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+static void appear(const char *path) {
+    const int file = strstr(path, "contested") ? open(path, O_CREAT | O_EXCL | O_WRONLY, 0600) : -1;
+    if (file < 0)
+        return;
+    if (write(file, "theirs", 6) != 6)
+        _exit(99);
+    close(file);
+}
+
+int rename(const char *from, const char *to) {
+    appear(to);
+    return ((int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename"))(from, to);
+}
+
+int link(const char *from, const char *to) {
+    appear(to);
+    return ((int (*)(const char *, const char *))dlsym(RTLD_NEXT, "link"))(from, to);
+}
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_a_file_that_appears_at_the_last_moment_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "meanwhile.c").write_text(MEANWHILE)
+    library, target = tmp_path / "meanwhile.so", tmp_path / "contested.safetensors"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "meanwhile.c", "-ldl"], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "marigold_c", "convert", mc.default_checkpoint(), target, "--threads", "1"],
+        env={**os.environ, "LD_PRELOAD": f"{os.environ.get('LD_PRELOAD', '')} {library}".strip()},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "contested.safetensors: not overwritten" in done.stderr
+    assert target.read_text() == "theirs"
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".c", ".safetensors", ".so"]

@@ -199,7 +199,15 @@ static mg_status name_file(struct mg_safetensors_writer *writer, struct mg_err *
             return mg_fail_errno(err, errno, "%s: cannot be named", writer->path);
         writer->is_named = true;
     }
-    MG_TRY(check_place(writer->path, writer->replace, err)); /* someone else may have been faster */
+    if (!writer->replace) {
+        /* A second name, which fails where there is a file: someone else may have been faster, and renaming replaces. */
+        if (!link(writer->partial, writer->path))
+            return MG_OK; /* the first name goes when the writer is closed */
+        if (errno == EEXIST)
+            return mg_fail_errno(err, EEXIST, "%s: not overwritten", writer->path);
+    }
+    /* Also where the file system knows no second names. */
+    MG_TRY(check_place(writer->path, writer->replace, err));
     if (rename(writer->partial, writer->path))
         return mg_fail_errno(err, errno, "%s: cannot be named", writer->path);
     writer->is_named = false;
