@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import resource
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -237,3 +240,23 @@ def test_random_lies(packed: Path, broken: Path) -> None:
         except (CheckpointError, NotImplementedError, ValueError, MemoryError) as error:
             assert str(error)
     assert opened  # changed checksums of weights and other texts harm nobody
+
+
+def test_many_notes_are_read_in_a_time_that_grows_with_their_number(tmp_path: Path) -> None:
+    """With a search through all notes for each tensor this header would take minutes."""
+    count, prefix = 120_000, "unet." + 40 * "a"
+    notes = {f"{prefix}{i}": "00000000 float32 16" for i in range(count)}
+    texts = {"crc32": "00000000", "format": "marigold_c packed checkpoint", "version": "1", **notes}
+    entries = {
+        key: {"dtype": "U8", "shape": [64], "data_offsets": [64 * i, 64 * i + 64]} for i, key in enumerate(notes)
+    }
+    packed_files.write(tmp_path / "many.safetensors", {"__metadata__": texts, **entries}, bytes(64 * count))
+    script = "import sys; from marigold_c import _C; _C.Pipeline(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "many.safetensors"],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (20, 20)),
+    )
+    assert done.returncode == 1
+    assert "CheckpointError" in done.stderr

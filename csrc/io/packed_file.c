@@ -62,6 +62,24 @@ static mg_status check_header(const struct mg_packed_file *file, const struct mg
 }
 
 /* ---- what is noted of a tensor: "CHECKSUM LAYOUT DIM,DIM,..." ---- */
+/* Notes by key, sorted: one after the other they would be looked up in the square of their number. */
+struct note {
+    const char *key;
+    const struct mg_json *text;
+};
+
+static int compare_notes(const void *a, const void *b) {
+    return strcmp(((const struct note *)a)->key, ((const struct note *)b)->key);
+}
+
+static mg_status sort_notes(struct note **out, const struct mg_json *metadata, struct mg_err *err) {
+    MG_TRY(mg_alloc((void **)out, metadata->length * sizeof **out, "notes of tensors", err));
+    for (size_t i = 0; i < metadata->length; i++)
+        (*out)[i] = (struct note){metadata->keys[i], &metadata->children[i]};
+    qsort(*out, metadata->length, sizeof **out, compare_notes);
+    return MG_OK;
+}
+
 static bool read_shape(struct mg_stored_tensor *out, const char *text) {
     for (out->ndim = 0; out->ndim < MG_MAX_DIMS; out->ndim++) {
         char *end;
@@ -76,9 +94,11 @@ static bool read_shape(struct mg_stored_tensor *out, const char *text) {
     return false;
 }
 
-static mg_status read_note(struct mg_stored_tensor *tensor, const struct mg_packed_file *file, struct mg_arena *arena,
-                           struct mg_err *err) {
-    const struct mg_json *note = mg_packed_text(file, tensor->key);
+static mg_status read_note(struct mg_stored_tensor *tensor, const struct mg_packed_file *file, const struct note *notes,
+                           struct mg_arena *arena, struct mg_err *err) {
+    const struct note *found = bsearch(&(struct note){.key = tensor->key}, notes, file->tensors.stored.metadata->length,
+                                       sizeof *notes, compare_notes);
+    const struct mg_json *note = found ? found->text : NULL;
     const char *layout = note ? note->string + MG_PACKED_DIGITS + 1 : NULL;
     const char *end = note && note->length > MG_PACKED_DIGITS ? strchr(layout, ' ') : NULL;
     char text[120] = "missing";
@@ -94,7 +114,7 @@ static mg_status read_note(struct mg_stored_tensor *tensor, const struct mg_pack
     return MG_OK;
 }
 
-static mg_status read_notes(struct mg_packed_file *file, struct mg_err *err) {
+static mg_status read_all_notes(struct mg_packed_file *file, const struct note *notes, struct mg_err *err) {
     const struct mg_file *mapped = &file->tensors.stored.files[0];
     for (size_t i = 0; i < file->tensors.stored.count; i++) {
         struct mg_stored_tensor *tensor = &file->tensors.stored.list[i];
@@ -103,9 +123,17 @@ static mg_status read_notes(struct mg_packed_file *file, struct mg_err *err) {
             return mg_fail(err, MG_ERR_CHECKPOINT,
                            "%s: tensor \"%.200s\" is %s at byte %zu; U8 at a multiple of %d was expected", mapped->path,
                            tensor->key, tensor->dtype_text, offset, MG_SAFETENSORS_ALIGNMENT);
-        MG_TRY(read_note(tensor, file, &file->tensors.stored.arena, err));
+        MG_TRY(read_note(tensor, file, notes, &file->tensors.stored.arena, err));
     }
     return MG_OK;
+}
+
+static mg_status read_notes(struct mg_packed_file *file, struct mg_err *err) {
+    struct note *notes;
+    MG_TRY(sort_notes(&notes, file->tensors.stored.metadata, err));
+    const mg_status status = read_all_notes(file, notes, err);
+    mg_free(notes);
+    return status;
 }
 
 mg_status mg_packed_open(struct mg_packed_file *out, const char *path, struct mg_err *err) {
