@@ -113,3 +113,8 @@ def test_numbers_that_are_drawn_while_a_state_is_converted() -> None:
     thread.join()
     np.testing.assert_array_equal(drawn[0], expected.randn(20_000_000))
     assert generator.initial_seed() == 3
+
+
+def test_opening_a_trainer_asks_for_each_weight_whether_to_stop() -> None:
+    polls, parameters = engine.polls_of_opening(str(mc.default_checkpoint()))
+    assert polls >= parameters > 100

@@ -377,6 +377,7 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
     if (bytes == SIZE_MAX)
         return mg_fail(err, MG_ERR_MEMORY, "weight \"%s\" cannot be addressed", weight->key);
     weights->context = context;
+    MG_TRY(mg_context_poll(context, err)); /* all together they may take seconds */
     if (changes(weights) && !weights->masters)
         MG_TRY(allocate_masters(weights, context, err));
     if (changes(weights) && !weight->master)

@@ -182,7 +182,34 @@ static PyObject *busy_handles(PyObject *self, PyObject *args) {
     return result;
 }
 
+/* ---- how often opening asks whether to stop ---- */
+static int count_poll(void *user) {
+    ++*(int *)user;
+    return 0;
+}
+
+static PyObject *polls_of_opening(PyObject *self, PyObject *args) {
+    (void)self;
+    mg_trainer *trainer;
+    struct mg_trainer_params params;
+    struct mg_err err;
+    int polls = 0;
+    mg_trainer_params_init(&params);
+    params.pipeline.task = "depth";
+    params.pipeline.poll = count_poll;
+    params.pipeline.poll_user = &polls;
+    if (!PyArg_ParseTuple(args, "s:polls_of_opening", &params.pipeline.folder))
+        return NULL;
+    if (mg_trainer_open(&trainer, &params, &err) != MG_OK)
+        return mg_test_raise(&err);
+    const int parameters = mg_trainer_num_parameters(trainer);
+    mg_trainer_close(trainer);
+    return Py_BuildValue("ii", polls, parameters);
+}
+
 PyMethodDef mg_test_busy_methods[] = {
+    {"polls_of_opening", polls_of_opening, METH_VARARGS,
+     "polls_of_opening(folder): calls of poll while a trainer is opened, and its parameters."},
     {"busy_handles", busy_handles, METH_VARARGS,
      "busy_handles(folder, trains): statuses by name of function: while a run, or a trainer's pass, works on the "
      "handles; and "
