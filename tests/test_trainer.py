@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import marigold_c as mc
+from marigold_c.errors import CheckpointError
 
 Array = NDArray[np.float32]
 
@@ -374,3 +375,16 @@ def test_the_saved_configuration_is_the_checkpoints(tmp_path: Path) -> None:
     for name in ("unet/config.json", "scheduler/scheduler_config.json"):
         assert json.loads((tmp_path / name).read_text()) == json.loads((mc.default_checkpoint() / name).read_text())
     assert not list(tmp_path.rglob("*.part*"))
+
+
+def test_a_schedule_without_noise_is_refused_not_rescaled(tmp_path: Path) -> None:
+    for part in mc.default_checkpoint().iterdir():
+        (tmp_path / part.name).symlink_to(part)
+    (tmp_path / "scheduler").unlink()
+    (tmp_path / "scheduler").mkdir()
+    config = json.loads((mc.default_checkpoint() / "scheduler/scheduler_config.json").read_text())
+    config |= {"trained_betas": [0.0] * config.get("num_train_timesteps", 1000), "rescale_betas_zero_snr": False}
+    (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="cannot be rescaled to end in pure noise"):
+        open_trainer(tmp_path)
+    assert np.isfinite(open_trainer(tmp_path, zero_terminal_snr=False).forward_backward(*random_batch(0)))

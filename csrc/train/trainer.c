@@ -41,6 +41,12 @@ static mg_status find_noise_levels(struct mg_trainer *t, struct mg_err *err) {
     MG_TRY(mg_alloc((void **)&t->alphas_cumprod, count * sizeof(float), "the noise levels", err));
     memcpy(t->alphas_cumprod, s->alphas_cumprod, count * sizeof(float));
     const double first = sqrt(s->alphas_cumprod[0]), last = sqrt(s->alphas_cumprod[count - 1]);
+    if (t->params.zero_terminal_snr && !(first > last))
+        return mg_fail(
+            err, MG_ERR_CHECKPOINT,
+            "%s: the schedule cannot be rescaled to end in pure noise: its betas add none after the first time "
+            "step",
+            t->pipeline->source.path);
     for (size_t i = 0; t->params.zero_terminal_snr && i < count; i++) {
         const double signal = (sqrt(s->alphas_cumprod[i]) - last) * first / (first - last);
         t->alphas_cumprod[i] = (float)(signal * signal);
