@@ -197,3 +197,24 @@ def test_nothing_is_kept_after_closing() -> None:
     gc.collect()
     assert maps() == mapped
     assert resident() - before < 30e6
+
+
+def test_a_thread_with_a_small_stack_will_do(pipe: mc.MarigoldDepthPipeline) -> None:
+    """No call of the engine needs more than 256 KiB, the 32 KiB of its error message included."""
+    found: list[object] = []
+
+    def work() -> None:
+        found.append(pipe(IMAGE, ensemble_size=3, generator=1).prediction.shape)
+        with pytest.raises(ValueError, match="seed"):
+            mc.Generator(2**70)
+        with pytest.raises(ValueError, match="num_inference_steps"):
+            pipe._engine.run(IMAGE[None], num_inference_steps=10**6)
+
+    before = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+    finally:
+        threading.stack_size(before)
+    thread.join()
+    assert found == [(1, 48, 64, 1)]

@@ -13,7 +13,7 @@ static const struct mg_cpu_kernels *const kernel_tables[] = {
     &mg_cpu_kernels_avx2,   &mg_cpu_kernels_avx512, &mg_cpu_kernels_avx512vnni, &mg_cpu_kernels_avx512bf16,
 #endif
 };
-enum { NUM_TABLES = sizeof kernel_tables / sizeof kernel_tables[0] };
+enum { NUM_TABLES = sizeof kernel_tables / sizeof kernel_tables[0], LONGEST_NAME = 24 /* with what separates it */ };
 
 static const struct mg_cpu_driver *const drivers[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = &mg_cpu_##name,
@@ -22,7 +22,7 @@ static const struct mg_cpu_driver *const drivers[MG_OP_COUNT] = {
 };
 
 static mg_status refuse_isa(const char *isa, struct mg_err *err) {
-    char available[64] = "";
+    char available[NUM_TABLES * LONGEST_NAME] = "";
     size_t length = 0;
     for (int i = 0; i < NUM_TABLES; i++)
         if (mg_cpu_has(kernel_tables[i]->isa))
