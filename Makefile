@@ -2,10 +2,8 @@
 PYTHON ?= python3
 DEMO := .venv-demo
 TEST := .venv-test
-# Tests that run side by side: a thread that waits must not keep a processor from another test's.
 WORKERS ?= 2
 PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS)
-test test-oracle test-asan test-cuda-emu: export OMP_WAIT_POLICY = passive
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
 CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)
@@ -15,7 +13,10 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
     tests/test_rng.py tests/test_training_noise.py tests/test_schedulers.py tests/test_resize.py tests/test_ensembling.py tests/test_alignment.py \
     tests/test_metrics.py tests/test_pipeline_api.py tests/test_references.py
 
-.PHONY: demo test notebooks test-ray test-mpi test-oracle test-peers test-asan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
+# What computes with several threads.
+THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
+
+.PHONY: demo test notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -76,6 +77,17 @@ test-asan: $(TEST)/.environment
 	cd build/asan && PYTHONPATH=lib ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider $(SANITIZED_TESTS)
+
+# What the engine's threads share, under ThreadSanitizer: the pool's own tests and every operation with several threads.
+# NumPy's own threads are not compiled for it, so they are left out.
+test-tsan: $(TEST)/.environment
+	rm -rf build/tsan && mkdir -p build/tsan
+	MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-O1 -g -fsanitize=thread" MARIGOLD_LDFLAGS="-fsanitize=thread" \
+	    $(TEST)/bin/python setup.py --quiet build --build-base build/tsan --build-lib build/tsan/lib
+	cp -r tests build/tsan/ && cp -r marigold_c/checkpoints build/tsan/lib/marigold_c/
+	cd build/tsan && PYTHONPATH=lib TSAN_OPTIONS=halt_on_error=1:exitcode=66:report_signal_unsafe=0 \
+	    OPENBLAS_NUM_THREADS=1 LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
+	    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider $(THREADED_TESTS)
 
 # The CUDA backend without a GPU: compiled as C++ and run thread by thread (tests/cuda_emu).
 test-cuda-emu: $(TEST)/.installed

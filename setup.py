@@ -57,11 +57,11 @@ def extension(name: str, folder: str) -> Extension:
         libraries=[scipy_openblas32.get_library(), "m"],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
         extra_compile_args=[
-            *("-std=gnu11", "-O3", "-Wall", "-Wextra", "-ffp-contract=fast", "-fno-math-errno", "-fopenmp"),
+            *("-std=gnu11", "-O3", "-Wall", "-Wextra", "-ffp-contract=fast", "-fno-math-errno", "-pthread"),
             *("-fvisibility=hidden", "-D_GNU_SOURCE", "-MMD"),
             *shlex.split(os.environ.get("MARIGOLD_CFLAGS", "")),
         ],
-        extra_link_args=["-fopenmp", *shlex.split(os.environ.get("MARIGOLD_LDFLAGS", ""))],
+        extra_link_args=["-pthread", *shlex.split(os.environ.get("MARIGOLD_LDFLAGS", ""))],
     )
 
 

@@ -30,4 +30,6 @@ def test_arena_pieces_are_zeroed_aligned_and_apart(sizes: list[int]) -> None:
 
 
 def test_available_threads_follow_the_affinity_of_the_process() -> None:
-    assert _C.available_threads() == len(os.sched_getaffinity(0))
+    quota = _testing.quota_processors("")
+    allowed = len(os.sched_getaffinity(0))
+    assert _C.available_threads() == (min(quota, allowed) if quota else allowed)

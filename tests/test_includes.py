@@ -51,11 +51,15 @@ def test_python_stays_in_the_binding(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)
-def test_openmp_stays_where_work_is_shared_out(path: Path) -> None:
-    if not identify(path).startswith(("backend/cpu/ops/", "backend/pack_weight.c", "ensemble/", "evaluation/")):
-        text = path.read_text(encoding="utf-8")
-        assert "omp.h" not in text
-        assert not re.search(r"#\s*pragma\s+omp", text)
+def test_threads_are_used_where_work_is_shared_out(path: Path) -> None:
+    """A loop on several threads is a driver's, an ensemble's or an evaluation's; threads themselves are the pool's."""
+    sharers = ("backend/cpu/ops/", "backend/pack_weight.c", "ensemble/", "evaluation/", "core/thread_pool")
+    text = path.read_text(encoding="utf-8")
+    if not identify(path).startswith(sharers):
+        assert not [name for name, is_own in includes_of(path) if is_own and name == "core/thread_pool.h"]
+    if identify(path) != "core/thread_pool.c":
+        assert not re.search(r"pthread_create|thrd_create", text)
+    assert not re.search(r"omp\.h|#\s*pragma\s+omp", text)
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=identify)

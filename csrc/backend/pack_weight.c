@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../core/thread_pool.h"
 #include "backend.h"
 
 /* A tile of the source, converted to float32: up to FILTERS rows of the (K, C*R*S) matrix, ELEMENTS columns at a time. It
@@ -176,12 +177,26 @@ static struct matrix matrix_of(struct mg_weight_layout layout, const struct mg_t
     return m;
 }
 
+/* Where a weight goes; whose rows are shared out to threads if it is large. */
+struct target {
+    const struct matrix *m;
+    void *out;
+};
+
+static int threads_for(int64_t rows, int num_threads) { return rows > 4096 ? num_threads : 1; }
+
+static void pack_some_panels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct target *target = user;
+    (void)thread;
+    for (int64_t p = begin; p < end; p++)
+        pack_panel(target->out, target->m, p);
+}
+
 static void pack_panels(void *out, const struct matrix *m, int num_threads) {
     const size_t elements = (size_t)m->panels.count * m->panels.panel_bytes;
     memset((char *)out + elements, 0, m->panels.bytes - elements); /* the gaps between the parts, too */
-#pragma omp parallel for num_threads(num_threads) schedule(static) if (m->panels.count * m->panels.rows > 4096)
-    for (int64_t p = 0; p < m->panels.count; p++)
-        pack_panel(out, m, p);
+    mg_parallel_for(threads_for(m->panels.count * m->panels.rows, num_threads), m->panels.count, pack_some_panels,
+                    &(struct target){.m = m, .out = out});
 }
 
 void mg_pack_weight(void *out, struct mg_weight_layout layout, const struct mg_tensor *shape, const void *data,
@@ -194,28 +209,36 @@ void mg_pack_weight(void *out, struct mg_weight_layout layout, const struct mg_t
         mg_convert_to_f32(out, data, dtype, (size_t)mg_tensor_count(shape));
 }
 
+static void load_filters(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct target *target = user;
+    const int64_t elements = target->m->channels * target->m->window;
+    (void)thread;
+    for (int64_t f = begin; f < end; f++)
+        load_filter((float *)target->out + f * elements, target->m, f, 0, elements);
+}
+
 void mg_unpack_weight(float *out, const struct mg_tensor *shape, const void *packed, struct mg_weight_layout from,
                       int num_threads) {
     struct matrix m = matrix_of((struct mg_weight_layout){0}, shape, packed);
-    const int64_t elements = m.channels * m.window;
     m.dtype = MG_F32;
     m.from = from;
     if (from.panel)
         (void)mg_panels_of(&m.from_panels, from, shape);
-#pragma omp parallel for num_threads(num_threads) schedule(static) if (m.filters * elements > 4096)
-    for (int64_t f = 0; f < m.filters; f++)
-        load_filter(out + f * elements, &m, f, 0, elements);
+    mg_parallel_for(threads_for(m.filters * m.channels * m.window, num_threads), m.filters, load_filters,
+                    &(struct target){.m = &m, .out = out});
 }
 
-/* Rows of float32 panels to pairs of bfloat16: what training does after every step. */
-static void round_to_pairs(mg_bf16 *out, const float *in, const struct mg_panels *from, const struct mg_panels *to,
-                           int64_t window, int64_t width, int num_threads) {
-#pragma omp parallel for num_threads(num_threads) schedule(static) if (to->count * to->rows > 4096)
-    for (int64_t i = 0; i < to->count * window; i++)
+/* Rows of float32 panels to pairs of bfloat16, of one panel and position of the window: what training does after every step. */
+static void round_to_pairs(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct target *target = user;
+    const struct mg_panels *from = &target->m->from_panels, *to = &target->m->panels;
+    const int64_t width = target->m->layout.panel;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
         for (int64_t c = 0; c < from->channels; c += 2) {
-            const float *even = in + (i * from->channels + c) * width;
+            const float *even = (const float *)target->m->data + (i * from->channels + c) * width;
             const bool is_pair = c + 1 < from->channels;
-            mg_bf16 *pair = out + (i * to->channels + c) * width;
+            mg_bf16 *pair = (mg_bf16 *)target->out + (i * to->channels + c) * width;
             for (int64_t k = 0; k < width; k++) {
                 pair[2 * k] = mg_bf16_of_f32(even[k]);
                 pair[2 * k + 1] = is_pair ? mg_bf16_of_f32(even[width + k]) : (mg_bf16){0};
@@ -236,7 +259,8 @@ void mg_repack_weight(void *out, struct mg_weight_layout layout, const struct mg
         (void)mg_panels_of(&m.from_panels, from, shape);
     if (layout.panel == from.panel && layout.dtype == MG_BF16 && layout.group == 2 && from.dtype == MG_F32 &&
         from.group == 1)
-        round_to_pairs(out, packed, &m.from_panels, &m.panels, m.window, layout.panel, num_threads);
+        mg_parallel_for(threads_for(m.panels.count * m.panels.rows, num_threads), m.panels.count * m.window,
+                        round_to_pairs, &(struct target){.m = &m, .out = out});
     else
         pack_panels(out, &m, num_threads);
 }

@@ -9,10 +9,10 @@
  * (measured: the error with one foreign member of 3, 5, 10, 20 falls by 3, 2, 1, 1 percent). Scale-invariant depth keeps
  * its zero: mean_i = 0 and std_i the root mean square. */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/thread_pool.h"
 #include "ensemble.h"
 
 /* Lanes of the partial sums: what one loop iteration adds up side by side, in a fixed order. */
@@ -27,6 +27,19 @@ static void member_mean(double *mean, const float *d, int64_t elements) {
     for (int64_t i = 0; i < elements; i++)
         sum += d[i];
     *mean = sum / (double)elements;
+}
+
+struct means {
+    double *mean;
+    const float *depth;
+    int64_t elements;
+};
+
+static void find_means(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct means *job = user;
+    (void)thread;
+    for (int64_t e = begin; e < end; e++)
+        member_mean(job->mean + e, job->depth + e * job->elements, job->elements);
 }
 
 /* Adds to gram (n x n, lower half) the products of the rows, which end in zeros after their width. */
@@ -56,6 +69,20 @@ static void gram_of_chunk(double *gram, float *rows, const struct mg_members *m,
     }
 }
 
+struct gram_job {
+    double *parts;
+    float *rows; /* of all threads */
+    const struct mg_members *m;
+};
+
+static void gram_of_chunks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct gram_job *job = user;
+    const int64_t n = job->m->count;
+    for (int64_t c = begin; c < end; c++)
+        gram_of_chunk(job->parts + c * n * n, job->rows + thread * n * MG_ENSEMBLE_TILE, job->m,
+                      mg_chunk_of(job->m->elements, (int)c));
+}
+
 /* gram (n x n): mean over the elements of products of centred members; -mean is m->shift. */
 static mg_status gram_matrix(double *gram, const struct mg_members *m, int threads, struct mg_err *err) {
     const int64_t n = m->count;
@@ -66,10 +93,8 @@ static mg_status gram_matrix(double *gram, const struct mg_members *m, int threa
                                 "the Gram matrix of an ensemble", err));
     MG_TRY_GOTO(mg_alloc((void **)&rows, (size_t)(threads * n) * MG_ENSEMBLE_TILE * sizeof(float),
                          "a tile of an ensemble", err));
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int c = 0; c < MG_ENSEMBLE_CHUNKS; c++)
-        gram_of_chunk(parts + c * n * n, rows + omp_get_thread_num() * n * MG_ENSEMBLE_TILE, m,
-                      mg_chunk_of(m->elements, c));
+    mg_parallel_for(threads, MG_ENSEMBLE_CHUNKS, gram_of_chunks,
+                    &(struct gram_job){.parts = parts, .rows = rows, .m = m});
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j <= i; j++) {
             double sum = 0.0;
@@ -144,11 +169,9 @@ mg_status mg_align_closed_form(float *scale, float *shift, const float *depth, i
     MG_TRY_GOTO(mg_alloc_zeroed((void **)&mean, (size_t)members * sizeof(double), "an ensemble's means", err));
     MG_TRY_GOTO(mg_alloc((void **)&minus_mean, (size_t)members * sizeof(float), "an ensemble's means", err));
     MG_TRY_GOTO(mg_alloc((void **)&gram, (size_t)(members * members) * sizeof(double), "the Gram matrix", err));
-    if (shift) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-        for (int64_t e = 0; e < members; e++)
-            member_mean(mean + e, depth + e * elements, elements);
-    }
+    if (shift)
+        mg_parallel_for(threads, members, find_means,
+                        &(struct means){.mean = mean, .depth = depth, .elements = elements});
     for (int64_t e = 0; e < members; e++)
         minus_mean[e] = (float)-mean[e];
     const struct mg_members centred = {

@@ -7,10 +7,10 @@
  * of this cost where all scales are zero. So the parameters are rounded to float32 here as there, on purpose; a difference
  * is computed only where the rounded parameter changes, and then only its member's pairs are computed anew. */
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../core/thread_pool.h"
 #include "ensemble.h"
 
 enum { LANES = 16 };
@@ -71,8 +71,9 @@ static bool may_bound(const struct alignment *a, int64_t tile, const struct look
            !(a->high - a->tile_high[tile] > 2.0f * look->moved);
 }
 
-static void bound_tile(struct alignment *a, int c, int64_t tile, int64_t width, const struct look *look) {
-    float *rows = a->rows + omp_get_thread_num() * a->members * MG_ENSEMBLE_TILE, reduced[MG_ENSEMBLE_TILE];
+static void bound_tile(const struct alignment *a, int64_t c, float *rows, int64_t tile, int64_t width,
+                       const struct look *look) {
+    float reduced[MG_ENSEMBLE_TILE];
     float low = INFINITY, high = -INFINITY;
     mg_reduce_tile(reduced, rows, a->members, width, a->params->reduction);
     for (int64_t i = 0; i < width; i++) {
@@ -87,11 +88,11 @@ static void bound_tile(struct alignment *a, int c, int64_t tile, int64_t width, 
     }
 }
 
-static void look_at_chunk(struct alignment *a, int c, const struct look *look) {
+static void look_at_chunk(const struct alignment *a, int64_t c, const struct look *look, int thread) {
     const struct mg_members m = {a->depth, a->members, a->elements, a->scale, a->shifts ? a->shift : NULL, NULL};
-    const struct mg_chunk chunk = mg_chunk_of(a->elements, c);
+    const struct mg_chunk chunk = mg_chunk_of(a->elements, (int)c);
     double *squares = a->squares + c * a->members * a->members;
-    float *rows = a->rows + omp_get_thread_num() * a->members * MG_ENSEMBLE_TILE;
+    float *rows = a->rows + thread * a->members * MG_ENSEMBLE_TILE;
     memset(squares, 0, (size_t)(a->members * a->members) * sizeof(double));
     a->chunk_low[c] = INFINITY;
     a->chunk_high[c] = -INFINITY;
@@ -100,7 +101,7 @@ static void look_at_chunk(struct alignment *a, int c, const struct look *look) {
         mg_align_tile(rows, &m, begin, width);
         add_squares(squares, rows, a->members, look->member);
         if (a->params->regularizer_strength > 0 && may_bound(a, begin / MG_ENSEMBLE_TILE, look))
-            bound_tile(a, c, begin / MG_ENSEMBLE_TILE, width, look);
+            bound_tile(a, c, rows, begin / MG_ENSEMBLE_TILE, width, look);
     }
 }
 
@@ -140,13 +141,22 @@ static double regulariser(struct alignment *a, int64_t member) {
     return ((double)fabsf(low) + (double)fabsf(1.0f - high)) * a->params->regularizer_strength;
 }
 
+struct look_job {
+    const struct alignment *a;
+    const struct look *look;
+};
+
+static void look_at_chunks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct look_job *job = user;
+    for (int64_t c = begin; c < end; c++)
+        look_at_chunk(job->a, c, job->look, thread);
+}
+
 /* Cost at the parameters in use. */
 static mg_status cost_of(double *cost, struct alignment *a, struct look look, struct mg_err *err) {
     if (a->params->poll && a->params->poll(a->params->poll_user))
         return mg_fail(err, MG_ERR_CANCELLED, "stopped on request");
-#pragma omp parallel for num_threads(a->threads) schedule(static)
-    for (int c = 0; c < MG_ENSEMBLE_CHUNKS; c++)
-        look_at_chunk(a, c, &look);
+    mg_parallel_for(a->threads, MG_ENSEMBLE_CHUNKS, look_at_chunks, &(struct look_job){.a = a, .look = &look});
     *cost = sum_of_distances(a, look.member) + regulariser(a, look.member);
     return MG_OK;
 }

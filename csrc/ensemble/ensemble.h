@@ -3,7 +3,7 @@
  * and, of the rest of the engine, only mg_resize.
  *
  * Work is cut into tiles and chunks whose borders depend on the sizes alone, and partial sums are added in their order:
- * no result depends on the number of threads. OpenMP is used here and in backend/cpu/ops only.
+ * no result depends on the number of threads.
  */
 #ifndef MG_ENSEMBLE_H
 #define MG_ENSEMBLE_H

@@ -2,6 +2,7 @@
  * angle to it as uncertainty. Called through marigold.h. */
 #include <math.h>
 
+#include "../core/thread_pool.h"
 #include "ensemble.h"
 
 /* Maps (E, 3, elements): component c of member e at pixel i is data[(3e + c) * elements + i]. */
@@ -52,6 +53,19 @@ static void ensemble_pixel(float *out, float *uncertainty, const struct normals 
         uncertainty[i] = (float)(angles / (double)n->members / 3.14159265358979323846);
 }
 
+struct job {
+    const struct normals *n;
+    float *out, *uncertainty;
+    mg_reduction reduction;
+};
+
+static void ensemble_pixels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        ensemble_pixel(job->out, job->uncertainty, job->n, i, job->reduction);
+}
+
 mg_status mg_ensemble_normals(float *out, float *uncertainty, const float *normals, int64_t members, int64_t h,
                               int64_t w, mg_reduction reduction, int num_threads, struct mg_err *err) {
     const struct normals n = {.data = normals, .members = members, .elements = h * w};
@@ -60,8 +74,7 @@ mg_status mg_ensemble_normals(float *out, float *uncertainty, const float *norma
     if (reduction != MG_REDUCE_CLOSEST && reduction != MG_REDUCE_MEAN)
         return mg_fail(err, MG_ERR_ARGUMENT, "`reduction` of normals must be closest or mean");
     MG_TRY(mg_check_finite(normals, members, 3 * n.elements, "normals", err));
-#pragma omp parallel for num_threads(mg_threads_or_all(num_threads)) schedule(static) if (n.elements > MG_ENSEMBLE_TILE)
-    for (int64_t i = 0; i < n.elements; i++)
-        ensemble_pixel(out, uncertainty, &n, i, reduction);
+    mg_parallel_for(n.elements > MG_ENSEMBLE_TILE ? mg_threads_or_all(num_threads) : 1, n.elements, ensemble_pixels,
+                    &(struct job){.n = &n, .out = out, .uncertainty = uncertainty, .reduction = reduction});
     return MG_OK;
 }

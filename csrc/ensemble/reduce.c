@@ -3,8 +3,8 @@
  * The median of a column is found by sorting: a tile of columns goes through one sorting network (merge exchange, Knuth
  * 5.2.2M), whose steps compare whole rows and so run on vectors. */
 #include <math.h>
-#include <stdlib.h>
 
+#include "../core/thread_pool.h"
 #include "ensemble.h"
 
 static inline __attribute__((always_inline)) void exchange(float *restrict a, float *restrict b) {
@@ -89,33 +89,35 @@ static void spread_of_tile(float *out, float *rows, const float *centre, int64_t
     mg_reduce_tile(out, rows, count, width, MG_REDUCE_MEDIAN);
 }
 
+struct job {
+    float *out, *uncertainty, *rows; /* rows: of all threads */
+    const struct mg_members *m;
+    mg_reduction reduction;
+};
+
+static void reduce_tiles(const void *user, int64_t first, int64_t end, int thread) {
+    const struct job *job = user;
+    const struct mg_members *m = job->m;
+    float *rows = job->rows + (int64_t)thread * m->count * MG_ENSEMBLE_TILE;
+    for (int64_t tile = first; tile < end; tile++) {
+        const int64_t begin = tile * MG_ENSEMBLE_TILE, left = m->elements - begin;
+        const int64_t width = left < MG_ENSEMBLE_TILE ? left : MG_ENSEMBLE_TILE;
+        mg_align_tile(rows, m, begin, width);
+        mg_reduce_tile(job->out + begin, rows, m->count, width, job->reduction);
+        if (job->uncertainty)
+            spread_of_tile(job->uncertainty + begin, rows, job->out + begin, m->count, width, job->reduction);
+    }
+}
+
 mg_status mg_reduce_members(float *out, float *uncertainty, const struct mg_members *m, mg_reduction reduction,
                             int num_threads, struct mg_err *err) {
-    const int threads = mg_threads_or_all(num_threads);
     const int64_t tiles = (m->elements + MG_ENSEMBLE_TILE - 1) / MG_ENSEMBLE_TILE;
-    bool failed = false;
-#pragma omp parallel num_threads(threads) if (tiles > 1)
-    {
-        float *rows = aligned_alloc(MG_ALIGNMENT, (size_t)m->count * MG_ENSEMBLE_TILE * sizeof(float));
-        if (!rows)
-#pragma omp atomic write
-            failed = true;
-#pragma omp for schedule(static)
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            if (!rows)
-                continue;
-            const int64_t begin = tile * MG_ENSEMBLE_TILE, left = m->elements - begin;
-            const int64_t width = left < MG_ENSEMBLE_TILE ? left : MG_ENSEMBLE_TILE;
-            mg_align_tile(rows, m, begin, width);
-            mg_reduce_tile(out + begin, rows, m->count, width, reduction);
-            if (uncertainty)
-                spread_of_tile(uncertainty + begin, rows, out + begin, m->count, width, reduction);
-        }
-        free(rows);
-    }
-    if (failed)
-        return mg_fail(err, MG_ERR_MEMORY, "out of memory for the columns of %lld ensemble members",
-                       (long long)m->count);
+    const int wanted = mg_threads_or_all(num_threads), threads = wanted < tiles ? wanted : (int)tiles;
+    struct job job = {.out = out, .uncertainty = uncertainty, .m = m, .reduction = reduction};
+    MG_TRY(mg_alloc((void **)&job.rows, (size_t)(threads * m->count) * MG_ENSEMBLE_TILE * sizeof(float),
+                    "a tile of an ensemble", err));
+    mg_parallel_for(threads, tiles, reduce_tiles, &job);
+    mg_free(job.rows);
     return MG_OK;
 }
 

@@ -3,6 +3,7 @@
  * marigold.h. */
 #include <string.h>
 
+#include "../core/thread_pool.h"
 #include "evaluation.h"
 
 /* Number, sums and products of x and y relative to an origin. */
@@ -64,12 +65,24 @@ static struct moments chunk_moments(const struct mg_maps *maps, double x0, doubl
                             mg_add_lanes(&lanes.xy)};
 }
 
+struct moments_job {
+    struct moments *parts;
+    const struct mg_maps *maps;
+    double x0, y0;
+};
+
+static void find_chunk_moments(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct moments_job *job = user;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        job->parts[i] = chunk_moments(job->maps, job->x0, job->y0, (int)i);
+}
+
 static struct moments moments_about(const struct mg_maps *maps, double x0, double y0, int num_threads) {
     struct moments parts[MG_SUM_CHUNKS], m = {0};
     const bool large = maps->h * maps->columns > 65536;
-#pragma omp parallel for num_threads(mg_threads_or_all(num_threads)) schedule(static) if (large)
-    for (int i = 0; i < MG_SUM_CHUNKS; i++)
-        parts[i] = chunk_moments(maps, x0, y0, i);
+    mg_parallel_for(large ? mg_threads_or_all(num_threads) : 1, MG_SUM_CHUNKS, find_chunk_moments,
+                    &(struct moments_job){.parts = parts, .maps = maps, .x0 = x0, .y0 = y0});
     for (int i = 0; i < MG_SUM_CHUNKS; i++) {
         m.count += parts[i].count;
         m.x += parts[i].x;

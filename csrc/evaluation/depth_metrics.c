@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../core/thread_pool.h"
 #include "evaluation.h"
 
 enum { RELATIVE, RELATIVE_SQUARES, SQUARES, LOGS, LOG_MAGNITUDES, LOG_SQUARES, INVERSE_SQUARES, SUMS };
@@ -123,21 +124,34 @@ static void add_block(struct sums *s, const struct block *b) {
     add_regular(s->of, prediction, target, b->count);
 }
 
+struct job {
+    struct sums *parts;
+    const float *prediction, *target;
+    const uint8_t *mask;
+    int64_t pixels;
+};
+
+static void sum_chunks(const void *user, int64_t first, int64_t last, int thread) {
+    const struct job *job = user;
+    struct block block;
+    (void)thread;
+    for (int64_t chunk = first; chunk < last; chunk++) {
+        const int64_t end = mg_chunk_begin(job->pixels, (int)chunk + 1);
+        for (int64_t i = mg_chunk_begin(job->pixels, (int)chunk); i < end; i += MG_BLOCK) {
+            gather(&block, job->prediction, job->target, job->mask, i, i + MG_BLOCK < end ? i + MG_BLOCK : end);
+            add_block(&job->parts[chunk], &block);
+        }
+    }
+}
+
 mg_status mg_depth_metrics(struct mg_depth_metrics *out, const float *prediction, const float *target,
                            const uint8_t *mask, int64_t pixels, int num_threads, struct mg_err *err) {
     struct sums parts[MG_SUM_CHUNKS] = {0};
     double total[SUMS] = {0};
     int64_t count = 0, within[3] = {0};
     MG_TRY(mg_check_threads(num_threads, err));
-#pragma omp parallel for num_threads(mg_threads_or_all(num_threads)) schedule(static) if (pixels > 16384)
-    for (int chunk = 0; chunk < MG_SUM_CHUNKS; chunk++) {
-        const int64_t end = mg_chunk_begin(pixels, chunk + 1);
-        struct block block;
-        for (int64_t i = mg_chunk_begin(pixels, chunk); i < end; i += MG_BLOCK) {
-            gather(&block, prediction, target, mask, i, i + MG_BLOCK < end ? i + MG_BLOCK : end);
-            add_block(&parts[chunk], &block);
-        }
-    }
+    const struct job job = {.parts = parts, .prediction = prediction, .target = target, .mask = mask, .pixels = pixels};
+    mg_parallel_for(pixels > 16384 ? mg_threads_or_all(num_threads) : 1, MG_SUM_CHUNKS, sum_chunks, &job);
     for (int chunk = 0; chunk < MG_SUM_CHUNKS; chunk++) {
         count += parts[chunk].count;
         for (int k = 0; k < 3; k++)

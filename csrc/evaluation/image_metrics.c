@@ -1,8 +1,8 @@
 /* image_metrics.c: PSNR, and SSIM (Wang, Bovik, Sheikh and Simoncelli 2004) with the constants and the window of
  * torchmetrics, for images with values from 0 to 1. Called through marigold.h. */
 #include <math.h>
-#include <omp.h>
 
+#include "../core/thread_pool.h"
 #include "evaluation.h"
 
 double mg_psnr(const float *prediction, const float *target, const uint8_t *mask, int64_t count) {
@@ -97,6 +97,22 @@ static double band_sum(const struct ssim *s, int64_t channel, int64_t begin, int
     return sum;
 }
 
+struct job {
+    const struct ssim *s;
+    double *sums, *scratch;
+    size_t thread; /* numbers of each thread's scratch */
+    int64_t bands;
+};
+
+static void sum_bands(const void *user, int64_t first, int64_t last, int thread) {
+    const struct job *job = user;
+    double *mine = job->scratch + (size_t)thread * job->thread;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t begin = i % job->bands * BAND, end = begin + BAND < job->s->h ? begin + BAND : job->s->h;
+        job->sums[i] = band_sum(job->s, i / job->bands, begin, end, mine, mine + ROWS * MEANS * job->s->w);
+    }
+}
+
 mg_status mg_ssim(double *out, const float *prediction, const float *target, const uint8_t *mask, int64_t h, int64_t w,
                   int64_t c, int num_threads, struct mg_err *err) {
     struct ssim s = {prediction, target, mask, h, w, c, {0}};
@@ -112,15 +128,8 @@ mg_status mg_ssim(double *out, const float *prediction, const float *target, con
     MG_TRY(mg_alloc((void **)&scratch, ((size_t)threads * thread + (size_t)(bands * c)) * sizeof *scratch,
                     "the means of an image", err));
     double *sums = scratch + (size_t)threads * thread;
-#pragma omp parallel num_threads(threads)
-    {
-        double *mine = scratch + (size_t)omp_get_thread_num() * thread;
-#pragma omp for schedule(static)
-        for (int64_t job = 0; job < bands * c; job++) {
-            const int64_t begin = job % bands * BAND, end = begin + BAND < h ? begin + BAND : h;
-            sums[job] = band_sum(&s, job / bands, begin, end, mine, mine + ROWS * MEANS * w);
-        }
-    }
+    mg_parallel_for(threads, bands * c, sum_bands,
+                    &(struct job){.s = &s, .sums = sums, .scratch = scratch, .thread = thread, .bands = bands});
     for (int64_t job = 0; job < bands * c; job++)
         sum += sums[job];
     mg_free(scratch);

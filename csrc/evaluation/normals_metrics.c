@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../core/thread_pool.h"
 #include "evaluation.h"
 
 static const double DEGREES = 180.0 / 3.14159265358979323846, LEAST_LENGTH = 1e-8;
@@ -30,15 +31,30 @@ static int64_t chunk_errors(float *out, const float *prediction, const float *ta
     return count;
 }
 
+struct job {
+    float *out;
+    const float *prediction, *target;
+    const uint8_t *mask;
+    int64_t pixels, *counts;
+};
+
+static void find_chunk_errors(const void *user, int64_t first, int64_t end, int thread) {
+    const struct job *job = user;
+    (void)thread;
+    for (int64_t chunk = first; chunk < end; chunk++) {
+        const int64_t begin = mg_chunk_begin(job->pixels, (int)chunk);
+        job->counts[chunk] = chunk_errors(job->out + begin, job->prediction, job->target, job->mask, begin,
+                                          mg_chunk_begin(job->pixels, (int)chunk + 1));
+    }
+}
+
 mg_status mg_angular_errors(float *out, int64_t *count, const float *prediction, const float *target,
                             const uint8_t *mask, int64_t pixels, int num_threads, struct mg_err *err) {
     int64_t counts[MG_SUM_CHUNKS], all = 0;
     MG_TRY(mg_check_threads(num_threads, err));
-#pragma omp parallel for num_threads(mg_threads_or_all(num_threads)) schedule(static) if (pixels > 16384)
-    for (int chunk = 0; chunk < MG_SUM_CHUNKS; chunk++) {
-        const int64_t begin = mg_chunk_begin(pixels, chunk);
-        counts[chunk] = chunk_errors(out + begin, prediction, target, mask, begin, mg_chunk_begin(pixels, chunk + 1));
-    }
+    const struct job job = {
+        .out = out, .prediction = prediction, .target = target, .mask = mask, .pixels = pixels, .counts = counts};
+    mg_parallel_for(pixels > 16384 ? mg_threads_or_all(num_threads) : 1, MG_SUM_CHUNKS, find_chunk_errors, &job);
     for (int chunk = 0; chunk < MG_SUM_CHUNKS; chunk++) {
         memmove(out + all, out + mg_chunk_begin(pixels, chunk), (size_t)counts[chunk] * sizeof *out);
         all += counts[chunk];

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../core/thread_pool.h"
 #include "evaluation.h"
 
 mg_status mg_space_from_name(mg_space *out, const char *name, struct mg_err *err) {
@@ -109,9 +110,21 @@ static float aligned_value(double fit, mg_space space) {
     }
 }
 
+struct fit {
+    float *aligned;
+    const struct mg_maps *maps;
+    double scale, shift;
+};
+
+static void apply_to_pixels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct fit *fit = user;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        fit->aligned[i] = aligned_value((double)fit->maps->prediction[i] * fit->scale + fit->shift, fit->maps->space);
+}
+
 void mg_apply_fit(float *aligned, const struct mg_maps *maps, double scale, double shift, int num_threads) {
     const int64_t count = maps->h * maps->w;
-#pragma omp parallel for num_threads(mg_threads_or_all(num_threads)) schedule(static) if (count > 65536)
-    for (int64_t i = 0; i < count; i++)
-        aligned[i] = aligned_value((double)maps->prediction[i] * scale + shift, maps->space);
+    mg_parallel_for(count > 65536 ? mg_threads_or_all(num_threads) : 1, count, apply_to_pixels,
+                    &(struct fit){.aligned = aligned, .maps = maps, .scale = scale, .shift = shift});
 }

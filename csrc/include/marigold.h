@@ -503,8 +503,9 @@ int64_t mg_trainer_steps(const mg_trainer *trainer);
 mg_status mg_trainer_set_steps(mg_trainer *trainer, int64_t steps, struct mg_err *err);
 
 /* ---- this machine ---- */
-int mg_available_threads(void); /* processors this process may use */
-const char *mg_best_isa(void);  /* "scalar" | "avx2" | "avx512" */
+/* Processors this process may use: those of its affinity mask, and no more than its control groups' quota, rounded up. */
+int mg_available_threads(void);
+const char *mg_best_isa(void); /* "scalar" | "avx2" | "avx512" */
 const char *mg_version(void);
 
 enum mg_speed_type { MG_SPEED_F32, MG_SPEED_BF16, MG_SPEED_I8, MG_SPEED_TYPES };

@@ -4,7 +4,7 @@
 
 extern PyMethodDef mg_test_io_methods[], mg_test_numeric_methods[], mg_test_ops_methods[], mg_test_nn_methods[],
     mg_test_graph_methods[], mg_test_ensemble_methods[], mg_test_packed_methods[], mg_test_gradient_methods[],
-    mg_test_group_methods[], mg_test_optimizer_methods[], mg_test_busy_methods[];
+    mg_test_group_methods[], mg_test_optimizer_methods[], mg_test_busy_methods[], mg_test_threads_methods[];
 
 static PyObject *package_exception(const char *name) {
     PyObject *module = PyImport_ImportModule("marigold_c.errors");
@@ -60,7 +60,7 @@ static int module_exec(PyObject *module) {
     PyMethodDef *areas[] = {mg_test_io_methods,        mg_test_numeric_methods,  mg_test_ops_methods,
                             mg_test_nn_methods,        mg_test_graph_methods,    mg_test_ensemble_methods,
                             mg_test_packed_methods,    mg_test_gradient_methods, mg_test_group_methods,
-                            mg_test_optimizer_methods, mg_test_busy_methods};
+                            mg_test_optimizer_methods, mg_test_busy_methods,     mg_test_threads_methods};
     for (size_t i = 0; i < sizeof areas / sizeof areas[0]; i++)
         if (PyModule_AddFunctions(module, areas[i]))
             return -1;

@@ -1,18 +1,14 @@
-/* activation.c: an activation function of every element. Called by cpu_backend.c; calls the kernel table. */
+/* activation.c: an activation function of every element. */
 #include "tiles.h"
 
+static void run_tile(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
+    const int64_t at = tile.first * mg_element_bytes(&call->op->out);
+    mg_cpu_elements_of(context, &call->op->out)
+        ->activate((char *)call->out + at, (const char *)call->in[0] + at, tile.count, call->op->params.activation);
+}
+
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_tensor *shape = &call->op->out;
-    const struct mg_cpu_elements *elements = mg_cpu_elements_of(context, shape);
-    const int64_t bytes = mg_element_bytes(shape);
-    const char *x = call->in[0];
-    char *out = call->out;
-    struct mg_tiling tiling = mg_tiling_of(shape->dim[0], mg_image_pixels(shape) * shape->dim[3], 1);
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
-    for (int64_t i = 0; i < tiling.total; i++) {
-        struct mg_tile tile = mg_tile_at(&tiling, i);
-        elements->activate(out + tile.first * bytes, x + tile.first * bytes, tile.count, call->op->params.activation);
-    }
+    mg_run_tiles(context, call, mg_element_tiles(&call->op->out), run_tile);
 }
 
 const struct mg_cpu_driver mg_cpu_activation = {.run = run};

@@ -6,9 +6,9 @@
  * values. Scores, softmax and sums stay float32. Keys and values may be of another type than the queries (those of a constant
  * text are float32) and are converted when they are packed. */
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "../cpu.h"
 
 /* SCORE_ROW: elements from one row of scores to the next, no power of two, or rows would evict each other from the first-level
@@ -217,29 +217,54 @@ static void run_query_block(const struct attention *a, const char *q, const char
     }
 }
 
+/* One image and head. */
+struct head {
+    const struct attention *a;
+    const char *q, *k, *v;
+    char *out, *keys, *values, *threads; /* packed; the threads' own memory */
+};
+
+static struct scratch own_scratch(const struct head *h, int thread) {
+    return scratch_of(h->a, h->threads + (size_t)thread * h->a->thread);
+}
+
+static void pack_all_keys(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct head *h = user;
+    for (int64_t p = begin; p < end; p++)
+        pack_keys(h->a, h->k, p, h->keys, own_scratch(h, thread).line);
+}
+
+static void pack_all_values(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct head *h = user;
+    for (int64_t step = begin; step < end; step++)
+        pack_values(h->a, h->v, step, h->values, own_scratch(h, thread).line);
+}
+
+static void run_query_blocks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct head *h = user;
+    const struct scratch mine = own_scratch(h, thread);
+    for (int64_t block = begin; block < end; block++)
+        run_query_block(h->a, h->q, h->keys, h->values, h->out, block, &mine);
+}
+
 static void attention_run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct attention a = attention_of(context, call->op);
-    char *keys = call->workspace, *values = keys + a.packed_keys;
     const int64_t images = call->op->in[0].dim[0], key_images = call->op->in[1].dim[0];
     const int64_t key_bytes = (int64_t)mg_dtype_bytes(a.key_type);
-#pragma omp parallel num_threads(context->num_threads)
-    {
-        const struct scratch mine = scratch_of(&a, values + a.packed_values + (size_t)omp_get_thread_num() * a.thread);
-        for (int64_t job = 0; job < images * a.params.heads; job++) {
-            const int64_t n = job / a.params.heads, head = job % a.params.heads * a.size;
-            const int64_t at = (n * a.queries * a.channels + head) * a.bytes;
-            const int64_t key_at = ((key_images == 1 ? 0 : n) * a.keys * a.channels + head) * key_bytes;
-            /* The implicit barriers keep the packed keys and values whole while any thread reads them. */
-#pragma omp for schedule(static) nowait
-            for (int64_t p = 0; p < a.key_panels; p++)
-                pack_keys(&a, (const char *)call->in[1] + key_at, p, keys, mine.line);
-#pragma omp for schedule(static)
-            for (int64_t step = 0; step < a.steps; step++)
-                pack_values(&a, (const char *)call->in[2] + key_at, step, values, mine.line);
-#pragma omp for schedule(dynamic)
-            for (int64_t block = 0; block < a.query_blocks; block++)
-                run_query_block(&a, (const char *)call->in[0] + at, keys, values, (char *)call->out + at, block, &mine);
-        }
+    struct head h = {.a = &a, .keys = call->workspace};
+    h.values = h.keys + a.packed_keys;
+    h.threads = h.values + a.packed_values;
+    for (int64_t i = 0; i < images * a.params.heads; i++) {
+        const int64_t n = i / a.params.heads, head = i % a.params.heads * a.size;
+        const int64_t at = (n * a.queries * a.channels + head) * a.bytes;
+        const int64_t key_at = ((key_images == 1 ? 0 : n) * a.keys * a.channels + head) * key_bytes;
+        h.q = (const char *)call->in[0] + at;
+        h.k = (const char *)call->in[1] + key_at;
+        h.v = (const char *)call->in[2] + key_at;
+        h.out = (char *)call->out + at;
+        mg_parallel_for(context->num_threads, a.key_panels, pack_all_keys, &h);
+        mg_parallel_for(context->num_threads, a.steps, pack_all_values, &h);
+        mg_parallel_for(context->num_threads, a.query_blocks, run_query_blocks, &h);
     }
 }
 

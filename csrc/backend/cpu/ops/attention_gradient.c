@@ -3,12 +3,11 @@
  *
  * Both gradients have the same form. `rows` (a block of queries, or of keys) meet `columns` (all keys, or all queries) in
  * blocks: scores and dy v^T by products with the columns' transposed panels; then products of what became of them with the
- * columns as they lie, in panels of channels. Per image and head the columns are packed once, for all threads.
- * Called by cpu_backend.c. */
+ * columns as they lie, in panels of channels. Per image and head the columns are packed once, for all threads. */
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "../cpu.h"
 
 enum { BLOCK_ROWS = 96, BLOCK_COLUMNS = 256, SCORE_ROW = BLOCK_COLUMNS + 16 };
@@ -166,38 +165,66 @@ static void run_block(const struct job *a, const float *left, const float *right
 }
 
 /* ---- all images and heads, one after the other; threads share the blocks ---- */
+struct head {
+    const struct job *a;
+    int64_t index;
+    const float *left, *right; /* of the rows: q and dy, or k and v */
+    const float *column_left, *column_right, *rows;
+    float *out;
+    int64_t ldo;
+    bool accumulate;
+    struct columns columns;
+    float *packed_left, *packed_right, *transposed_left, *transposed_right; /* the same, to be written */
+    char *threads;
+};
+
+static void pack_panels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct head *h = user;
+    (void)thread;
+    for (int64_t p = begin; p < end; p++) {
+        transpose_panel(h->a, h->column_left, p, h->transposed_left);
+        transpose_panel(h->a, h->column_right, p, h->transposed_right);
+        pack_columns(h->a, h->column_left, p, h->packed_left);
+        if (h->a->of_keys)
+            pack_columns(h->a, h->column_right, p, h->packed_right);
+    }
+}
+
+static void run_blocks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct head *h = user;
+    const struct scratch mine = scratch_of(h->a, h->threads + (size_t)thread * h->a->thread);
+    for (int64_t block = begin; block < end; block++)
+        run_block(h->a, h->left, h->right, h->rows, h->index, &h->columns, block, h->accumulate, h->out, h->ldo, &mine);
+}
+
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct job a = job_of(context, call->op);
     const int64_t *q = call->op->in[0].dim, *k = call->op->in[1].dim, heads = a.params.heads;
     const int64_t query_image = q[1] * q[2] * q[3], key_image = k[0] == 1 ? 0 : k[1] * k[2] * k[3];
-    char *left = call->workspace, *right = left + a.transposed, *packed_left = right + a.transposed,
-         *packed_right = packed_left + a.packed;
-    const struct columns columns = {(float *)left, (float *)right, (float *)packed_left, (float *)packed_right};
-#pragma omp parallel num_threads(context->num_threads)
-    {
-        const struct scratch mine = scratch_of(&a, packed_right + a.packed + (size_t)omp_get_thread_num() * a.thread);
-        for (int64_t i = 0; i < q[0] * heads; i++) {
-            const int64_t n = i / heads, head = i % heads;
-            const float *query = (const float *)call->in[0] + n * query_image + head * a.size;
-            const float *dy = (const float *)call->in[3] + n * query_image + head * a.size;
-            const float *key = (const float *)call->in[1] + n * key_image + head * a.size;
-            const float *value = (const float *)call->in[2] + n * key_image + head * a.size;
-            const float *rows = (const float *)call->in[4] + n * q[1] * q[2] * 2 * heads;
-            float *out = (float *)call->out + head * a.size + n * (a.of_keys ? 2 * key_image : query_image);
-            /* The implicit barriers keep what is packed whole while any thread reads it. */
-#pragma omp for schedule(static)
-            for (int64_t p = 0; p < a.column_panels; p++) {
-                transpose_panel(&a, a.of_keys ? query : key, p, (float *)left);
-                transpose_panel(&a, a.of_keys ? dy : value, p, (float *)right);
-                pack_columns(&a, a.of_keys ? query : key, p, (float *)packed_left);
-                if (a.of_keys)
-                    pack_columns(&a, dy, p, (float *)packed_right);
-            }
-#pragma omp for schedule(dynamic)
-            for (int64_t block = 0; block < a.row_blocks; block++)
-                run_block(&a, a.of_keys ? key : query, a.of_keys ? value : dy, rows, head, &columns, block,
-                          a.of_keys && k[0] == 1 && n > 0, out, a.of_keys ? 2 * a.channels : a.channels, &mine);
-        }
+    char *at = call->workspace;
+    struct head h = {.a = &a, .ldo = a.of_keys ? 2 * a.channels : a.channels};
+    h.transposed_left = (float *)at;
+    h.transposed_right = (float *)(at += a.transposed);
+    h.packed_left = (float *)(at += a.transposed);
+    h.packed_right = (float *)(at += a.packed);
+    h.threads = at + a.packed;
+    h.columns = (struct columns){h.transposed_left, h.transposed_right, h.packed_left, h.packed_right};
+    for (int64_t i = 0; i < q[0] * heads; i++) {
+        const int64_t n = i / heads, channel = i % heads * a.size;
+        const float *query = (const float *)call->in[0] + n * query_image + channel;
+        const float *dy = (const float *)call->in[3] + n * query_image + channel;
+        const float *key = (const float *)call->in[1] + n * key_image + channel;
+        const float *value = (const float *)call->in[2] + n * key_image + channel;
+        h.index = i % heads;
+        h.left = a.of_keys ? key : query;
+        h.right = a.of_keys ? value : dy;
+        h.column_left = a.of_keys ? query : key;
+        h.column_right = a.of_keys ? dy : value;
+        h.rows = (const float *)call->in[4] + n * q[1] * q[2] * 2 * heads;
+        h.out = (float *)call->out + channel + n * (a.of_keys ? 2 * key_image : query_image);
+        h.accumulate = a.of_keys && k[0] == 1 && n > 0;
+        mg_parallel_for(context->num_threads, a.column_panels, pack_panels, &h);
+        mg_parallel_for(context->num_threads, a.row_blocks, run_blocks, &h);
     }
 }
 
@@ -246,27 +273,44 @@ static void rows_of_block(const struct job *a, const struct mg_op_call *call, co
     }
 }
 
+struct rows_head {
+    const struct job *a;
+    const struct mg_op_call *call;
+    int64_t index, first_pixel;
+    const float *q, *k;
+    float *keys;
+    char *threads;
+};
+
+static void transpose_panels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct rows_head *h = user;
+    (void)thread;
+    for (int64_t p = begin; p < end; p++)
+        transpose_panel(h->a, h->k, p, h->keys);
+}
+
+static void rows_of_blocks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct rows_head *h = user;
+    char *mine = h->threads + (size_t)thread * (h->a->thread + mg_aligned_bytes(3 * BLOCK_ROWS, sizeof(float)));
+    for (int64_t block = begin; block < end; block++)
+        rows_of_block(h->a, h->call, h->q, h->first_pixel, h->index, h->keys, block, (float *)mine,
+                      (float *)(mine + h->a->thread));
+}
+
 static void rows_run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct job a = job_of(context, call->op);
     const int64_t *k = call->op->in[1].dim, heads = a.params.heads;
     const int64_t key_image = k[0] == 1 ? 0 : k[1] * k[2] * k[3];
-    float *keys = call->workspace;
-    char *threads = (char *)call->workspace + a.transposed;
-#pragma omp parallel num_threads(context->num_threads)
-    {
-        char *mine =
-            threads + (size_t)omp_get_thread_num() * (a.thread + mg_aligned_bytes(3 * BLOCK_ROWS, sizeof(float)));
-        for (int64_t i = 0; i < call->op->in[0].dim[0] * heads; i++) {
-            const int64_t n = i / heads, head = i % heads;
-            const float *q = (const float *)call->in[0] + n * a.rows * a.channels + head * a.size;
-            const float *key = (const float *)call->in[1] + n * key_image + head * a.size;
-#pragma omp for schedule(static)
-            for (int64_t p = 0; p < a.column_panels; p++)
-                transpose_panel(&a, key, p, keys);
-#pragma omp for schedule(dynamic)
-            for (int64_t block = 0; block < a.row_blocks; block++)
-                rows_of_block(&a, call, q, n * a.rows, head, keys, block, (float *)mine, (float *)(mine + a.thread));
-        }
+    struct rows_head h = {
+        .a = &a, .call = call, .keys = call->workspace, .threads = (char *)call->workspace + a.transposed};
+    for (int64_t i = 0; i < call->op->in[0].dim[0] * heads; i++) {
+        const int64_t n = i / heads, channel = i % heads * a.size;
+        h.index = i % heads;
+        h.first_pixel = n * a.rows;
+        h.q = (const float *)call->in[0] + n * a.rows * a.channels + channel;
+        h.k = (const float *)call->in[1] + n * key_image + channel;
+        mg_parallel_for(context->num_threads, a.column_panels, transpose_panels, &h);
+        mg_parallel_for(context->num_threads, a.row_blocks, rows_of_blocks, &h);
     }
 }
 

@@ -1,21 +1,18 @@
-/* channel_slice.c: some consecutive channels of an activation. Called by cpu_backend.c. */
+/* channel_slice.c: some consecutive channels of an activation. */
 #include <string.h>
 
 #include "tiles.h"
 
-static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_tensor *shape = &call->op->out;
-    const int64_t bytes = mg_element_bytes(shape);
+static void run_tile(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
+    const int64_t bytes = mg_element_bytes(&call->op->out), row = call->op->out.dim[3] * bytes;
     const char *x = (const char *)call->in[0] + call->op->params.slice.begin * bytes;
-    char *out = call->out;
-    int64_t c = shape->dim[3], x_c = call->op->in[0].dim[3];
-    struct mg_tiling tiling = mg_tiling_of(shape->dim[0], mg_image_pixels(shape), c);
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
-    for (int64_t i = 0; i < tiling.total; i++) {
-        struct mg_tile tile = mg_tile_at(&tiling, i);
-        for (int64_t p = tile.first; p < tile.first + tile.count; p++)
-            memcpy(out + p * c * bytes, x + p * x_c * bytes, (size_t)(c * bytes));
-    }
+    (void)context;
+    for (int64_t p = tile.first; p < tile.first + tile.count; p++)
+        memcpy((char *)call->out + p * row, x + p * call->op->in[0].dim[3] * bytes, (size_t)row);
+}
+
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    mg_run_tiles(context, call, mg_pixel_tiles(&call->op->out), run_tile);
 }
 
 const struct mg_cpu_driver mg_cpu_channel_slice = {.run = run};

@@ -1,23 +1,21 @@
-/* concat.c: the channels of one activation, then those of another. Called by cpu_backend.c. */
+/* concat.c: the channels of one activation, then those of another. */
 #include <string.h>
 
 #include "tiles.h"
 
-static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_tensor *shape = &call->op->out;
-    const char *a = call->in[0], *b = call->in[1];
-    char *out = call->out;
-    int64_t c = shape->dim[3], bytes = mg_element_bytes(shape);
-    int64_t a_bytes = call->op->in[0].dim[3] * bytes, b_bytes = c * bytes - a_bytes;
-    struct mg_tiling tiling = mg_tiling_of(shape->dim[0], mg_image_pixels(shape), c);
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
-    for (int64_t i = 0; i < tiling.total; i++) {
-        struct mg_tile tile = mg_tile_at(&tiling, i);
-        for (int64_t p = tile.first; p < tile.first + tile.count; p++) {
-            memcpy(out + p * c * bytes, a + p * a_bytes, (size_t)a_bytes);
-            memcpy(out + p * c * bytes + a_bytes, b + p * b_bytes, (size_t)b_bytes);
-        }
+static void run_tile(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
+    const int64_t bytes = mg_element_bytes(&call->op->out);
+    const int64_t a = call->op->in[0].dim[3] * bytes, both = call->op->out.dim[3] * bytes, b = both - a;
+    (void)context;
+    for (int64_t p = tile.first; p < tile.first + tile.count; p++) {
+        char *out = (char *)call->out + p * both;
+        memcpy(out, (const char *)call->in[0] + p * a, (size_t)a);
+        memcpy(out + a, (const char *)call->in[1] + p * b, (size_t)b);
     }
+}
+
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    mg_run_tiles(context, call, mg_pixel_tiles(&call->op->out), run_tile);
 }
 
 const struct mg_cpu_driver mg_cpu_concat = {.run = run};

@@ -4,9 +4,9 @@
  *
  * Filters in int8, which are for Winograd's sake, are turned back to float32 here, chunk by chunk: only the smallest maps come
  * this way. */
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "conv2d.h"
 #include "row_tiles.h"
 
@@ -110,15 +110,20 @@ static void run_task(const struct direct *d, const struct mg_op_call *call, int6
         d->elements->activate(out + i * z->k * z->bytes, out + i * z->k * z->bytes, task.columns, MG_ACT_RELU);
 }
 
+struct job {
+    const struct direct *direct;
+    const struct mg_op_call *call;
+};
+
+static void run_tasks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    char *scratch = (char *)job->call->workspace + (size_t)thread * job->direct->thread;
+    for (int64_t i = begin; i < end; i++)
+        run_task(job->direct, job->call, i, scratch);
+}
+
 void mg_direct_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z) {
     const struct direct d = direct_of(context, z, call->in[1]);
-    const int64_t tasks = z->n * d.tiles.tiles * d.tiles.groups;
-    char *workspace = call->workspace;
-#pragma omp parallel num_threads(context->num_threads) if (tasks > 1)
-    {
-        char *mine = workspace + (size_t)omp_get_thread_num() * d.thread;
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < tasks; i++)
-            run_task(&d, call, i, mine);
-    }
+    const struct job job = {.direct = &d, .call = call};
+    mg_parallel_for(context->num_threads, z->n * d.tiles.tiles * d.tiles.groups, run_tasks, &job);
 }

@@ -1,21 +1,17 @@
-/* geglu.c: the first half of the channels times the exact GELU of the second. Called by cpu_backend.c; calls the kernel
- * table. */
+/* geglu.c: the first half of the channels times the exact GELU of the second. */
 #include "tiles.h"
 
-static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_tensor *shape = &call->op->out;
-    const struct mg_cpu_elements *elements = mg_cpu_elements_of(context, shape);
-    const int64_t bytes = mg_element_bytes(shape);
-    const char *x = call->in[0];
-    char *out = call->out;
-    int64_t c = shape->dim[3];
-    struct mg_tiling tiling = mg_tiling_of(shape->dim[0], mg_image_pixels(shape), c);
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
-    for (int64_t i = 0; i < tiling.total; i++) {
-        struct mg_tile tile = mg_tile_at(&tiling, i);
-        for (int64_t p = tile.first; p < tile.first + tile.count; p++)
-            elements->geglu(out + p * c * bytes, x + p * 2 * c * bytes, x + (p * 2 * c + c) * bytes, c);
+static void run_tile(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
+    const struct mg_cpu_elements *elements = mg_cpu_elements_of(context, &call->op->out);
+    const int64_t c = call->op->out.dim[3], row = c * mg_element_bytes(&call->op->out);
+    for (int64_t p = tile.first; p < tile.first + tile.count; p++) {
+        const char *x = (const char *)call->in[0] + p * 2 * row;
+        elements->geglu((char *)call->out + p * row, x, x + row, c);
     }
+}
+
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    mg_run_tiles(context, call, mg_pixel_tiles(&call->op->out), run_tile);
 }
 
 const struct mg_cpu_driver mg_cpu_geglu = {.run = run};

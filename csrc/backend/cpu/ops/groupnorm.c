@@ -1,5 +1,4 @@
-/* groupnorm.c: normalisation over the pixels and the channels of a group, then SiLU if asked. Called by cpu_backend.c;
- * calls the kernel table.
+/* groupnorm.c: normalisation over the pixels and the channels of a group, then SiLU if asked.
  *
  * 1. each block of pixels: sum and sum of squares of every channel, relative to the image's first pixel, in double;
  * 2. each image and group: the blocks merged in order, mean and variance, a factor and an offset for each channel;
@@ -10,32 +9,20 @@
 
 #include "tiles.h"
 
-/* Blocks of an image: enough for the threads of a large machine, few enough that their sums take little memory. */
-enum { MAX_BLOCKS = 64 };
-
 struct pass {
     struct mg_tiling tiling;
     const struct mg_cpu_elements *elements;
     int64_t pixels, c, bytes; /* bytes of an element */
     const char *x;
+    const struct mg_op_call *call;
     double *sums;
     float *factors, *offsets, *shifts; /* shifts: the first pixel of each image */
 };
 
-static struct mg_tiling blocks_of(const struct mg_tensor *x) {
-    struct mg_tiling tiling = mg_tiling_of(x->dim[0], mg_image_pixels(x), x->dim[3]);
-    int64_t least = (tiling.units + MAX_BLOCKS - 1) / MAX_BLOCKS;
-    if (tiling.tile < least)
-        tiling.tile = least;
-    tiling.per_image = (tiling.units + tiling.tile - 1) / tiling.tile;
-    tiling.total = tiling.images * tiling.per_image;
-    return tiling;
-}
-
 static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     (void)context;
     const struct mg_tensor *x = &op->in[0];
-    struct mg_tiling tiling = blocks_of(x);
+    struct mg_tiling tiling = mg_pixel_blocks(x);
     size_t doubles = 2 * sizeof(double) / sizeof(float), floats;
     if (!mg_size_mul(&floats, doubles * (size_t)tiling.per_image + 3, (size_t)x->dim[3]))
         return SIZE_MAX;
@@ -52,9 +39,9 @@ static void sum_block(const struct pass *pass, int64_t index) {
 }
 
 /* Sum of (x - mean)^2 over a channel from its sums relative to `shift`: with d = mean - shift, Q - 2 d S + n d^2. */
-static void merge_group(const struct pass *pass, const struct mg_op_call *call, int64_t image, int64_t group) {
-    const struct mg_groupnorm *p = &call->op->params.groupnorm;
-    const float *gamma = call->in[1], *beta = call->in[2];
+static void merge_group(const struct pass *pass, int64_t image, int64_t group) {
+    const struct mg_groupnorm *p = &pass->call->op->params.groupnorm;
+    const float *gamma = pass->call->in[1], *beta = pass->call->in[2];
     int64_t c = pass->c, count = c / p->groups, begin = group * count;
     const float *shift = pass->shifts + image * c;
     double *sums = pass->sums + image * pass->tiling.per_image * 2 * c;
@@ -80,39 +67,53 @@ static void merge_group(const struct pass *pass, const struct mg_op_call *call, 
     }
 }
 
-static void apply_block(const struct pass *pass, char *out, int64_t index, bool silu) {
-    struct mg_tile tile = mg_tile_at(&pass->tiling, index);
+static void apply_block(const struct pass *pass, int64_t index) {
+    const struct mg_tile tile = mg_tile_at(&pass->tiling, index);
     const int64_t at = tile.first * pass->c * pass->bytes;
-    pass->elements->channel_affine(out + at, pass->x + at, pass->factors + tile.image * pass->c,
-                                   pass->offsets + tile.image * pass->c, tile.count, pass->c, silu);
+    pass->elements->channel_affine((char *)pass->call->out + at, pass->x + at, pass->factors + tile.image * pass->c,
+                                   pass->offsets + tile.image * pass->c, tile.count, pass->c,
+                                   pass->call->op->params.groupnorm.silu);
+}
+
+static void sum_blocks(const void *pass, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        sum_block(pass, i);
+}
+
+static void merge_groups(const void *pass, int64_t begin, int64_t end, int thread) {
+    const int64_t groups = ((const struct pass *)pass)->call->op->params.groupnorm.groups;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        merge_group(pass, i / groups, i % groups);
+}
+
+static void apply_blocks(const void *pass, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        apply_block(pass, i);
 }
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_groupnorm *p = &call->op->params.groupnorm;
     const struct mg_tensor *shape = &call->op->in[0];
-    struct pass pass = {.tiling = blocks_of(shape), .pixels = mg_image_pixels(shape), .c = shape->dim[3]};
-    pass.elements = mg_cpu_elements_of(context, shape);
-    pass.bytes = mg_element_bytes(shape);
-    pass.x = call->in[0];
-    pass.sums = call->workspace;
+    struct pass pass = {.tiling = mg_pixel_blocks(shape),
+                        .elements = mg_cpu_elements_of(context, shape),
+                        .pixels = mg_image_pixels(shape),
+                        .c = shape->dim[3],
+                        .bytes = mg_element_bytes(shape),
+                        .x = call->in[0],
+                        .call = call,
+                        .sums = call->workspace};
     pass.factors = (float *)(pass.sums + pass.tiling.total * 2 * pass.c);
     pass.offsets = pass.factors + shape->dim[0] * pass.c;
     pass.shifts = pass.offsets + shape->dim[0] * pass.c;
     for (int64_t n = 0; n < shape->dim[0]; n++)
         pass.elements->widen(pass.shifts + n * pass.c, pass.x + n * pass.pixels * pass.c * pass.bytes, pass.c);
-    int64_t groups = shape->dim[0] * p->groups;
-#pragma omp parallel num_threads(context->num_threads) if (pass.tiling.total > 1)
-    {
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < pass.tiling.total; i++)
-            sum_block(&pass, i);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < groups; i++)
-            merge_group(&pass, call, i / p->groups, i % p->groups);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < pass.tiling.total; i++)
-            apply_block(&pass, call->out, i, p->silu);
-    }
+    /* Where there is one block, handing out the groups costs more than they do. */
+    const int threads = pass.tiling.total > 1 ? context->num_threads : 1;
+    mg_parallel_for(threads, pass.tiling.total, sum_blocks, &pass);
+    mg_parallel_for(threads, shape->dim[0] * call->op->params.groupnorm.groups, merge_groups, &pass);
+    mg_parallel_for(threads, pass.tiling.total, apply_blocks, &pass);
 }
 
 const struct mg_cpu_driver mg_cpu_groupnorm = {.run = run, .workspace_bytes = workspace_bytes};

@@ -1,5 +1,5 @@
 /* layout.c: channels first to channels last and back: transposes of (C, H*W) per image, for what enters and leaves the
- * engine. Called by cpu_backend.c. */
+ * engine. */
 #include "tiles.h"
 
 enum { BLOCK = 16 }; /* floats of a cache line, so that a block of lines read is a block of lines written */
@@ -31,33 +31,30 @@ static void transpose_columns(float *out, const float *in, int64_t rows, int64_t
     }
 }
 
-static void run_nchw_to_nhwc(const struct mg_context *context, const struct mg_op_call *call) {
+static void to_nhwc_tile(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
     const struct mg_tensor *shape = &call->op->out;
-    const float *x = call->in[0];
-    float *out = call->out;
-    int64_t pixels = mg_image_pixels(shape), c = shape->dim[3];
-    struct mg_tiling tiling = mg_tiling_of(shape->dim[0], pixels, c);
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
-    for (int64_t i = 0; i < tiling.total; i++) {
-        struct mg_tile tile = mg_tile_at(&tiling, i);
-        int64_t image = tile.image * pixels * c;
-        transpose_columns(out + image, x + image, c, pixels, tile.begin, tile.begin + tile.count);
-    }
+    const int64_t pixels = mg_image_pixels(shape), c = shape->dim[3], image = tile.image * pixels * c;
+    (void)context;
+    transpose_columns((float *)call->out + image, (const float *)call->in[0] + image, c, pixels, tile.begin,
+                      tile.begin + tile.count);
 }
 
-static void run_nhwc_to_nchw(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_tensor *shape = &call->op->in[0];
-    const float *x = call->in[0];
-    float *out = call->out;
-    int64_t pixels = mg_image_pixels(shape), c = shape->dim[3];
-    struct mg_tiling tiling = mg_tiling_of(shape->dim[0], pixels, c);
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
-    for (int64_t i = 0; i < tiling.total; i++) {
-        struct mg_tile tile = mg_tile_at(&tiling, i);
-        int64_t image = tile.image * pixels * c;
-        transpose_rows(out + image, x + image, pixels, c, tile.begin, tile.begin + tile.count);
-    }
+static void run_nchw_to_nhwc(const struct mg_context *context, const struct mg_op_call *call) {
+    mg_run_tiles(context, call, mg_pixel_tiles(&call->op->out), to_nhwc_tile);
 }
 
 const struct mg_cpu_driver mg_cpu_nchw_to_nhwc = {.run = run_nchw_to_nhwc};
+
+static void to_nchw_tile(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
+    const struct mg_tensor *shape = &call->op->in[0];
+    const int64_t pixels = mg_image_pixels(shape), c = shape->dim[3], image = tile.image * pixels * c;
+    (void)context;
+    transpose_rows((float *)call->out + image, (const float *)call->in[0] + image, pixels, c, tile.begin,
+                   tile.begin + tile.count);
+}
+
+static void run_nhwc_to_nchw(const struct mg_context *context, const struct mg_op_call *call) {
+    mg_run_tiles(context, call, mg_pixel_tiles(&call->op->in[0]), to_nchw_tile);
+}
+
 const struct mg_cpu_driver mg_cpu_nhwc_to_nchw = {.run = run_nhwc_to_nchw};

@@ -5,9 +5,9 @@
  * Rows are multiplied where they lie, but for two cases: an odd number of bfloat16 channels is completed to whole pairs, tile
  * by tile; and for int8 weights all rows are quantised first, each with a scale of its own. */
 #include <cblas.h>
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "row_tiles.h"
 
 /* ---- many rows ---- */
@@ -73,50 +73,77 @@ static void run_task(const struct linear *l, const struct mg_op_call *call, int6
                           residual ? residual + at * l->bytes : NULL, t->columns);
 }
 
-static void quantise(const struct linear *l, const struct mg_op_call *call, int64_t row) {
-    float *scales = (float *)((char *)call->workspace + l->rows);
-    l->elements->quantise_row((uint8_t *)call->workspace + row * l->padded, scales + row,
-                              (const char *)call->in[0] + row * l->channels * l->bytes, l->channels);
+struct job {
+    const struct linear *linear;
+    const struct mg_op_call *call;
+};
+
+static void quantise_rows(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    const struct linear *l = job->linear;
+    char *rows = job->call->workspace;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        l->elements->quantise_row((uint8_t *)rows + i * l->padded, (float *)(rows + l->rows) + i,
+                                  (const char *)job->call->in[0] + i * l->channels * l->bytes, l->channels);
+}
+
+static void run_tasks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    const struct linear *l = job->linear;
+    char *scratch = (char *)job->call->workspace + l->rows + l->scales + (size_t)thread * (l->copies + l->product);
+    for (int64_t i = begin; i < end; i++)
+        run_task(l, job->call, i, scratch);
 }
 
 static void run_many_rows(const struct mg_context *context, const struct mg_op_call *call) {
     const struct linear l = linear_of(context, call->op, call->in[1]);
-    const int64_t tasks = l.images * l.tiles.tiles * l.tiles.groups, rows = l.quantised ? l.images * l.tiles.rows : 0;
-    char *workspace = (char *)call->workspace + l.rows + l.scales;
-#pragma omp parallel num_threads(context->num_threads) if (tasks > 1)
-    {
-        char *mine = workspace + (size_t)omp_get_thread_num() * (l.copies + l.product);
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < rows; i++)
-            quantise(&l, call, i);
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < tasks; i++)
-            run_task(&l, call, i, mine);
-    }
+    const struct job job = {.linear = &l, .call = call};
+    if (l.quantised)
+        mg_parallel_for(context->num_threads, l.images * l.tiles.rows, quantise_rows, &job);
+    mg_parallel_for(context->num_threads, l.images * l.tiles.tiles * l.tiles.groups, run_tasks, &job);
 }
 
 /* ---- few rows ---- */
 enum { COLUMN_TILE = 256 };
 
-/* The weight is read once for all rows of one image. */
-static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
-    const int64_t rows = call->op->in[0].dim[1] * call->op->in[0].dim[2], channels = call->op->in[0].dim[3];
-    const int64_t columns = call->op->out.dim[3], column_tiles = mg_ceil_div(columns, COLUMN_TILE);
+struct few_rows {
+    const struct mg_cpu_elements *elements;
+    const struct mg_op_call *call;
+    int64_t rows, channels, columns, column_tiles;
+};
+
+/* Tile i of the columns of one image: the weight is read once for all its rows. */
+static void run_column_tile(const struct few_rows *f, int64_t i, float *product) {
+    const struct mg_op_call *call = f->call;
     const float *x = call->in[0], *weight = call->in[1], *bias = call->in[2], *residual = call->in[3];
-    float *workspace = call->workspace;
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (column_tiles > 1)
-    for (int64_t i = 0; i < call->op->in[0].dim[0] * column_tiles; i++) {
-        float *product = workspace + (int64_t)omp_get_thread_num() * rows * COLUMN_TILE;
-        const int64_t first = i / column_tiles * rows, column = i % column_tiles * COLUMN_TILE;
-        const int64_t count = columns - column < COLUMN_TILE ? columns - column : COLUMN_TILE;
-        const int64_t at = first * columns + column;
-        scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)rows, (int)count, (int)channels, 1.0f,
-                          x + first * channels, (int)channels, weight + column * channels, (int)channels, 0.0f, product,
-                          COLUMN_TILE);
-        mg_cpu_elements_of(context, &call->op->out)
-            ->epilogue((float *)call->out + at, columns, product, COLUMN_TILE, rows, count, bias ? bias + column : NULL,
-                       call->op->params.linear.activation, residual ? residual + at : NULL, columns);
-    }
+    const int64_t first = i / f->column_tiles * f->rows, column = i % f->column_tiles * COLUMN_TILE;
+    const int64_t count = f->columns - column < COLUMN_TILE ? f->columns - column : COLUMN_TILE;
+    const int64_t at = first * f->columns + column;
+    scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)f->rows, (int)count, (int)f->channels, 1.0f,
+                      x + first * f->channels, (int)f->channels, weight + column * f->channels, (int)f->channels, 0.0f,
+                      product, COLUMN_TILE);
+    f->elements->epilogue((float *)call->out + at, f->columns, product, COLUMN_TILE, f->rows, count,
+                          bias ? bias + column : NULL, call->op->params.linear.activation,
+                          residual ? residual + at : NULL, f->columns);
+}
+
+static void run_column_tiles(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct few_rows *f = user;
+    float *product = (float *)f->call->workspace + (int64_t)thread * f->rows * COLUMN_TILE;
+    for (int64_t i = begin; i < end; i++)
+        run_column_tile(f, i, product);
+}
+
+static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct mg_tensor *x = &call->op->in[0];
+    const struct few_rows f = {.elements = mg_cpu_elements_of(context, &call->op->out),
+                               .call = call,
+                               .rows = x->dim[1] * x->dim[2],
+                               .channels = x->dim[3],
+                               .columns = call->op->out.dim[3],
+                               .column_tiles = mg_ceil_div(call->op->out.dim[3], COLUMN_TILE)};
+    mg_parallel_for(context->num_threads, x->dim[0] * f.column_tiles, run_column_tiles, &f);
 }
 
 static size_t linear_workspace(const struct mg_context *context, const struct mg_op_shape *op) {

@@ -1,8 +1,9 @@
 /* linear_input_gradient.c: dy times the weight, plus a sum. Many rows go through the driver of linear with the transposed
- * weight; few rows meet it as it is stored. Called by cpu_backend.c.
+ * weight; few rows meet it as it is stored.
  * Workspace: the transposed weight, what linear needs. */
 #include <cblas.h>
 
+#include "../../../core/thread_pool.h"
 #include "transposed_weight.h"
 
 static struct mg_op_shape forward_of(const struct mg_op_shape *op) {
@@ -25,22 +26,29 @@ static size_t workspace_bytes(const struct mg_context *context, const struct mg_
 
 enum { COLUMN_TILE = 64 };
 
-/* One image at a time, so that the batch does not change the product's order. */
-static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
+/* Tile i of the columns of one image; one image at a time, so that the batch does not change the product's order. */
+static void run_column_tile(const struct mg_op_call *call, int64_t i) {
     const int64_t *dim = call->op->in[0].dim, rows = dim[1] * dim[2], filters = dim[3];
     const int64_t channels = call->op->out.dim[3], tiles = mg_ceil_div(channels, COLUMN_TILE);
+    const int64_t first = i / tiles * rows, c = i % tiles * COLUMN_TILE;
+    const int64_t count = channels - c < COLUMN_TILE ? channels - c : COLUMN_TILE;
     const float *dy = call->in[0], *weight = call->in[1];
-    float *out = call->out;
+    scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)count, (int)filters, 1.0f,
+                      dy + first * filters, (int)filters, weight + c, (int)channels, call->in[2] ? 1.0f : 0.0f,
+                      (float *)call->out + first * channels + c, (int)channels);
+}
+
+static void run_column_tiles(const void *call, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        run_column_tile(call, i);
+}
+
+static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
     if (call->in[2] && call->in[2] != call->out)
-        memcpy(out, call->in[2], mg_tensor_bytes(&call->op->out));
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiles > 1)
-    for (int64_t i = 0; i < dim[0] * tiles; i++) {
-        const int64_t first = i / tiles * rows, c = i % tiles * COLUMN_TILE;
-        const int64_t count = channels - c < COLUMN_TILE ? channels - c : COLUMN_TILE;
-        scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)count, (int)filters, 1.0f,
-                          dy + first * filters, (int)filters, weight + c, (int)channels, call->in[2] ? 1.0f : 0.0f,
-                          out + first * channels + c, (int)channels);
-    }
+        memcpy(call->out, call->in[2], mg_tensor_bytes(&call->op->out));
+    mg_parallel_for(context->num_threads, call->op->in[0].dim[0] * mg_ceil_div(call->op->out.dim[3], COLUMN_TILE),
+                    run_column_tiles, call);
 }
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {

@@ -1,19 +1,14 @@
-/* scheduler_step.c: the previous sample as a combination of the sample, the model's output and noise. Called by
- * cpu_backend.c; calls the kernel table. */
+/* scheduler_step.c: the previous sample as a combination of the sample, the model's output and noise. */
 #include "tiles.h"
 
-static void run(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_cpu_kernels *kernels = mg_cpu_kernels_of(context);
-    const struct mg_tensor *shape = &call->op->out;
+static void run_tile(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
     const float *sample = call->in[0], *model_output = call->in[1], *factors = call->in[2], *noise = call->in[3];
-    float *out = call->out;
-    struct mg_tiling tiling = mg_tiling_of(shape->dim[0], mg_image_pixels(shape) * shape->dim[3], 1);
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (tiling.total > 1)
-    for (int64_t i = 0; i < tiling.total; i++) {
-        struct mg_tile tile = mg_tile_at(&tiling, i);
-        kernels->combine(out + tile.first, sample + tile.first, model_output + tile.first,
-                         noise ? noise + tile.first : NULL, factors, tile.count);
-    }
+    mg_cpu_kernels_of(context)->combine((float *)call->out + tile.first, sample + tile.first, model_output + tile.first,
+                                        noise ? noise + tile.first : NULL, factors, tile.count);
+}
+
+static void run(const struct mg_context *context, const struct mg_op_call *call) {
+    mg_run_tiles(context, call, mg_element_tiles(&call->op->out), run_tile);
 }
 
 const struct mg_cpu_driver mg_cpu_scheduler_step = {.run = run};

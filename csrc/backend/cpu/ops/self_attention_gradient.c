@@ -1,5 +1,5 @@
 /* self_attention_gradient.c: gradients of queries, keys and values together, where all have the same pixels (see
- * attention_gradient.c for those of a text): each score and each product dy v^T is computed once. Called by cpu_backend.c.
+ * attention_gradient.c for those of a text): each score and each product dy v^T is computed once.
  *
  * An image and head is a task of one thread, as threads that read what others have just written wait for it where they do not
  * share a cache. Tasks that are left over (5 heads, 2 threads) are done by all threads together.
@@ -11,9 +11,9 @@
  * bfloat16: both operands of all five products are bfloat16 pairs (two channels, two keys, two queries); scores, softmax and sums
  * are float32. A "unit" is what a step multiplies: four bytes, a float or a pair. */
 #include <math.h>
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "../cpu.h"
 
 enum {
@@ -314,80 +314,123 @@ static void store_keys(const struct job *a, const struct area *h, const struct h
 
 /* ---- tasks ---- */
 
-/* The threads that do a task: one, or all. */
-struct team {
-    int rank, size;
+/* An image and head, and the threads that do it: all of the context's, or the one that has it for itself. */
+struct task {
+    const struct job *a;
+    struct area area;
+    struct head head;
+    const char *k, *v;
+    int threads, own_thread; /* own_thread: whose scratch it is if threads is 1 */
+    char *scratch;           /* of all threads */
+    int64_t slab;
 };
 
-/* What all read is whole before any thread goes on. */
-static void meet(const struct team *team) {
-    if (team->size > 1) {
-#pragma omp barrier
+static struct scratch own_scratch(const struct task *t, int thread) {
+    return scratch_of(t->a, t->scratch + (size_t)(t->threads > 1 ? thread : t->own_thread) * t->a->thread);
+}
+
+static void transpose_panels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct task *t = user;
+    const struct scratch mine = own_scratch(t, thread);
+    for (int64_t p = begin; p < end; p++) {
+        transpose_panel(t->a, t->k, p, t->area.keys, mine.line);
+        transpose_panel(t->a, t->v, p, t->area.values, mine.line);
     }
 }
 
-static void pack(const struct job *a, const struct area *h, const struct head *head, const char *k, const char *v,
-                 const struct scratch *mine, const struct team *team) {
-    for (int64_t p = team->rank; p < a->panels; p += team->size) {
-        transpose_panel(a, k, p, h->keys, mine->line);
-        transpose_panel(a, v, p, h->values, mine->line);
+static void pack_steps(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct task *t = user;
+    const struct scratch mine = own_scratch(t, thread);
+    for (int64_t step = begin; step < end; step++) {
+        pack_step(t->a, t->k, step, t->area.packed_keys, mine.line);
+        pack_step(t->a, t->head.q, step, t->area.packed_queries, mine.line);
+        pack_step(t->a, t->head.dy, step, t->area.packed_dy, mine.line);
     }
-    for (int64_t step = team->rank; step < a->steps; step += team->size) {
-        pack_step(a, k, step, h->packed_keys, mine->line);
-        pack_step(a, head->q, step, h->packed_queries, mine->line);
-        pack_step(a, head->dy, step, h->packed_dy, mine->line);
-    }
-    for (int64_t i = team->rank; i < a->channel_panels * a->pixels; i += team->size) {
-        memset(h->key_sums + i * a->panel, 0, (size_t)a->panel * sizeof(float));
-        memset(h->value_sums + i * a->panel, 0, (size_t)a->panel * sizeof(float));
-    }
-    meet(team);
 }
 
-static void run_task(const struct job *a, const struct area *h, const struct head *head, const char *k, const char *v,
-                     const struct scratch *mine, const struct team *team) {
-    const int64_t slabs = mg_ceil_div(a->pixels, SLAB_QUERIES), key_blocks = mg_ceil_div(a->pixels, BLOCK_KEYS);
-    pack(a, h, head, k, v, mine, team);
-    for (int64_t slab = 0; slab < slabs; slab++) {
-        const int64_t left = a->pixels - slab * SLAB_QUERIES;
-        const int64_t blocks = mg_ceil_div(left < SLAB_QUERIES ? left : SLAB_QUERIES, BLOCK_QUERIES);
-        for (int64_t block = team->rank; block < blocks; block += team->size)
-            run_queries(a, h, head, slab, block, mine);
-        meet(team);
-        for (int64_t block = team->rank; block < key_blocks; block += team->size)
-            run_keys(a, h, slab, block);
-        meet(team);
+static void clear_sums(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct task *t = user;
+    const size_t bytes = (size_t)((end - begin) * t->a->panel) * sizeof(float);
+    (void)thread;
+    memset(t->area.key_sums + begin * t->a->panel, 0, bytes);
+    memset(t->area.value_sums + begin * t->a->panel, 0, bytes);
+}
+
+static void run_query_blocks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct task *t = user;
+    const struct scratch mine = own_scratch(t, thread);
+    for (int64_t block = begin; block < end; block++)
+        run_queries(t->a, &t->area, &t->head, t->slab, block, &mine);
+}
+
+static void run_key_blocks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct task *t = user;
+    (void)thread;
+    for (int64_t block = begin; block < end; block++)
+        run_keys(t->a, &t->area, t->slab, block);
+}
+
+static void store_all_keys(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct task *t = user;
+    const struct scratch mine = own_scratch(t, thread);
+    for (int64_t pixel = begin; pixel < end; pixel++)
+        store_keys(t->a, &t->area, &t->head, pixel, &mine);
+}
+
+static void run_task(struct task *t) {
+    const struct job *a = t->a;
+    const int64_t slabs = mg_ceil_div(a->pixels, SLAB_QUERIES);
+    mg_parallel_for(t->threads, a->panels, transpose_panels, t);
+    mg_parallel_for(t->threads, a->steps, pack_steps, t);
+    mg_parallel_for(t->threads, a->channel_panels * a->pixels, clear_sums, t);
+    for (t->slab = 0; t->slab < slabs; t->slab++) {
+        const int64_t left = a->pixels - t->slab * SLAB_QUERIES, queries = left < SLAB_QUERIES ? left : SLAB_QUERIES;
+        mg_parallel_for(t->threads, mg_ceil_div(queries, BLOCK_QUERIES), run_query_blocks, t);
+        mg_parallel_for(t->threads, mg_ceil_div(a->pixels, BLOCK_KEYS), run_key_blocks, t);
     }
-    for (int64_t pixel = team->rank; pixel < a->pixels; pixel += team->size)
-        store_keys(a, h, head, pixel, mine);
-    meet(team);
+    mg_parallel_for(t->threads, a->pixels, store_all_keys, t);
+}
+
+struct all_tasks {
+    const struct job *a;
+    const struct mg_op_call *call;
+};
+
+/* Task `index` in memory area `area`. */
+static struct task task_of(const struct all_tasks *all, int64_t index, int64_t area) {
+    const struct mg_op_call *call = all->call;
+    const struct job *a = all->a;
+    const int64_t heads = call->op->params.attention.heads, image = a->pixels * a->channels;
+    const int64_t n = index / heads, channel = index % heads * a->size, at = (n * image + channel) * a->bytes;
+    return (struct task){.a = a,
+                         .area = area_of(a, (char *)call->workspace + (size_t)area * a->area),
+                         .head = {.q = (const char *)call->in[0] + at,
+                                  .y = (const char *)call->in[3] + at,
+                                  .dy = (const char *)call->in[4] + at,
+                                  .out = (char *)call->out + (3 * n * image + channel) * a->bytes},
+                         .k = (const char *)call->in[1] + at,
+                         .v = (const char *)call->in[2] + at,
+                         .threads = 1,
+                         .own_thread = (int)area,
+                         .scratch = (char *)call->workspace + (size_t)a->areas * a->area};
+}
+
+static void run_alone(const void *all, int64_t begin, int64_t end, int thread) {
+    for (int64_t i = begin; i < end; i++) {
+        struct task task = task_of(all, i, thread);
+        run_task(&task);
+    }
 }
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct job a = job_of(context, call->op);
-    const int64_t heads = call->op->params.attention.heads, image = a.pixels * a.channels;
-    char *scratch = (char *)call->workspace + (size_t)a.areas * a.area;
-#pragma omp parallel num_threads(a.threads)
-    {
-        const int rank = omp_get_thread_num(), threads = omp_get_num_threads(); /* may be fewer than asked for */
-        const int64_t alone = a.areas > 1 ? a.tasks / threads * threads : 0;
-        const struct scratch mine = scratch_of(&a, scratch + (size_t)rank * a.thread);
-        for (int64_t i = 0; i < a.tasks; i++) {
-            const bool together = i >= alone;
-            if (!together && i % threads != rank)
-                continue;
-            if (together && i == alone && alone) {
-#pragma omp barrier
-            }
-            const struct team team = together ? (struct team){rank, threads} : (struct team){0, 1};
-            const struct area area = area_of(&a, (char *)call->workspace + (together ? 0 : (size_t)rank * a.area));
-            const int64_t n = i / heads, channel = i % heads * a.size, at = (n * image + channel) * a.bytes;
-            const struct head head = {.q = (const char *)call->in[0] + at,
-                                      .y = (const char *)call->in[3] + at,
-                                      .dy = (const char *)call->in[4] + at,
-                                      .out = (char *)call->out + (3 * n * image + channel) * a.bytes};
-            run_task(&a, &area, &head, (const char *)call->in[1] + at, (const char *)call->in[2] + at, &mine, &team);
-        }
+    const struct all_tasks all = {.a = &a, .call = call};
+    const int64_t alone = a.areas > 1 ? a.tasks / a.threads * a.threads : 0;
+    mg_parallel_for(a.threads, alone, run_alone, &all);
+    for (int64_t i = alone; i < a.tasks; i++) {
+        struct task task = task_of(&all, i, 0);
+        task.threads = a.threads;
+        run_task(&task);
     }
 }
 

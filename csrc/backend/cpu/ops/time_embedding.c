@@ -1,5 +1,5 @@
 /* time_embedding.c: sinusoids of time steps, in float32 from the exponent on, as the models were trained with. A few
- * thousand values per run: one thread. Called by cpu_backend.c. */
+ * thousand values per run: one thread. */
 #include <math.h>
 
 #include "../cpu.h"

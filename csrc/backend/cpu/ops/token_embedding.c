@@ -1,5 +1,4 @@
-/* token_embedding.c: rows of a table chosen by token, plus rows of positions. At most a few hundred tokens: one thread.
- * Called by cpu_backend.c; calls the kernel table. */
+/* token_embedding.c: rows of a table chosen by token, plus rows of positions. At most a few hundred tokens: one thread. */
 #include "../cpu.h"
 
 /* Identifiers arrive as data, when nothing can be refused any more: what the table lacks must not be read. */

@@ -1,7 +1,9 @@
-/* transposed_weight.c: see transposed_weight.h. Called by conv2d_input_gradient.c and linear_input_gradient.c. */
+/* transposed_weight.c: see transposed_weight.h. */
 #include "transposed_weight.h"
 
 #include <string.h>
+
+#include "../../../core/thread_pool.h"
 
 static int64_t window_of(const struct mg_tensor *weight) {
     return weight->ndim == 4 ? weight->dim[2] * weight->dim[3] : 1;
@@ -57,25 +59,45 @@ static void transpose_pairs(uint32_t *out, const uint32_t *in, int64_t filters, 
     }
 }
 
+struct job {
+    uint32_t *out;
+    const char *weight;
+    int64_t panel, window, group, filters, channels, filter_units, channel_units;
+};
+
+/* Filters to channels of one panel of the result at one position of the window. */
+static void transpose_part(const struct job *j, int64_t index) {
+    const int64_t panel = j->panel, p = index / j->window, position = index % j->window, c = p * panel;
+    const int64_t count = j->channels - c < panel ? j->channels - c : panel;
+    uint32_t *to = j->out + (p * j->window + j->window - 1 - position) * j->filter_units * panel;
+    for (int64_t k = 0; k < j->filters; k += panel) {
+        const int64_t row = k / panel * j->window * j->channel_units + position * j->channel_units + c / j->group;
+        const char *from = j->weight + row * panel * 4;
+        const int64_t some = j->filters - k < panel ? j->filters - k : panel;
+        if (j->group == 1)
+            transpose_block((float *)to + k * panel, (const float *)from, some, count, panel);
+        else
+            transpose_pairs(to + k / 2 * panel, (const uint32_t *)from, some, count, panel);
+    }
+}
+
+static void transpose_parts(const void *job, int64_t begin, int64_t end, int thread) {
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        transpose_part(job, i);
+}
+
 void mg_transpose_weight(const struct mg_context *context, void *out, const void *weight,
                          const struct mg_tensor *shape) {
-    const int64_t panel = mg_cpu_kernels_of(context)->panel, window = window_of(shape);
-    const int64_t group = 4 / (int64_t)mg_dtype_bytes(shape->dtype);
-    const int64_t filters = shape->dim[0], channels = shape->dim[1];
-    const int64_t filter_units = mg_ceil_div(filters, group), channel_units = mg_ceil_div(channels, group);
-    const int64_t tasks = mg_ceil_div(channels, panel) * window;
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (filters * channels * window > 65536)
-    for (int64_t i = 0; i < tasks; i++) {
-        const int64_t p = i / window, position = i % window, c = p * panel;
-        const int64_t count = channels - c < panel ? channels - c : panel;
-        uint32_t *to = (uint32_t *)out + (p * window + window - 1 - position) * filter_units * panel;
-        for (int64_t k = 0; k < filters; k += panel) {
-            const int64_t from = (k / panel * window * channel_units + position * channel_units + c / group) * panel;
-            const int64_t some = filters - k < panel ? filters - k : panel;
-            if (group == 1)
-                transpose_block((float *)to + k * panel, (const float *)weight + from, some, count, panel);
-            else
-                transpose_pairs(to + k / 2 * panel, (const uint32_t *)weight + from, some, count, panel);
-        }
-    }
+    struct job j = {.out = out,
+                    .weight = weight,
+                    .panel = mg_cpu_kernels_of(context)->panel,
+                    .window = window_of(shape),
+                    .group = 4 / (int64_t)mg_dtype_bytes(shape->dtype),
+                    .filters = shape->dim[0],
+                    .channels = shape->dim[1]};
+    j.filter_units = mg_ceil_div(j.filters, j.group);
+    j.channel_units = mg_ceil_div(j.channels, j.group);
+    const bool large = j.filters * j.channels * j.window > 65536;
+    mg_parallel_for(large ? context->num_threads : 1, mg_ceil_div(j.channels, j.panel) * j.window, transpose_parts, &j);
 }

@@ -1,13 +1,13 @@
 /* weight_gradient.c: gradients of the weights of convolutions and linear layers: for each position of the window, input pixels
- * (transposed) times output pixels, added to the gradient in the panels in which the weight lies. Called by cpu_backend.c.
+ * (transposed) times output pixels, added to the gradient in the panels in which the weight lies.
  *
  * A task has some channels at one position of the window and some panels of filters, and runs over all images in chunks of
  * pixels. Pixels are added one after the other to what is there, so neither threads nor the cutting into chunks and batches
  * change a bit. bfloat16: two pixels at a time, their channels side by side. Workspace: zeros for pixels outside the image; pointers,
  * pairs of pixels and a packed panel of dy for each thread. */
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "conv2d.h"
 
 enum {
@@ -152,42 +152,58 @@ static void run_task(const struct weight_gradient *g, const struct mg_op_call *c
         }
 }
 
+struct job {
+    const struct weight_gradient *g;
+    const struct mg_op_call *call;
+};
+
+static void run_tasks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    char *scratch = (char *)job->call->workspace + job->g->zeros + (size_t)thread * job->g->thread;
+    for (int64_t i = begin; i < end; i++)
+        run_task(job->g, job->call, i, scratch);
+}
+
 static void run_many_rows(const struct mg_context *context, const struct mg_op_call *call) {
     const struct mg_op_shape forward = forward_of(call->op);
     const struct weight_gradient g = weight_gradient_of(context, &forward);
-    const int64_t tasks = g.window * g.tiles * g.groups;
-    char *workspace = call->workspace;
     if (call->out != call->in[2])
         memcpy(call->out, call->in[2], g.sizes.panels.bytes);
     if (mg_winograd_has_weight_gradient(context, &g.sizes)) {
-        mg_winograd_weight_gradient(context, &g.sizes, call->in[0], call->in[1], call->out, workspace);
+        mg_winograd_weight_gradient(context, &g.sizes, call->in[0], call->in[1], call->out, call->workspace);
         return;
     }
-    memset(workspace, 0, g.zeros);
-#pragma omp parallel num_threads(context->num_threads) if (tasks > 1)
-    {
-        char *mine = workspace + g.zeros + (size_t)omp_get_thread_num() * g.thread;
-#pragma omp for schedule(dynamic)
-        for (int64_t i = 0; i < tasks; i++)
-            run_task(&g, call, i, mine);
-    }
+    const struct job job = {.g = &g, .call = call};
+    memset(call->workspace, 0, g.zeros);
+    mg_parallel_for(context->num_threads, g.window * g.tiles * g.groups, run_tasks, &job);
 }
 
 /* The weight lies as it is stored: a row for each filter. */
-static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct mg_cpu_kernels *kernels = mg_cpu_kernels_of(context);
-    const int64_t filters = call->op->out.dim[0], channels = call->op->out.dim[1];
-    const int64_t rows = mg_tensor_count(&call->op->in[0]) / channels;
-    const float *x = call->in[0], *dy = call->in[1], *sum = call->in[2];
-#pragma omp parallel for num_threads(context->num_threads) schedule(static) if (filters * channels > 65536)
-    for (int64_t k = 0; k < filters; k++) {
-        float *out = (float *)call->out + k * channels;
-        if (sum != call->out)
+struct few_rows {
+    const struct mg_cpu_kernels *kernels;
+    const struct mg_op_call *call;
+};
+
+static void add_filters(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct few_rows *f = user;
+    const int64_t filters = f->call->op->out.dim[0], channels = f->call->op->out.dim[1];
+    const int64_t rows = mg_tensor_count(&f->call->op->in[0]) / channels;
+    const float *x = f->call->in[0], *dy = f->call->in[1], *sum = f->call->in[2];
+    (void)thread;
+    for (int64_t k = begin; k < end; k++) {
+        float *out = (float *)f->call->out + k * channels;
+        if (sum != f->call->out)
             memcpy(out, sum + k * channels, (size_t)channels * sizeof *out);
         for (int64_t row = 0; row < rows; row++)
-            kernels->combine(out, out, x + row * channels, NULL, (float[3]){1.0f, dy[row * filters + k], 0.0f},
-                             channels);
+            f->kernels->combine(out, out, x + row * channels, NULL, (float[3]){1.0f, dy[row * filters + k], 0.0f},
+                                channels);
     }
+}
+
+static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct few_rows f = {.kernels = mg_cpu_kernels_of(context), .call = call};
+    const int64_t filters = call->op->out.dim[0], channels = call->op->out.dim[1];
+    mg_parallel_for(filters * channels > 65536 ? context->num_threads : 1, filters, add_filters, &f);
 }
 
 static void run_linear(const struct mg_context *context, const struct mg_op_call *call) {

@@ -10,9 +10,9 @@
  * scale for MG_FIXED_CHANNELS channels of a tile or filter at one position. The transforms amplify rounding errors about
  * tenfold, too much for the 8 bits of a bfloat16; integers of 13 bits multiply as fast and leave an error below that of a
  * direct convolution in bfloat16. */
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "conv2d.h"
 
 enum { BLOCK_TILES = 48, MIN_BLOCKS = 8, TILE_MULTIPLE = 12, POSITIONS = 36, TAPS = 9 };
@@ -96,8 +96,8 @@ struct scratch {
     float *sums; /* bias plus channel vector */
 };
 
-static struct scratch scratch_of(const struct winograd *w, char *workspace) {
-    char *at = workspace + w->shared + (size_t)omp_get_thread_num() * w->thread;
+static struct scratch scratch_of(const struct winograd *w, const struct mg_op_call *call, int thread) {
+    char *at = (char *)call->workspace + w->shared + (size_t)thread * w->thread;
     struct scratch s = {.operand = at};
     at += w->few ? w->u + w->u_scales : w->v + w->v_scales;
     s.m = (float *)at;
@@ -245,40 +245,60 @@ static bool follows_its_input(const struct winograd *w, const struct mg_op_call 
     return out < in && out + z->out_h * z->out_w * z->k * z->bytes > in;
 }
 
+/* What a loop shares out: panels of the filter, blocks of tiles or tiles; of image n where there are few. */
+struct job {
+    const struct winograd *w;
+    const struct mg_op_call *call;
+    int64_t n, first_block;
+};
+
+static void transform_panels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    const struct winograd *w = job->w;
+    const struct scratch mine = scratch_of(w, job->call, thread);
+    for (int64_t p = begin; p < end; p++)
+        transform_weights(w, job->call, p, (char *)job->call->workspace + (size_t)p * (w->u + w->u_scales), mine.taps);
+}
+
+static void run_blocks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    const struct scratch mine = scratch_of(job->w, job->call, thread);
+    for (int64_t i = begin; i < end; i++)
+        run_block(job->w, job->call, job->call->workspace, job->first_block + i, &mine);
+}
+
 static void run_many(const struct winograd *w, const struct mg_context *context, const struct mg_op_call *call) {
     const int64_t blocks = w->z->n * w->blocks, wave = follows_its_input(w, call) ? WAVE_BLOCKS : blocks;
-    char *u = call->workspace;
-#pragma omp parallel num_threads(context->num_threads)
-    {
-        const struct scratch mine = scratch_of(w, call->workspace);
-#pragma omp for schedule(static)
-        for (int64_t p = 0; p < w->panels; p++)
-            transform_weights(w, call, p, u + (size_t)p * (w->u + w->u_scales), mine.taps);
-        for (int64_t first = 0; first < blocks; first += wave) {
-#pragma omp for schedule(dynamic)
-            for (int64_t i = first; i < (first + wave < blocks ? first + wave : blocks); i++)
-                run_block(w, call, u, i, &mine);
-        }
+    struct job job = {.w = w, .call = call};
+    mg_parallel_for(context->num_threads, w->panels, transform_panels, &job);
+    for (; job.first_block < blocks; job.first_block += wave)
+        mg_parallel_for(context->num_threads, blocks - job.first_block < wave ? blocks - job.first_block : wave,
+                        run_blocks, &job);
+}
+
+static void transform_tiles(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    const struct scratch mine = scratch_of(job->w, job->call, thread);
+    for (int64_t t = begin; t < end; t++)
+        transform_input(job->w, mg_conv_image(job->w->z, job->call, job->n), t, mine.zeros, job->call->workspace, t);
+}
+
+static void run_panels(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct job *job = user;
+    const struct winograd *w = job->w;
+    const struct scratch mine = scratch_of(w, job->call, thread);
+    const float *addend = mg_conv_addend(w->kernels, job->call, job->n, mine.sums);
+    for (int64_t p = begin; p < end; p++) {
+        transform_weights(w, job->call, p, mine.operand, mine.taps);
+        run_panel(w, job->call, mine.operand, job->call->workspace, job->n, 0, w->tiles, p, addend, mine.m);
     }
 }
 
 static void run_few(const struct winograd *w, const struct mg_context *context, const struct mg_op_call *call) {
-    char *v = call->workspace;
-#pragma omp parallel num_threads(context->num_threads)
-    {
-        const struct scratch mine = scratch_of(w, call->workspace);
-        for (int64_t n = 0; n < w->z->n; n++) {
-            const float *addend = mg_conv_addend(w->kernels, call, n, mine.sums);
-            /* The barriers at the ends of both loops keep V whole while any thread reads it. */
-#pragma omp for schedule(static)
-            for (int64_t t = 0; t < w->tiles; t++)
-                transform_input(w, mg_conv_image(w->z, call, n), t, mine.zeros, v, t);
-#pragma omp for schedule(dynamic)
-            for (int64_t p = 0; p < w->panels; p++) {
-                transform_weights(w, call, p, mine.operand, mine.taps);
-                run_panel(w, call, mine.operand, v, n, 0, w->tiles, p, addend, mine.m);
-            }
-        }
+    struct job job = {.w = w, .call = call};
+    for (; job.n < w->z->n; job.n++) {
+        mg_parallel_for(context->num_threads, w->tiles, transform_tiles, &job);
+        mg_parallel_for(context->num_threads, w->panels, run_panels, &job);
     }
 }
 

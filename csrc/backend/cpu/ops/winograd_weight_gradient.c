@@ -5,9 +5,9 @@
  * An image after the other: its tiles are transformed, V[36][tiles][C] and D[36][panel][tiles][panel]; a task has some channels and
  * a panel of filters, sums over all tiles in their order, and adds to what is there. So neither threads nor batches change a bit.
  * In bfloat16, too, V and D are float32: rounding them again would be worse than a direct product. */
-#include <omp.h>
 #include <string.h>
 
+#include "../../../core/thread_pool.h"
 #include "conv2d.h"
 
 enum { POSITIONS = 36, CHANNEL_TILE = 96, ROW_PADDING = 16 };
@@ -80,6 +80,14 @@ static void transform_output(const struct job *j, const char *dy, int64_t tile, 
     j->elements->winograd_gradient(to, stride, pixels, count);
 }
 
+/* What one image's loops share. */
+struct image {
+    const struct job *j;
+    const char *x, *dy;
+    float *v, *d, *gradient;
+    char *zeros, *threads;
+};
+
 static void run_task(const struct job *j, int64_t index, const float *v, const float *d, float *gradient,
                      char *scratch) {
     const struct mg_conv_sizes *z = j->z;
@@ -98,28 +106,39 @@ static void run_task(const struct job *j, int64_t index, const float *v, const f
                                          channels * j->panel, channels * j->panel);
 }
 
+static void transform_inputs(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct image *image = user;
+    (void)thread;
+    for (int64_t t = begin; t < end; t++)
+        transform_input(image->j, image->x, t, image->zeros, image->v);
+}
+
+static void transform_outputs(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct image *image = user;
+    (void)thread;
+    for (int64_t i = begin; i < end; i++)
+        transform_output(image->j, image->dy, i / image->j->panels, i % image->j->panels, image->zeros, image->d);
+}
+
+static void run_tasks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct image *image = user;
+    for (int64_t i = begin; i < end; i++)
+        run_task(image->j, i, image->v, image->d, image->gradient, image->threads + (size_t)thread * image->j->thread);
+}
+
 void mg_winograd_weight_gradient(const struct mg_context *context, const struct mg_conv_sizes *z, const void *x,
                                  const void *dy, float *gradient, void *workspace) {
     const struct job j = job_of(context, z);
-    float *v = workspace, *d = (float *)((char *)workspace + j.v);
-    char *zeros = (char *)workspace + j.v + j.d;
-    memset(zeros, 0, j.zeros);
-#pragma omp parallel num_threads(context->num_threads)
-    {
-        char *mine = zeros + j.zeros + (size_t)omp_get_thread_num() * j.thread;
-        for (int64_t n = 0; n < z->n; n++) {
-            const char *image = (const char *)x + n * z->in_h * z->in_w * z->c * z->bytes;
-            const char *map = (const char *)dy + n * z->out_h * z->out_w * z->k * z->bytes;
-            /* The barriers at the ends of the loops keep V and D whole while any thread reads them. */
-#pragma omp for schedule(static) nowait
-            for (int64_t t = 0; t < j.tiles; t++)
-                transform_input(&j, image, t, zeros, v);
-#pragma omp for schedule(static)
-            for (int64_t i = 0; i < j.tiles * j.panels; i++)
-                transform_output(&j, map, i / j.panels, i % j.panels, zeros, d);
-#pragma omp for schedule(dynamic)
-            for (int64_t i = 0; i < j.panels * j.channel_tiles; i++)
-                run_task(&j, i, v, d, gradient, mine);
-        }
+    struct image image = {.j = &j, .v = workspace, .gradient = gradient};
+    image.d = (float *)((char *)workspace + j.v);
+    image.zeros = (char *)workspace + j.v + j.d;
+    image.threads = image.zeros + j.zeros;
+    memset(image.zeros, 0, j.zeros);
+    for (int64_t n = 0; n < z->n; n++) {
+        image.x = (const char *)x + n * z->in_h * z->in_w * z->c * z->bytes;
+        image.dy = (const char *)dy + n * z->out_h * z->out_w * z->k * z->bytes;
+        mg_parallel_for(context->num_threads, j.tiles, transform_inputs, &image);
+        mg_parallel_for(context->num_threads, j.tiles * j.panels, transform_outputs, &image);
+        mg_parallel_for(context->num_threads, j.panels * j.channel_tiles, run_tasks, &image);
     }
 }
