@@ -26,21 +26,22 @@ from ._openblas import load as _load_openblas
 
 _library = _load_openblas()  # before the extension, which is linked against it
 
-from . import _C, metrics  # noqa: E402
+from . import _C, metrics, utils  # noqa: E402
 from ._C import Generator, resize  # noqa: E402
 from .errors import CheckpointError, DeviceError, NotFiniteError  # noqa: E402
 from .evaluation.alignment import align_least_squares, align_median, align_ransac  # noqa: E402
 from .images.geometry_files import write_geometry  # noqa: E402
 from .images.image_processor import MarigoldImageProcessor  # noqa: E402
+from .images.locations import read_image  # noqa: E402
 from .images.point_clouds import depth_to_mesh, depth_to_points  # noqa: E402
 from .loading.conversion import convert  # noqa: E402
 from .loading.folders import default_checkpoint  # noqa: E402
 from .pipelines.components import AutoencoderTiny  # noqa: E402
 from .pipelines.ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals  # noqa: E402
 from .pipelines.outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput  # noqa: E402
-from .pipelines.pipeline import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline, load  # noqa: E402
 from .pipelines.schedulers import DDIMScheduler, LCMScheduler  # noqa: E402
 from .pipelines.sequences import predict_sequence  # noqa: E402
+from .pipelines.tasks import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline, load  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _C.__version__
@@ -76,6 +77,8 @@ __all__ = [
     "load",
     "metrics",
     "predict_sequence",
+    "read_image",
     "resize",
+    "utils",
     "write_geometry",
 ]

@@ -31,7 +31,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "training": ("evaluation", "pipelines", "datasets", "loading", "images", *GROUND),
     "commands": ("training", "evaluation", "preparation", "pipelines", "datasets", "loading", "images", *GROUND),
     "metrics": ("evaluation",),
-    "__init__": ("metrics", "training", "evaluation", "pipelines", "loading", "images", *GROUND),
+    "utils": ("images",),
+    "__init__": ("metrics", "utils", "training", "evaluation", "pipelines", "loading", "images", *GROUND),
     "__main__": ("commands",),
 }
 

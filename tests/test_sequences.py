@@ -132,7 +132,7 @@ def test_kinds_of_frames() -> None:
         (FRAMES, {"output_uncertainty": True}, "ensemble"),
         (FRAMES, {"ensembling_kwargs": {"reduction": "mode"}, "ensemble_size": 3}, "reduction"),
         ([FRAMES], {}, r"`frames\[0\]` holds 3 images"),
-        (["a.png"], {}, r"frames\[0\]"),
+        ([b"a.png"], {}, r"frames\[0\]"),
         ([FRAMES[0], None], {}, r"frames\[1\]"),
         ([FRAMES[0], FRAMES[0], FRAMES[0][:16]], {}, r"`frames\[2\]` is 40 x 16, the frames before it 40 x 24"),
         # Also where both would be padded to one size.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 from ..images import colormaps
 from ..images.point_clouds import (
@@ -17,7 +18,8 @@ from ..images.point_clouds import (
 )
 from ..images.writers import FORMATS, Map, depth_map
 from ..pipelines.arguments import SOLVERS
-from ..pipelines.pipeline import MarigoldDepthPipeline, MarigoldPipeline
+from ..pipelines.pipeline import MarigoldPipeline
+from ..pipelines.tasks import MarigoldDepthPipeline
 from . import predict
 from .flag_types import POSITIVE, integer, number
 from .tasks import GEOMETRY_FORMATS, CommandTask, Result, one_uncertainty
@@ -25,11 +27,11 @@ from .tasks import GEOMETRY_FORMATS, CommandTask, Result, one_uncertainty
 GEOMETRIES: dict[str, Callable[..., Geometry]] = {"mesh": depth_to_mesh, "points": depth_to_points}
 
 
-def _depth_maps(result: Result, _pipe: MarigoldPipeline, args: argparse.Namespace) -> dict[str, Map]:
+def _depth_maps(result: Result, _pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> dict[str, Map]:
     return {"": depth_map(result.prediction[0], args.color_map)}
 
 
-def _geometry(result: Result, pipe: MarigoldPipeline, args: argparse.Namespace) -> Geometry:
+def _geometry(result: Result, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> Geometry:
     depth = result.prediction[0]
     focal_length = args.focal_length
     if focal_length is not None:  # given for the image; the map may have the processing resolution

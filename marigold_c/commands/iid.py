@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ..images.target_views import target_names
 from ..images.writers import FORMATS, Map, intrinsic_maps, uncertainty_map
-from ..pipelines.pipeline import MarigoldIntrinsicsPipeline, MarigoldPipeline
+from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.targets import intrinsic_properties
+from ..pipelines.tasks import MarigoldIntrinsicsPipeline
 from . import predict
 from .tasks import CommandTask, Result
 
 
-def _intrinsic_maps(result: Result, pipe: MarigoldPipeline, _args: argparse.Namespace) -> dict[str, Map]:
+def _intrinsic_maps(result: Result, pipe: MarigoldPipeline[Any], _args: argparse.Namespace) -> dict[str, Map]:
     return intrinsic_maps(result.prediction, intrinsic_properties(pipe))
 
 
-def _intrinsic_uncertainties(result: Result, pipe: MarigoldPipeline) -> dict[str, Map]:
+def _intrinsic_uncertainties(result: Result, pipe: MarigoldPipeline[Any]) -> dict[str, Map]:
     assert result.uncertainty is not None
     names = target_names(intrinsic_properties(pipe))
     return {name: uncertainty_map(one) for name, one in zip(names, result.uncertainty, strict=True)}
 
 
-def _intrinsic_folder(pipe: MarigoldPipeline) -> str:
+def _intrinsic_folder(pipe: MarigoldPipeline[Any]) -> str:
     """As the paper's script, which asks the checkpoint's name; targets tell where the name does not."""
     appearance = "appearance" in pipe.folder.absolute().name or "material" in target_names(intrinsic_properties(pipe))
     return "iid_appearance" if appearance else "iid_lighting"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ..images.writers import FORMATS, Map, normals_map
-from ..pipelines.pipeline import MarigoldNormalsPipeline, MarigoldPipeline
+from ..pipelines.pipeline import MarigoldPipeline
+from ..pipelines.tasks import MarigoldNormalsPipeline
 from . import predict
 from .tasks import CommandTask, Result, one_uncertainty
 
 
-def _normals_maps(result: Result, _pipe: MarigoldPipeline, args: argparse.Namespace) -> dict[str, Map]:
+def _normals_maps(result: Result, _pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> dict[str, Map]:
     return {"": normals_map(result.prediction[0], args.flip_x, args.flip_y, args.flip_z)}
 
 

@@ -157,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser, task: CommandTask) -> None:
 # ---- running ----
 
 
-def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]) -> MarigoldPipeline:
+def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]) -> MarigoldPipeline[Any]:
     checkpoint, variant = choose_checkpoint(task.name, task.checkpoint, args, say)
     return open_pipeline(
         task.name,
@@ -206,7 +206,7 @@ class _Run:
         self,
         task: CommandTask,
         args: argparse.Namespace,
-        pipe: MarigoldPipeline,
+        pipe: MarigoldPipeline[Any],
         inputs: list[Input],
         progress: CommandProgress,
     ) -> None:

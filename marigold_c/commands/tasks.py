@@ -41,15 +41,15 @@ class CommandTask:
     formats: tuple[str, ...]  # all it can write
     default_formats: tuple[str, ...]
     reductions: tuple[str, ...]  # how ensembles are merged; the first is the default
-    maps: Callable[[Result, MarigoldPipeline, argparse.Namespace], dict[str, Map]]
-    uncertainties: Callable[[Result, MarigoldPipeline], dict[str, Map]]
-    folder: Callable[[MarigoldPipeline], str]  # beginning of the folders' names
+    maps: Callable[[Result, MarigoldPipeline[Any], argparse.Namespace], dict[str, Map]]
+    uncertainties: Callable[[Result, MarigoldPipeline[Any]], dict[str, Map]]
+    folder: Callable[[MarigoldPipeline[Any]], str]  # beginning of the folders' names
     folder_endings: Mapping[str, str] = field(default_factory=dict)  # by format; else the format's name
     endings: Mapping[str, str] = field(default_factory=dict)  # of files, by format; else `ending` and the suffix
     ending: str = ""
-    geometry: Callable[[Result, MarigoldPipeline, argparse.Namespace], Geometry] | None = None
+    geometry: Callable[[Result, MarigoldPipeline[Any], argparse.Namespace], Geometry] | None = None
 
-    def folder_of(self, pipe: MarigoldPipeline, kind: str) -> str:
+    def folder_of(self, pipe: MarigoldPipeline[Any], kind: str) -> str:
         return f"{self.folder(pipe)}_{self.folder_endings.get(kind, kind)}"
 
     def file_name(self, name: str, part: str, kind: str) -> str:
@@ -59,7 +59,7 @@ class CommandTask:
         suffix = f".{kind}" if kind in GEOMETRY_FORMATS else FORMATS[kind].suffix
         return f"{stem}{self.ending}{suffix}"
 
-    def save(self, result: Result, name: str, pipe: MarigoldPipeline, args: argparse.Namespace) -> None:
+    def save(self, result: Result, name: str, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> None:
         """Writes all files of one image."""
         out: Path = args.output_dir
         for part, one in self.maps(result, pipe, args).items():
@@ -80,12 +80,12 @@ class CommandTask:
                     out / self.folder_of(pipe, "uncertainty") / f"{stem}_uncertainty{FORMATS[kind].suffix}", one, kind
                 )
 
-    def folders(self, pipe: MarigoldPipeline, args: argparse.Namespace) -> list[Path]:
+    def folders(self, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> list[Path]:
         kinds = [*args.format, *(["uncertainty"] if args.output_uncertainty else [])]
         return [args.output_dir / self.folder_of(pipe, kind) for kind in kinds]
 
 
-def one_uncertainty(result: Result, _pipe: MarigoldPipeline) -> dict[str, Map]:
+def one_uncertainty(result: Result, _pipe: MarigoldPipeline[Any]) -> dict[str, Map]:
     """Of tasks with one map."""
     assert result.uncertainty is not None
     return {"": uncertainty_map(result.uncertainty[0])}

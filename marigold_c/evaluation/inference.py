@@ -87,7 +87,7 @@ class InferenceJob:
         return Outcome(index, fault=reason)
 
 
-def predicted_maps(pipe: MarigoldPipeline, pixels: Any, options: Mapping[str, Any]) -> Maps:
+def predicted_maps(pipe: MarigoldPipeline[Any], pixels: Any, options: Mapping[str, Any]) -> Maps:
     """By target: depth (H, W), normals (H, W, 3), intrinsic images (H, W, 3) each."""
     out = pipe(pixels, **options).prediction
     if pipe.task == "intrinsics":

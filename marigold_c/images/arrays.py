@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 
 def is_torch_tensor(value: object) -> bool:
@@ -21,6 +21,11 @@ def as_array(value: Any) -> NDArray[Any]:
     if is_torch_tensor(value):
         value = value.detach().cpu().float().numpy()
     return np.asarray(value)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as its camera held it; an image without an EXIF orientation as it is."""
+    return ImageOps.exif_transpose(image)
 
 
 def array_of_pil(image: Image.Image) -> NDArray[Any]:
@@ -60,9 +65,12 @@ def _expand_tensor(tensor: Any) -> NDArray[Any]:
 
 
 def canonical(image: Any, name: str = "image") -> NDArray[Any]:
-    """One image, or one array of images, as (N, H, W, C); ValueError names `name`."""
+    """One image, or one array of images, as (N, H, W, C); ValueError names `name`.
+
+    An image of PIL with an EXIF orientation is turned upright, as photographs read from files are.
+    """
     if isinstance(image, Image.Image):
-        image = array_of_pil(image)
+        image = array_of_pil(upright(image))
     if is_torch_tensor(image):
         pixels = _expand_tensor(image)
     elif isinstance(image, np.ndarray):

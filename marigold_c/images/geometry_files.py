@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -145,8 +146,9 @@ def write_glb(file: BinaryIO, geometry: Geometry) -> None:
 GEOMETRY_FORMATS: dict[str, Callable[[BinaryIO, Geometry], None]] = {"ply": write_ply, "glb": write_glb}
 
 
-def write_geometry(path: Path, geometry: Geometry) -> None:
+def write_geometry(path: str | PathLike[str], geometry: Geometry) -> None:
     """Writes a file whose ending is one of GEOMETRY_FORMATS, whole or not at all. ValueError: another ending."""
+    path = Path(path)
     write = GEOMETRY_FORMATS.get(path.suffix.lower().removeprefix("."))
     if write is None:
         raise ValueError(f"{path}: choose an ending from {', '.join(GEOMETRY_FORMATS)}")

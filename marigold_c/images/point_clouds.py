@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .arrays import array_of_pil
+from .arrays import array_of_pil, upright
 
 ASSUMED_FIELD_OF_VIEW = 60.0
 ASSUMED_NEAR, ASSUMED_FAR = 1.0, 10.0
@@ -122,7 +122,7 @@ def _stride_for(height: int, width: int, stride: int, max_points: int | None) ->
 
 
 def _bytes_of_image(image: Any) -> NDArray[np.uint8]:
-    pixels = array_of_pil(image) if isinstance(image, Image.Image) else np.asarray(image)
+    pixels = array_of_pil(upright(image)) if isinstance(image, Image.Image) else np.asarray(image)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..extras import MissingExtra, optional_module
 from . import png16
-from .arrays import array_of_pil
+from .arrays import array_of_pil, upright
 from .tone_mapping import TONE_MAPS, tone_map
 
 # What Pillow may decode, where it was built with it; other formats run programs (EPS) or are no photographs.
@@ -85,7 +85,7 @@ def _read_with_pillow(data: bytes) -> NDArray[Any]:
     with Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
         _check_size(*image.size)
         image.load()
-        return _colours(array_of_pil(ImageOps.exif_transpose(image)))
+        return _colours(array_of_pil(upright(image)))
 
 
 def _join_16bit_png(data: bytes) -> tuple[NDArray[Any] | None, Any]:

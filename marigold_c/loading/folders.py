@@ -68,6 +68,21 @@ def has_weights(folder: Path, component: str, variant: str | None) -> bool:
     return any(next(folder.glob(pattern), None) for pattern in weight_patterns(component, variant))
 
 
+def weight_files(folder: Path, component: str, variant: str | None) -> list[Path]:
+    """The files of a component's weights that are opened; component "" is a network at the folder's root.
+
+    CheckpointError if there are none.
+    """
+    stem = WEIGHT_STEMS[component or "vae"]
+    where = folder / component
+    names = [path.name for path in where.iterdir()]
+    for one in (None, "fp16") if variant is None else (variant, None):
+        found = _complete_set(names, "", stem, one)
+        if found:
+            return [where / name for name in found]
+    raise CheckpointError(f"{where}: no safetensors weights {stem}")
+
+
 # ---- the hub ----
 
 

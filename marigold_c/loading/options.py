@@ -9,17 +9,31 @@ import numpy as np
 
 from .packed import is_packed
 
+DTYPES = ("float32", "bfloat16", "float16", "int8")
+_SHORT = {
+    **dict.fromkeys(("fp32", "f32", "float"), "float32"),
+    **dict.fromkeys(("bf16",), "bfloat16"),
+    **dict.fromkeys(("fp16", "f16", "half"), "float16"),
+    **dict.fromkeys(("i8", "q8"), "int8"),
+}
+
+
+def plain_dtype(dtype: Any) -> str:
+    """ "float32" of "float32", "fp32", torch.float32, np.float32 or np.dtype("float32"); what is no type as it is."""
+    if isinstance(dtype, type) and issubclass(dtype, np.generic):
+        return dtype.__name__
+    name = str(dtype).removeprefix("torch.")
+    return _SHORT.get(name, name)
+
 
 def dtype_name(checkpoint: Path, dtype: Any, torch_dtype: Any = None) -> str:
-    """ "float32" of "float32", torch.float32, np.float32 or np.dtype("float32"); without one, that of a packed file."""
-    if dtype is not None and torch_dtype is not None and str(dtype) != str(torch_dtype):
+    """plain_dtype; without one, that of a packed file."""
+    if dtype is not None and torch_dtype is not None and plain_dtype(dtype) != plain_dtype(torch_dtype):
         raise ValueError(f"dtype {dtype} and torch_dtype {torch_dtype} are both given; they are the same option")
     chosen = dtype if dtype is not None else torch_dtype
     if chosen is None:
         return "auto" if is_packed(checkpoint) else "float32"
-    if isinstance(chosen, type) and issubclass(chosen, np.generic):
-        return chosen.__name__
-    return str(chosen).removeprefix("torch.")
+    return plain_dtype(chosen)
 
 
 def checked_threads(num_threads: int | None) -> int:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
-from ..images.arrays import canonical, is_torch_tensor
+from ..images.arrays import is_torch_tensor
+from ..images.locations import pixels_of
 from .schedulers import as_generators
 
 RESAMPLE_METHODS = ("nearest", "nearest-exact", "bilinear", "bicubic", "area")
@@ -161,7 +162,7 @@ def _read_images(image: Any) -> list[NDArray[Any]]:
     images = image if isinstance(image, list) else [image]
     if not images:
         raise ValueError("`image` is an empty list.")
-    return [canonical(one, f"image[{i}]") for i, one in enumerate(images)]
+    return [pixels_of(one, f"image[{i}]") for i, one in enumerate(images)]
 
 
 def _latents_of(value: Any, shape: tuple[int, ...]) -> NDArray[Any] | None:

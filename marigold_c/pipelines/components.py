@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _C
 from ..loading.config import Config, read_config
 from ..loading.folders import resolve_vae_folder
+from .compatibility import NetworkSettings
 
 
-class AutoencoderTiny:
+class AutoencoderTiny(NetworkSettings):
     """The place of a tiny autoencoder (TAESD): pipe.vae = AutoencoderTiny.from_pretrained("madebyollin/taesd")."""
 
     def __init__(self, folder: Path) -> None:
@@ -37,12 +38,8 @@ class AutoencoderTiny:
         del dtype, torch_dtype
         return cls(resolve_vae_folder(pretrained_model_name_or_path, cache_dir, local_files_only, token, revision))
 
-    def to(self, *_args: Any, **_kwargs: Any) -> Self:
-        """Returns itself: the pipeline decides where it is computed."""
-        return self
 
-
-class VAE:
+class VAE(NetworkSettings):
     """A pipeline's autoencoder: `encode` gives the posterior's mean, unscaled, and `decode` takes unscaled latents."""
 
     def __init__(self, engine: _C.Pipeline, folder: Path, config: Config) -> None:
@@ -59,8 +56,12 @@ class VAE:
         """(N, channels, h, w) to (N, 3, 8h, 8w) for a VAE of four levels."""
         return self._engine.vae_decode(z)
 
+    def __call__(self, sample: ArrayLike) -> NDArray[np.float32]:
+        """decode(encode(sample)): the reconstruction of (N, 3, H, W)."""
+        return self.decode(self.encode(sample))
 
-class UNet:
+
+class UNet(NetworkSettings):
     """The denoiser: unet(sample, timestep, encoder_hidden_states)."""
 
     def __init__(self, engine: _C.Pipeline, config: Config) -> None:

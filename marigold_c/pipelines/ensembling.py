@@ -32,7 +32,8 @@ def ensemble_depth(
     max_res: int | None = 1024,
     solver: str = "closed-form",
 ) -> tuple[Array, Array | None]:
-    """Depth maps (E, 1, H, W) of one scene to one (1, 1, H, W) in [0, 1], and its uncertainty or None.
+    """Depth maps (E, 1, H, W) of one scene to one (1, 1, H, W) in [0, 1], and its uncertainty or None; or (E, H, W, 1),
+    as pipelines return them, to (1, H, W, 1).
 
     Members are first aligned, each by a factor and an offset (affine-invariant depth), by a factor (scale_invariant
     only), or not at all. solver "closed-form" takes the best-conditioned answer, from the correlations of the members;
@@ -42,8 +43,11 @@ def ensemble_depth(
     absolute deviation) or mean (standard deviation) is taken. ValueError for other shapes and for values not finite.
     """
     maps = as_array(depth)
+    channels_last = maps.ndim == 4 and maps.shape[1] != 1 and maps.shape[3] == 1
+    if channels_last:
+        maps = maps.transpose(0, 3, 1, 2)
     if maps.ndim != 4 or maps.shape[1] != 1:
-        raise ValueError(f"`depth` has shape {maps.shape}; expected (E, 1, H, W)")
+        raise ValueError(f"`depth` has shape {maps.shape}; expected (E, 1, H, W) or (E, H, W, 1)")
     _check_reduction(reduction, ("mean", "median"))
     if shift_invariant and not scale_invariant:
         raise ValueError("`shift_invariant` without `scale_invariant`: members cannot be aligned by a shift alone")
@@ -55,7 +59,8 @@ def ensemble_depth(
         shift_invariant=shift_invariant,
         **options,
     )
-    return merged[None, None], None if uncertainty is None else uncertainty[None, None]
+    axes = (0, 3) if channels_last else (0, 1)
+    return np.expand_dims(merged, axes), None if uncertainty is None else np.expand_dims(uncertainty, axes)
 
 
 def ensemble_normals(

@@ -1,19 +1,17 @@
-"""A pipeline for a task that is known before its checkpoint is. Called by commands and evaluation."""
+"""A pipeline for a task as commands and data sets call it. Called by commands and evaluation."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
-from .pipeline import MarigoldPipeline, load
+from .pipeline import MarigoldPipeline
+from .tasks import load
 
 
-def open_pipeline(task: str, checkpoint: str | Path, **options: Any) -> MarigoldPipeline:
-    """load() with its options; ValueError if the checkpoint is for another task.
-
-    task: depth, normals or iid, as commands and data sets call them.
-    """
-    pipe: MarigoldPipeline = load(checkpoint, **options)
+def open_pipeline(task: str, checkpoint: str | PathLike[str], **options: Any) -> MarigoldPipeline[Any]:
+    """load() with its options; ValueError if the checkpoint is for another task: depth, normals or iid."""
+    pipe: MarigoldPipeline[Any] = load(checkpoint, **options)
     name = "iid" if pipe.task == "intrinsics" else pipe.task
     if name != task:
         raise ValueError(f"{checkpoint} is a checkpoint for {pipe.task}: use marigold {name}")

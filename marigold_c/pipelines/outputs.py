@@ -6,7 +6,16 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 
-@dataclass
+def _shape_of(value: Any) -> str:
+    """ "float32 (1, 480, 640, 1)" of an array or tensor; of a list, its parts."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shape_of, value))}]"
+    if not hasattr(value, "shape"):
+        return repr(value)
+    return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+
+
+@dataclass(repr=False)
 class MarigoldOutput:
     """Maps of N images.
 
@@ -18,6 +27,11 @@ class MarigoldOutput:
     prediction: Any
     uncertainty: Any = None
     latent: Any = None
+
+    def __repr__(self) -> str:
+        """One line: the types and shapes of the arrays."""
+        parts = [f"{field.name}={_shape_of(getattr(self, field.name))}" for field in fields(self)]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def to_tuple(self) -> tuple[Any, ...]:
         """The fields that are not None, in order."""
@@ -31,16 +45,16 @@ class MarigoldOutput:
         return getattr(self, key)
 
 
-@dataclass
+@dataclass(repr=False)
 class MarigoldDepthOutput(MarigoldOutput):
     """Depth (N, H, W, 1) in [0, 1], near to far, up to scale and shift; uncertainty (N, H, W, 1)."""
 
 
-@dataclass
+@dataclass(repr=False)
 class MarigoldNormalsOutput(MarigoldOutput):
     """Unit normals (N, H, W, 3): x right, y up, z towards the camera; uncertainty (N, H, W, 1): angle / pi."""
 
 
-@dataclass
+@dataclass(repr=False)
 class MarigoldIntrinsicsOutput(MarigoldOutput):
     """Targets (N*T, H, W, 3) in [0, 1], those of one image side by side; uncertainty (N*T, H, W, 3)."""

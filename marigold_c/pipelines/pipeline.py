@@ -1,4 +1,7 @@
-"""Pipelines for depth, normals and intrinsic images with the interface of diffusers' classes, on NumPy arrays."""
+"""What the pipelines of all tasks share: opening, placement, running, on NumPy arrays, with the interface of diffusers.
+
+The tasks' classes are in tasks.py.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,13 @@ from collections.abc import Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, overload
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
 from .._cuda import is_cuda, load_libraries
-from ..errors import DeviceError
 from ..images.arrays import join
 from ..images.image_processor import MarigoldImageProcessor
 from ..loading.config import Config, read_config
@@ -24,15 +26,27 @@ from ..loading.options import checked_threads, dtype_name
 from ..loading.packed import Configurations, is_packed
 from ..progress import tqdm
 from .arguments import RunArguments, Task, check_arguments
+from .compatibility import PipelineSettings, uncompiled
 from .components import VAE, AutoencoderTiny, UNet
-from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
-from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput
+from .outputs import MarigoldOutput
+from .placement import computed_dtype, say_computed_dtype, wanted_placement
+from .saving import save_folder
 from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, advance_torch_generators, scheduler_of
 
 Array = NDArray[np.float32]
+Output = TypeVar("Output", bound=MarigoldOutput)
+
+# The classes of model_index.json, and the engine's names of their tasks.
+TASKS = {
+    "MarigoldDepthPipeline": "depth",
+    "MarigoldPipeline": "depth",
+    "MarigoldNormalsPipeline": "normals",
+    "MarigoldIntrinsicsPipeline": "intrinsics",
+    "MarigoldIIDPipeline": "intrinsics",
+}
 
 
-class MarigoldPipeline:
+class MarigoldPipeline(PipelineSettings, Generic[Output]):
     """What the pipelines of all tasks share; made by from_pretrained of a task's class, called on an image."""
 
     task: ClassVar[str]  # the engine's name of the task
@@ -44,14 +58,13 @@ class MarigoldPipeline:
     def __init__(self, folder: Path, options: Mapping[str, Any], vae_folder: Path | None) -> None:
         """folder: or a packed file. `options` of the engine; vae_folder None: the checkpoint's own autoencoder.
         Use from_pretrained."""
-        self._options = options
+        self._options = dict(options)
         self._progress_bar_config: dict[str, Any] = {}
         self.folder = folder
         self._configurations = Configurations(folder)
         self.config: Config = self._configurations["model_index.json"]
         self._open(vae_folder)
         info = self._engine.info()
-        self.device, self.dtype = options["device"], info["dtype"]
         self.default_denoising_steps = info["default_denoising_steps"] or None
         resolution = info["default_processing_resolution"]
         self.default_processing_resolution = resolution if resolution >= 0 else None
@@ -66,21 +79,24 @@ class MarigoldPipeline:
         own_vae = self.folder if is_packed(self.folder) else self.folder / "vae"
         if is_cuda(self._options["device"]):
             load_libraries()
+        options = {**self._options, "dtype": computed_dtype(self._options["dtype"], self._options["device"])}
         with explaining_damage(self.folder):
-            engine = _C.Pipeline(self.folder, task=self.task, **self._options, **replaced)
-        self._engine = engine
+            engine = _C.Pipeline(self.folder, task=self.task, **options, **replaced)
+        self._engine, self._vae_folder = engine, vae_folder
+        self.device, self.dtype = self._options["device"], engine.info()["dtype"]
+        self._dtype_is_said = False
         if vae_folder is None or is_packed(vae_folder):
             configurations = self._configurations if vae_folder is None else Configurations(vae_folder)
             self._vae = VAE(engine, vae_folder or own_vae, configurations["vae/config.json"])
         else:
             self._vae = VAE(engine, vae_folder, read_config(vae_folder / "config.json"))
-        self.unet = UNet(engine, self._configurations["unet/config.json"])
+        self._unet = UNet(engine, self._configurations["unet/config.json"])
         self.vae_scale_factor = engine.info()["vae_scale"]
         self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
 
     def _warn_of_other_task(self) -> None:
         name = self.config.get("_class_name")
-        if name in _PIPELINES and not isinstance(self, _PIPELINES[name]):
+        if TASKS.get(str(name), self.task) != self.task:
             warnings.warn(
                 f"{self.folder} was made for {name}; it is opened as {type(self).__name__} as asked", stacklevel=4
             )
@@ -111,10 +127,11 @@ class MarigoldPipeline:
 
         variant "fp16" picks the files *.fp16.safetensors of each component that has them; without it they are taken
         only where a component has no others.
-        dtype: "float32", "bfloat16", "int8" or, on a GPU, "float16" (alias torch_dtype); a packed file has its own, and
-        others are refused.
+        dtype: "float32", "bfloat16", "float16" (on a CPU computed as bfloat16, which the first call says) or "int8",
+        also as torch.float32, np.float32, "fp32" and the like; alias torch_dtype. A packed file has its own, and others
+        are refused.
         "auto", and None for a packed file: the file's own; float32 for a folder.
-        device: "cpu", or a GPU: "cuda", "cuda:1"; DeviceError says what is missing for it.
+        device: "cpu", or a GPU: "cuda", "cuda:1"; DeviceError says what is missing for it. `to` changes both.
         num_threads: None for all processors allowed to this process.
         vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
         """
@@ -140,9 +157,33 @@ class MarigoldPipeline:
 
     @vae.setter
     def vae(self, vae: VAE | AutoencoderTiny) -> None:
+        vae = uncompiled(vae)
         if not isinstance(vae, (VAE, AutoencoderTiny)):
             raise ValueError(f"`vae` must be an AutoencoderTiny or the vae of a pipeline; got {type(vae)}")
-        self._open(vae.folder)
+        if vae is not self._vae:
+            self._open(vae.folder)
+
+    @property
+    def unet(self) -> UNet:
+        """The denoiser. It may be set to itself, as torch.compile returns it, which changes nothing."""
+        return self._unet
+
+    @unet.setter
+    def unet(self, unet: UNet) -> None:
+        if uncompiled(unet) is not self._unet:
+            raise ValueError(f"`unet` must be the pipeline's own; got {type(unet)}")
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """The parts by name. text_encoder and tokenizer are None: the embedding of the empty prompt, the only one that
+        is used, is computed when a checkpoint is opened, and they are closed."""
+        return {
+            "unet": self.unet,
+            "vae": self.vae,
+            "scheduler": self.scheduler,
+            "text_encoder": None,
+            "tokenizer": None,
+        }
 
     @property
     def scheduler(self) -> DDIMScheduler | LCMScheduler:
@@ -160,15 +201,54 @@ class MarigoldPipeline:
         self._progress_bar_config = options
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """Accepts where the pipeline is already; device and type are chosen in from_pretrained."""
-        for wanted in (*args, *kwargs.values()):
-            name = str(wanted).removeprefix("torch.")
-            if name not in (self.device, self.dtype, "None"):
-                raise DeviceError(
-                    f"the pipeline was opened with device {self.device!r} and dtype {self.dtype!r}, not {name!r}; "
-                    "choose both in from_pretrained"
-                )
+        """The pipeline on another device or in another dtype, for example to("cuda") or to("cuda:1", torch.float16).
+
+        Opens the checkpoint again, if that changes anything; weights are read when they are needed. DeviceError and
+        ValueError as of from_pretrained; the pipeline is then as it was.
+        """
+        before = self._options
+        self._options = {**before, **wanted_placement(args, kwargs)}
+        if self._options != before:
+            try:
+                self._open(self._vae_folder)
+            except BaseException:
+                self._options = before
+                raise
         return self
+
+    @classmethod
+    def from_pipe(cls, pipeline: MarigoldPipeline[Any], **kwargs: Any) -> Self:
+        """A pipeline of this class on the checkpoint of another one, with its device, dtype, vae and scheduler.
+
+        kwargs: vae, scheduler, and dtype or torch_dtype in their place. Weights that are mapped are shared.
+        """
+        vae, scheduler = kwargs.pop("vae", None), kwargs.pop("scheduler", None)
+        options = {**pipeline._options, **wanted_placement((), kwargs)}
+        new = cls(pipeline.folder, options, pipeline._vae_folder)
+        new.scheduler = scheduler or pipeline.scheduler
+        if vae is not None:
+            new.vae = vae
+        return new
+
+    def save_pretrained(
+        self, save_directory: str | PathLike[str], safe_serialization: bool = True, variant: str | None = None
+    ) -> None:
+        """Writes the pipeline as a folder in diffusers' layout, with its scheduler and vae; each file whole or not at
+        all.
+
+        Weights have the type that they have in the checkpoint, whatever they are computed in. variant: "fp16" writes
+        them under that name. ValueError: a packed file, which lacks what diffusers needs.
+        """
+        if not safe_serialization:
+            raise ValueError("only safetensors are written: `safe_serialization=False` is not supported")
+        save_folder(
+            self.folder,
+            Path(save_directory),
+            self._options["variant"],
+            self._vae_folder,
+            self._scheduler.config,
+            variant,
+        )
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes: weights (mapped files and own copies), activations, workspace, and the largest sum so far (peak)."""
@@ -201,7 +281,7 @@ class MarigoldPipeline:
         output_latent: bool = False,
         return_dict: Literal[True] = True,
         preset: str = "diffusers",
-    ) -> MarigoldOutput: ...
+    ) -> Output: ...
     def __call__(  # type: ignore[misc]  # the first overload shortens its arguments
         self,
         image: Any,
@@ -220,11 +300,12 @@ class MarigoldPipeline:
         output_latent: bool = False,
         return_dict: bool = True,
         preset: str = "diffusers",
-    ) -> MarigoldOutput | tuple[Any, Any, Any]:
+    ) -> Output | tuple[Any, Any, Any]:
         """Maps of one image or of several.
 
-        image: PIL image, array (uint8, uint16, or float in [0, 1]; (H, W), (H, W, C) or (N, H, W, C)), or a list
-        of them; images of different sizes give lists. generator: Generator, seed, or a list with one for each sample.
+        image: PIL image (turned upright as its EXIF says), path, URL, array (uint8, uint16, or float in [0, 1]; (H, W),
+        (H, W, C) or (N, H, W, C)), or a list of them; images of different sizes give lists.
+        generator: Generator, seed, or a list with one for each sample.
         latents: (N*E, C, h, w), "zeros", or a list of them for images of different sizes. num_inference_steps and
         processing_resolution default to the checkpoint's; processing_resolution 0 is the image's own.
         ensemble_size: samples for each image, made in batches of batch_size and merged as ensembling_kwargs says
@@ -258,7 +339,7 @@ class MarigoldPipeline:
         prediction, uncertainty, latent = parts[0] if run.joined else _as_lists(parts)
         if not return_dict:
             return (prediction, uncertainty, latent)
-        return self._output(prediction, uncertainty, latent)
+        return cast(Output, self._output(prediction, uncertainty, latent))
 
     def _invariances(self) -> dict[str, bool]:
         """Options of ensembling that the checkpoint decides."""
@@ -268,6 +349,9 @@ class MarigoldPipeline:
         self, run: RunArguments, match_input_resolution: bool, output_uncertainty: bool, output_latent: bool
     ) -> list[tuple[Any, Any, Any]]:
         """Runs the images, all at once where they have one size; (prediction, uncertainty, latent) for each run."""
+        if not self._dtype_is_said:
+            say_computed_dtype(self._options["dtype"], self.device)
+            self._dtype_is_said = True
         invariances: dict[str, Any] = self._invariances()
         batches = [join(run.images)] if run.joined else run.images
         samples = [len(batch) * run.ensemble_size for batch in batches]
@@ -325,84 +409,3 @@ def _as_tensors(part: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
 
     prediction, uncertainty, latent = part
     return tensor(prediction, True), tensor(uncertainty, True), tensor(latent, False)
-
-
-class MarigoldDepthPipeline(MarigoldPipeline):
-    """Monocular depth, as diffusers' class of this name."""
-
-    task = "depth"
-    supported_prediction_types = ("depth", "disparity")
-    _output = MarigoldDepthOutput
-    _reductions = ("median", "mean")
-    _ensembling_options = ("reduction", "solver", "regularizer_strength", "max_iter", "tol", "max_res")
-    ensemble_depth = staticmethod(ensemble_depth)
-
-    @property
-    def scale_invariant(self) -> bool:
-        """Whether predictions are known up to a factor only."""
-        return bool(self.config.get("scale_invariant", True))
-
-    @property
-    def shift_invariant(self) -> bool:
-        """Whether predictions are known up to an offset only."""
-        return bool(self.config.get("shift_invariant", True))
-
-    def _invariances(self) -> dict[str, bool]:
-        return {"scale_invariant": self.scale_invariant, "shift_invariant": self.shift_invariant}
-
-
-class MarigoldNormalsPipeline(MarigoldPipeline):
-    """Surface normals, as diffusers' class of this name."""
-
-    task = "normals"
-    supported_prediction_types = ("normals",)
-    _output = MarigoldNormalsOutput
-    _reductions = ("closest", "mean")
-    ensemble_normals = staticmethod(ensemble_normals)
-
-    @property
-    def use_full_z_range(self) -> bool:
-        """Whether z spans [-1, 1]; else all normals face the camera."""
-        return bool(self.config.get("use_full_z_range", True))
-
-
-class MarigoldIntrinsicsPipeline(MarigoldPipeline):
-    """Intrinsic image decomposition into any number of targets, as diffusers' class of this name."""
-
-    task = "intrinsics"
-    supported_prediction_types = ("intrinsics",)
-    _output = MarigoldIntrinsicsOutput
-    _reductions = ("median", "mean")
-    ensemble_intrinsics = staticmethod(ensemble_intrinsics)
-
-    @property
-    def n_targets(self) -> int:
-        """Maps predicted for one image."""
-        return self._engine.info()["num_targets"]
-
-    @property
-    def target_properties(self) -> dict[str, Any] | None:
-        """Names, colour spaces and more of the targets, as model_index.json tells them."""
-        return self.config.get("target_properties")
-
-
-_PIPELINES: dict[str, type[MarigoldPipeline]] = {
-    "MarigoldDepthPipeline": MarigoldDepthPipeline,
-    "MarigoldPipeline": MarigoldDepthPipeline,
-    "MarigoldNormalsPipeline": MarigoldNormalsPipeline,
-    "MarigoldIntrinsicsPipeline": MarigoldIntrinsicsPipeline,
-    "MarigoldIIDPipeline": MarigoldIntrinsicsPipeline,
-}
-
-
-def load(path_or_id: str | PathLike[str], **options: Any) -> Any:
-    """The pipeline that the model_index.json of a checkpoint (folder, packed file, hub id) names; `options` as for
-    from_pretrained."""
-    hub = {key: options[key] for key in ("cache_dir", "revision", "local_files_only", "token") if key in options}
-    folder = resolve_folder(path_or_id, options.get("variant"), **hub)
-    name = Configurations(folder)["model_index.json"].get("_class_name")
-    if name not in _PIPELINES:
-        raise NotImplementedError(
-            f"{folder / 'model_index.json'}: _class_name {name!r} is not supported; supported: {', '.join(_PIPELINES)}"
-        )
-    return _PIPELINES[name].from_pretrained(folder, **options)

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
-from ..images.arrays import canonical
+from ..images.locations import pixels_of
 from .outputs import MarigoldOutput
 from .pipeline import MarigoldPipeline
 from .schedulers import draw_noise
 
 
 def _common_noise(
-    pipe: MarigoldPipeline, frame: NDArray[Any], generator: Any, options: Mapping[str, Any]
+    pipe: MarigoldPipeline[Any], frame: NDArray[Any], generator: Any, options: Mapping[str, Any]
 ) -> NDArray[np.float32]:
     """The noise for frames of the size of this one (1, H, W, C), as a call of the pipeline would draw it."""
     members = options.get("ensemble_size", 1)
@@ -31,7 +31,7 @@ def _common_noise(
 
 
 def predict_sequence(
-    pipe: MarigoldPipeline,
+    pipe: MarigoldPipeline[Any],
     frames: Iterable[Any],
     blend: float = 0.1,
     generator: Any = None,
@@ -55,7 +55,7 @@ def predict_sequence(
     noise: NDArray[np.float32]
     start: NDArray[np.float32]
     for index, frame in enumerate(frames):
-        pixels = canonical(frame, f"frames[{index}]")
+        pixels = pixels_of(frame, f"frames[{index}]")
         if len(pixels) != 1:
             raise ValueError(f"`frames[{index}]` holds {len(pixels)} images; a frame is one")
         size = pixels.shape[1:3]

@@ -11,12 +11,13 @@ import numpy as np
 
 from ..errors import CheckpointError
 from ..images.target_views import target_names, target_pictures, target_values
-from .pipeline import MarigoldIntrinsicsPipeline, MarigoldPipeline
+from .pipeline import MarigoldPipeline
+from .tasks import MarigoldIntrinsicsPipeline
 
 _TARGET_NAME = re.compile(r"[\w.+ -]{1,100}")  # by itself no path, and nothing that steers a terminal
 
 
-def _check_names(pipe: MarigoldPipeline, properties: Mapping[str, Any], targets: int) -> None:
+def _check_names(pipe: MarigoldPipeline[Any], properties: Mapping[str, Any], targets: int) -> None:
     """CheckpointError unless every target, and channel of one, has a name of its own that a file's name can hold."""
     where = pipe.folder / "model_index.json"
     try:
@@ -33,7 +34,7 @@ def _check_names(pipe: MarigoldPipeline, properties: Mapping[str, Any], targets:
             raise CheckpointError(f"{where}: files cannot be named after the target {str(name)[:100]!r}")
 
 
-def intrinsic_properties(pipe: MarigoldPipeline) -> Mapping[str, Any]:
+def intrinsic_properties(pipe: MarigoldPipeline[Any]) -> Mapping[str, Any]:
     """The checkpoint's target_properties; targets without a name are numbered."""
     assert isinstance(pipe, MarigoldIntrinsicsPipeline)
     properties = pipe.target_properties

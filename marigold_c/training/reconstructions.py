@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..atomic_files import write_atomically
 from ..loading.config import read_json_object
-from ..pipelines.pipeline import MarigoldPipeline, load
+from ..pipelines.pipeline import MarigoldPipeline
+from ..pipelines.tasks import load
 from .examples import Example, TrainingSet
 from .settings import DataSetConfig, TrainingConfig
 from .validation import Pictures
@@ -38,7 +39,7 @@ def _some(data: TrainingSet, count: int) -> Iterator[Example]:
 
 def write_scaling_factor(folder: Path, sets: Sequence[TrainingSet]) -> None:
     """Into vae/config.json of a checkpoint: with it the latents of the first samples have the variance 1."""
-    pipe: MarigoldPipeline = load(folder)
+    pipe: MarigoldPipeline[Any] = load(folder)
     latents = [np.ravel(pipe.vae.encode(pictures_of([one]))) for data in sets for one in _some(data, _SCALED_BY)]
     deviation = float(np.concatenate(latents).astype(np.float64).std())
     path = folder / "vae" / "config.json"
@@ -68,12 +69,12 @@ class Reconstructions:
     def __len__(self) -> int:
         return len(self._sets)
 
-    def _of(self, pipe: MarigoldPipeline, data: TrainingSet) -> Iterator[tuple[Example, Array, Array]]:
+    def _of(self, pipe: MarigoldPipeline[Any], data: TrainingSet) -> Iterator[tuple[Example, Array, Array]]:
         for example in _some(data, self._count or len(data)):
             wanted = pictures_of([example])
             yield example, wanted, pipe.vae.decode(pipe.vae.encode(wanted))
 
-    def scores(self, pipe: MarigoldPipeline) -> Iterator[tuple[str, dict[str, float]]]:
+    def scores(self, pipe: MarigoldPipeline[Any]) -> Iterator[tuple[str, dict[str, float]]]:
         """(data set, {"psnr": mean over pictures and maps, "psnr_depth": ...})."""
         for data in self._sets:
             names = ("image", *data.target_names)
@@ -84,7 +85,7 @@ class Reconstructions:
             each: dict[str, Any] = {f"psnr_{name}": float(mean) for name, mean in zip(names, means, strict=True)}
             yield data.name, {"psnr": float(means.mean()), **each}
 
-    def pictures(self, pipe: MarigoldPipeline) -> Iterator[tuple[str, Pictures]]:
+    def pictures(self, pipe: MarigoldPipeline[Any]) -> Iterator[tuple[str, Pictures]]:
         """(data set, picture and maps above their reconstructions)."""
         for data in self._sets:
             for example, wanted, found in self._of(pipe, data):

@@ -30,7 +30,8 @@ from ..extras import optional_module
 from ..loading.config import read_config
 from ..loading.folders import default_checkpoint, resolve_folder
 from ..messages import explain
-from ..pipelines.pipeline import MarigoldPipeline, load
+from ..pipelines.pipeline import MarigoldPipeline
+from ..pipelines.tasks import load
 from .checkpoints import (
     BEST,
     LATEST,
@@ -203,10 +204,10 @@ class TrainingRun:
         )
         self._stack.callback(self.learner.close)
 
-    def _pipeline(self) -> MarigoldPipeline:
+    def _pipeline(self) -> MarigoldPipeline[Any]:
         """The latest checkpoint as a pipeline."""
         latest = self.store.path(LATEST)
-        pipe: MarigoldPipeline = load(latest, device=self.options.device, num_threads=self.options.threads)
+        pipe: MarigoldPipeline[Any] = load(latest, device=self.options.device, num_threads=self.options.threads)
         pipe.set_progress_bar_config(disable=True)
         return pipe
 

@@ -114,7 +114,7 @@ class HeldOut:
                 except (InputError, OSError) as error:
                     raise SampleError(data.display_name, sample.name, member, explain(error)) from error
 
-    def _predictions(self, pipe: MarigoldPipeline, data: Dataset) -> Iterator[tuple[int, NDArray[np.uint8], Any]]:
+    def _predictions(self, pipe: MarigoldPipeline[Any], data: Dataset) -> Iterator[tuple[int, NDArray[np.uint8], Any]]:
         validation = self._config.validation
         count = self._count(data)
         # Of the whole set, as in prs-eth, so that a sample has the same noise however many are used.
@@ -142,7 +142,7 @@ class HeldOut:
             )
             yield index, image, maps
 
-    def scores(self, pipe: MarigoldPipeline) -> Iterator[tuple[str, dict[str, float]]]:
+    def scores(self, pipe: MarigoldPipeline[Any]) -> Iterator[tuple[str, dict[str, float]]]:
         """(data set, {metric: mean over its samples}), the metrics that the configuration lists, or all."""
         wanted = self._config.validation.metrics
         for data in self._sets:
@@ -157,7 +157,7 @@ class HeldOut:
                         sums.setdefault(name, []).append(value)
             yield data.display_name, {name: float(np.mean(values)) for name, values in sums.items()}
 
-    def pictures(self, pipe: MarigoldPipeline) -> Iterator[tuple[str, Pictures]]:
+    def pictures(self, pipe: MarigoldPipeline[Any]) -> Iterator[tuple[str, Pictures]]:
         """(data set, pictures of a sample)."""
         for data in self._sets:
             scorer = Scorer(data, self._settings)
