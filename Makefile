@@ -16,7 +16,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
+.PHONY: demo test test-hostile notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -39,7 +39,11 @@ $(TEST)/.installed: $(TEST)/.environment setup.py $(C_SOURCES)
 	@touch $@
 
 test: $(TEST)/.installed
-	$(TEST)/bin/python $(PARALLEL_PYTEST) tests --ignore=tests/oracle
+	$(TEST)/bin/python $(PARALLEL_PYTEST) --durations=10 tests --ignore=tests/oracle
+
+# A selection in an environment unlike that of its authors: another user, locale, time zone, home, path, signals, one processor.
+test-hostile: $(TEST)/.installed
+	$(TEST)/bin/python tools/hostile_tests.py
 
 # Runs the notebooks and stores their outputs in them.
 notebooks: $(TEST)/.installed
@@ -103,10 +107,10 @@ cuda-build: $(TEST)/.cublas
 
 # On a machine with an NVIDIA GPU and nvcc; no network after the environment is there.
 test-cuda: $(TEST)/.installed cuda-build
-	MARIGOLD_TEST_CUDA=real MARIGOLD_CUDA_LIBRARY=$(CURDIR)/build/cuda/libmarigold_cuda.so $(TEST)/bin/python -m pytest tests/cuda
+	MARIGOLD_TEST_CUDA=real MARIGOLD_CUDA_LIBRARY="$(CURDIR)/build/cuda/libmarigold_cuda.so" $(TEST)/bin/python -m pytest tests/cuda
 
 bench-cuda: $(TEST)/.installed cuda-build
-	MARIGOLD_CUDA_LIBRARY=$(CURDIR)/build/cuda/libmarigold_cuda.so $(TEST)/bin/python benchmarks/cuda.py
+	MARIGOLD_CUDA_LIBRARY="$(CURDIR)/build/cuda/libmarigold_cuda.so" $(TEST)/bin/python benchmarks/cuda.py
 
 lint: $(TEST)/.environment
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 pytest
