@@ -59,7 +59,7 @@ def make_copy(place: Path) -> Path:
 
 def make_environment(place: Path, copy: Path, user: int) -> Path | None:
     """An environment of its own, so that the processes that tests start find the copy as they find a package that is
-    installed. Its interpreter, of a Python that the user may run; None: there is none, or the packages are unreadable."""
+    installed. Its interpreter, of a Python that the user may run; None: there is none."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for python in filter(os.path.exists, (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}")):
         environment = place / "Um gebung"
