@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec as _find_spec
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _find_spec(f"{__name__}._C") is None:  # said before anything of the package is needed
     _folder = _Path(__file__).resolve().parent
@@ -45,6 +46,15 @@ from .pipelines.tasks import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, 
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _C.__version__
+
+if not _TYPE_CHECKING:  # type checkers know the names
+
+    def __getattr__(name: str) -> object:
+        raise AttributeError(
+            f"marigold_c has no {name}: it has Marigold's pipelines, AutoencoderTiny and the schedulers DDIM and LCM; "
+            "what is not of Marigold stays with diffusers"
+        )
+
 
 __all__ = [
     "AutoencoderTiny",

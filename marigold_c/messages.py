@@ -1,6 +1,9 @@
-"""Exceptions as one line for people."""
+"""What people are told: exceptions in one line, and the word that was probably meant."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 def explain(error: BaseException) -> str:
@@ -18,3 +21,10 @@ def explain_for(name: str, error: BaseException) -> str:
     """explain(error) with the file or image that it is about in front, unless it stands there already."""
     text = explain(error)
     return text if text.startswith(f"{name}: ") else f"{name}: {text}"
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """ "; did you mean WORD?" of the known word that is nearest, "" where none is near."""
+    by_folded = {one.casefold(): one for one in known}
+    nearest = difflib.get_close_matches(word.casefold(), by_folded, 1)
+    return f"; did you mean {by_folded[nearest[0]]}?" if nearest else ""

@@ -18,7 +18,7 @@ OPTIONS = {"processing_resolution": 0, "generator": 3}
 
 # Endings of the folders' names, and of the files', where they are not those of the format.
 NAMES = {
-    "depth": ("depth", {"png16": "bw", "png": "colored"}, ("photo_pred",)),
+    "depth": ("depth", {"png16": "bw", "png": "colored"}, ("photo_depth",)),
     "normals": ("normals", {"png": "vis"}, ("photo_normals",)),
     "iid": ("iid_lighting", {"png": "vis"}, tuple(f"photo_{name}" for name in sorted(TARGETS))),
 }

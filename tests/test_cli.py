@@ -44,7 +44,7 @@ def written(out: Path) -> list[str]:
 
 
 def names(out: Path) -> list[str]:
-    return sorted(path.name.removesuffix("_pred.npy") for path in (out / "depth_npy").iterdir())
+    return sorted(path.name.removesuffix("_depth.npy") for path in (out / "depth_npy").iterdir())
 
 
 def command(arguments: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -64,19 +64,19 @@ def test_files(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out = tmp_path / "out"
     assert depth(out, photo, "--seed", "3") == 0
     assert written(out) == [
-        "depth_bw/photo_pred.png",
-        "depth_colored/photo_pred_colored.png",
-        "depth_npy/photo_pred.npy",
+        "depth_bw/photo_depth.png",
+        "depth_colored/photo_depth_colored.png",
+        "depth_npy/photo_depth.npy",
     ]
-    array = np.load(out / "depth_npy/photo_pred.npy")
+    array = np.load(out / "depth_npy/photo_depth.npy")
     assert (array.shape, array.dtype) == ((48, 64), np.float32)
     pipe = mc.load(mc.default_checkpoint(), num_threads=1)
     pipe.set_progress_bar_config(disable=True)
     assert np.array_equal(array, pipe(PIXELS, generator=3).prediction[0, :, :, 0])
-    grey = Image.open(out / "depth_bw/photo_pred.png")
+    grey = Image.open(out / "depth_bw/photo_depth.png")
     assert grey.mode == "I;16"
     assert np.array_equal(np.asarray(grey), (array * 65535).astype(np.uint16))
-    colour = Image.open(out / "depth_colored/photo_pred_colored.png")
+    colour = Image.open(out / "depth_colored/photo_depth_colored.png")
     assert np.array_equal(np.asarray(colour), np.asarray(pipe.image_processor.visualize_depth(array)[0]))
     error = capsys.readouterr().err
     assert error.count("demonstration") == 1
@@ -84,7 +84,7 @@ def test_files(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "[1/1]" in error
     mask = os.umask(0)
     os.umask(mask)
-    assert stat.S_IMODE((out / "depth_npy/photo_pred.npy").stat().st_mode) == 0o666 & ~mask
+    assert stat.S_IMODE((out / "depth_npy/photo_depth.npy").stat().st_mode) == 0o666 & ~mask
 
 
 def test_every_flag_of_the_papers_script(photo: Path, tmp_path: Path) -> None:
@@ -95,16 +95,16 @@ def test_every_flag_of_the_papers_script(photo: Path, tmp_path: Path) -> None:
     shared = ["--threads", "1", "--checkpoint", str(mc.default_checkpoint())]
     code = main(["depth", *shared, *folders, *arguments.split()])
     assert code == 0
-    assert np.load(out / "depth_npy/photo_pred.npy").shape == (48, 64)
+    assert np.load(out / "depth_npy/photo_depth.npy").shape == (48, 64)
     with_dashes = tmp_path / "dashes"
     assert depth(with_dashes, "--input-rgb-dir", photo.parent, *arguments.replace("_", "-").split()) == 0
-    assert (out / "depth_bw/photo_pred.png").read_bytes() == (with_dashes / "depth_bw/photo_pred.png").read_bytes()
+    assert (out / "depth_bw/photo_depth.png").read_bytes() == (with_dashes / "depth_bw/photo_depth.png").read_bytes()
 
 
 def test_formats_and_quiet(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert depth(out, photo, "--format", "npy,png16", "--quiet", "--threads", "1", "--dtype", "auto") == 0
-    assert written(out) == ["depth_bw/photo_pred.png", "depth_npy/photo_pred.npy"]
+    assert written(out) == ["depth_bw/photo_depth.png", "depth_npy/photo_depth.npy"]
     captured = capsys.readouterr()
     assert captured.err == captured.out == ""
 
@@ -112,7 +112,7 @@ def test_formats_and_quiet(photo: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_same_seed_for_each_image(photo: Path, tmp_path: Path) -> None:
     (tmp_path / "again.png").write_bytes(photo.read_bytes())
     assert depth(tmp_path / "out", tmp_path, "--seed", "5", "--quiet") == 0
-    one, two = (np.load(tmp_path / f"out/depth_npy/{name}_pred.npy") for name in ("photo", "again"))
+    one, two = (np.load(tmp_path / f"out/depth_npy/{name}_depth.npy") for name in ("photo", "again"))
     assert np.array_equal(one, two)
 
 
@@ -146,7 +146,7 @@ def test_exif_orientation(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turn by 90 degrees
     image.save(tmp_path / "turned.jpg", exif=exif)
     assert depth(tmp_path / "out", tmp_path / "turned.jpg", "--quiet") == 0
-    assert np.load(tmp_path / "out/depth_npy/turned_pred.npy").shape == (64, 48)
+    assert np.load(tmp_path / "out/depth_npy/turned_depth.npy").shape == (64, 48)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA", "LA", "CMYK", "I;16"])
@@ -252,7 +252,7 @@ def test_read_only_output(photo: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_output_is_a_folder_of_that_name(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    (out / "depth_npy" / "photo_pred.npy").mkdir(parents=True)
+    (out / "depth_npy" / "photo_depth.npy").mkdir(parents=True)
     assert depth(out, photo, "--format", "npy") == 1
     assert "photo.png" in capsys.readouterr().err
     assert written(out) == []
@@ -273,12 +273,12 @@ def test_no_space_leaves_no_file(
         monkeypatch.setattr(np, "save", refuse)
     out = tmp_path / "out"
     (out / "depth_npy").mkdir(parents=True)
-    (out / "depth_npy" / "photo_pred.npy").write_bytes(b"the old result")
+    (out / "depth_npy" / "photo_depth.npy").write_bytes(b"the old result")
     assert depth(out, photo, "--format", "npy") == 1
     message = capsys.readouterr().err
-    assert "photo.png: " in message and f"photo_pred.npy: {os.strerror(errno.ENOSPC)}" in message
-    assert written(out) == ["depth_npy/photo_pred.npy"]
-    assert (out / "depth_npy" / "photo_pred.npy").read_bytes() == b"the old result"
+    assert "photo.png: " in message and f"photo_depth.npy: {os.strerror(errno.ENOSPC)}" in message
+    assert written(out) == ["depth_npy/photo_depth.npy"]
+    assert (out / "depth_npy" / "photo_depth.npy").read_bytes() == b"the old result"
 
 
 def test_a_really_full_disk(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -241,3 +241,68 @@ def test_output_that_cannot_be(photo: Path, tmp_path: Path, capsys: pytest.Captu
     assert run("normals", Path("/proc/marigold"), photo) == 1
     assert "/proc/marigold" in capsys.readouterr().err
     assert photo.read_bytes().startswith(b"\x89PNG")
+
+
+# ---- flags as people write them ----
+
+
+def test_old_names(photo: Path, tmp_path: Path) -> None:
+    assert run("depth", tmp_path, photo, "--old_names", "--format", "npy,png16,png") == 0
+    assert {"depth_bw/photo_pred.png", "depth_colored/photo_pred_colored.png", "depth_npy/photo_pred.npy"} <= set(
+        written(tmp_path)
+    )
+
+
+def test_none_is_what_is_not_given(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run("depth", out, photo, "--color_map", "None", "--seed", "None") == 0
+    assert written(out) == ["depth_bw/photo_depth.png", "depth_npy/photo_depth.npy"]
+    assert cli.parse(["normals", "a.png", "-o", "out", "--seed", "none"]).seed is None
+    assert run("depth", out, photo, "--color-map", "None", "--format", "png") == 2
+    assert "--color-map None leaves nothing to write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (
+            "depth a.png -o out --denoise-step 4",
+            "unrecognized arguments: --denoise-step 4; did you mean --denoise-steps?",
+        ),
+        ("depth a.png -o out --color-maps=binary", "--color-maps; did you mean --color-map?"),
+        ("depth a.png -o out --flip-y", "unrecognized arguments: --flip-y\n"),
+        ("dpeth a.png -o out", "; did you mean depth?"),
+        ("depth a.png -o out --resample-method bilinaer", "; did you mean bilinear?"),
+        ("depth a.png -o out --color-map spektral", "Unexpected color map spektral; did you mean Spectral?"),
+        ("depth a.png -o out --format npy,pgn", "; did you mean png?"),
+    ],
+)
+def test_did_you_mean(words: str, meant: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words.split()) == 2
+    assert meant in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_results_that_are_there(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """They are named before they are replaced; with --skip-existing, images that have them all are left out."""
+    out = tmp_path / "out"
+    loud = [command, "-o", str(out), "--threads", "1", "--processing-res", "0", "--seed", "3", str(photo)]
+    loud += ["--ensemble-size", "3", "--output-uncertainty", "--format", "npy,png"]
+    assert cli.main(loud) == 0
+    assert "replaces" not in capsys.readouterr().err
+    files = {name: (out / name).read_bytes() for name in written(out)}
+    assert cli.main(loud) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "replaces" in line]
+    assert sorted(line.partition(" replaces ")[2].split(", ")) == sorted(str(out / name) for name in files)
+    for name in files:
+        (out / name).write_bytes(b"kept")
+    assert cli.main([*loud, "--skip-existing"]) == 0
+    assert "0 done, 1 were there" in capsys.readouterr().err
+    assert {(out / name).read_bytes() for name in files} == {b"kept"}
+    (out / next(iter(files))).unlink()
+    assert cli.main([*loud, "--skip-existing"]) == 0
+    assert {name: (out / name).read_bytes() for name in written(out)} == files
+
+
+def test_skipping_frames_of_a_sequence_is_refused(photo: Path, tmp_path: Path) -> None:
+    assert run("depth", tmp_path / "out", photo, "--sequence", "--skip-existing") == 2

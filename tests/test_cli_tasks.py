@@ -244,11 +244,11 @@ def test_shapes(photo: Path, tmp_path: Path, flags: str, options: dict[str, Any]
     assert run("depth", tmp_path / "mesh", photo, "--format", "ply,glb", *flags.split()) == 0
     for kind in ("ply", "glb"):
         expected = shape_bytes(tmp_path, kind, mc.depth_to_mesh(depth, PIXELS, **options))
-        assert (tmp_path / f"mesh/depth_{kind}/photo_pred.{kind}").read_bytes() == expected
+        assert (tmp_path / f"mesh/depth_{kind}/photo_depth.{kind}").read_bytes() == expected
     assert run("depth", tmp_path / "points", photo, "--format", "glb", "--geometry", "points", *flags.split()) == 0
     options.pop("edge_threshold", None)
     expected = shape_bytes(tmp_path, "glb", mc.depth_to_points(depth, PIXELS, **options))
-    assert (tmp_path / "points/depth_glb/photo_pred.glb").read_bytes() == expected
+    assert (tmp_path / "points/depth_glb/photo_depth.glb").read_bytes() == expected
 
 
 def test_the_focal_length_is_that_of_the_image(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_the_focal_length_is_that_of_the_image(tmp_path: Path) -> None:
     depth = pipe(pixels, generator=3, processing_resolution=32, match_input_resolution=False).prediction[0]
     assert depth.shape == (24, 32, 1)
     expected = shape_bytes(tmp_path, "ply", mc.depth_to_mesh(depth, pixels, focal_length=30))
-    assert (tmp_path / "out/depth_ply/photo_pred.ply").read_bytes() == expected
+    assert (tmp_path / "out/depth_ply/photo_depth.ply").read_bytes() == expected
 
 
 def test_shapes_of_disparity(photo: Path, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_shapes_of_disparity(photo: Path, tmp_path: Path) -> None:
     assert run("depth", tmp_path / "out", photo, *flags) == 0
     disparity = opened(checkpoint)(PIXELS, **OPTIONS).prediction[0]
     expected = shape_bytes(tmp_path, "ply", mc.depth_to_points(disparity, PIXELS, prediction_type="disparity"))
-    assert (tmp_path / "out/depth_ply/photo_pred.ply").read_bytes() == expected
+    assert (tmp_path / "out/depth_ply/photo_depth.ply").read_bytes() == expected
 
 
 def test_a_mesh_of_which_nothing_is_left(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -320,7 +320,7 @@ def test_solver(photo: Path, tmp_path: Path) -> None:
     for solver in ("closed-form", "reference"):
         flags = ["--ensemble-size", "3", "--format", "npy", "--solver", solver]
         assert run("depth", tmp_path / solver, photo, *flags) == 0
-        arrays[solver] = np.load(tmp_path / solver / "depth_npy/photo_pred.npy")
+        arrays[solver] = np.load(tmp_path / solver / "depth_npy/photo_depth.npy")
         expected = pipe(PIXELS, ensemble_size=3, ensembling_kwargs={"solver": solver}, **OPTIONS).prediction
         assert np.array_equal(arrays[solver], expected[0, :, :, 0])
     assert not np.array_equal(*arrays.values())

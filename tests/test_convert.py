@@ -293,7 +293,7 @@ def test_commands(packed: Callable[..., Path], tmp_path: Path, capsys: pytest.Ca
     shared = ("--seed", 0, "--threads", 1, "--quiet", "--format", "npy", "--processing-res", 64)
     assert command(capsys, "depth", photo, "-o", tmp_path / "a", "--checkpoint", target, *shared)[0] == 0
     assert command(capsys, "depth", photo, "-o", tmp_path / "b", *shared)[0] == 0
-    name = "depth_npy/scene0_pred.npy"
+    name = "depth_npy/scene0_depth.npy"
     np.testing.assert_array_equal(np.load(tmp_path / "a" / name), np.load(tmp_path / "b" / name))
 
 

@@ -170,7 +170,7 @@ def test_blend_of_the_command(video: Path, tmp_path: Path, blend: float) -> None
     if not blend:
         assert run("depth", tmp_path / "single", *paths, "--format", "npy") == 0
         for name in "abc":
-            file = f"depth_npy/{name}_pred.npy"
+            file = f"depth_npy/{name}_depth.npy"
             assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "single" / file).read_bytes()
 
 
@@ -195,7 +195,7 @@ def test_no_frame_can_be_read(video: Path, tmp_path: Path, capsys: pytest.Captur
 def test_frames_of_different_sizes(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.fromarray(FRAMES[1, :16]).save(video / "b.png")
     assert run("depth", tmp_path / "out", video, "--sequence", "--format", "npy") == 1
-    assert written(tmp_path / "out") == ["depth_npy/a_pred.npy"]
+    assert written(tmp_path / "out") == ["depth_npy/a_depth.npy"]
     error = capsys.readouterr().err.splitlines()
     assert error[0].startswith(f"marigold: error: {video}/b.png: ")
     assert "40 x 16, the frames before it 40 x 24" in error[0]
@@ -204,18 +204,18 @@ def test_frames_of_different_sizes(video: Path, tmp_path: Path, capsys: pytest.C
     Image.fromarray(FRAMES[1]).save(video / "b.png")
     Image.fromarray(FRAMES[2, :16]).save(video / "c.png")
     assert run("depth", tmp_path / "out", video, "--sequence", "--format", "npy") == 1
-    assert written(tmp_path / "out") == ["depth_npy/a_pred.npy", "depth_npy/b_pred.npy"]
+    assert written(tmp_path / "out") == ["depth_npy/a_depth.npy", "depth_npy/b_depth.npy"]
     assert capsys.readouterr().err.splitlines()[1:] == ["marigold: 1 of 3 inputs failed"]
 
 
 def test_a_frame_that_cannot_be_saved(video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The sequence goes on, from its latent as if nothing had happened."""
-    (tmp_path / "out/depth_npy/b_pred.npy").mkdir(parents=True)
+    (tmp_path / "out/depth_npy/b_depth.npy").mkdir(parents=True)
     assert run("depth", tmp_path / "out", video, "--sequence", "--format", "npy") == 1
-    assert written(tmp_path / "out") == ["depth_npy/a_pred.npy", "depth_npy/c_pred.npy"]
+    assert written(tmp_path / "out") == ["depth_npy/a_depth.npy", "depth_npy/c_depth.npy"]
     assert f"error: {video}/b.png: " in capsys.readouterr().err
     third = arrays(mc.predict_sequence(opened("depth"), FRAMES, 0.1, 3, **OWN_SIZE))[2]
-    assert np.array_equal(np.load(tmp_path / "out/depth_npy/c_pred.npy"), np.squeeze(third))
+    assert np.array_equal(np.load(tmp_path / "out/depth_npy/c_depth.npy"), np.squeeze(third))
 
 
 def test_uncertainty_of_frames(video: Path, tmp_path: Path) -> None:
@@ -244,6 +244,6 @@ def test_interrupt(tmp_path: Path) -> None:
     assert error.splitlines()[-1] == "marigold: interrupted"
     done = 1 + error.count("/200] ")
     files = written(tmp_path / "out")
-    assert files == [f"depth_npy/{index:03}_pred.npy" for index in range(len(files))]
+    assert files == [f"depth_npy/{index:03}_depth.npy" for index in range(len(files))]
     assert done <= len(files) <= done + 1
     assert len(files) < 200

@@ -8,6 +8,7 @@ the one that is asked for is imported.
 from __future__ import annotations
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from importlib import import_module
 from typing import Any
 
 from .._C import __version__
-from ..messages import explain
+from ..messages import explain, suggestion
 
 EXIT_DONE, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 EXIT_INTERRUPTED = 128 + signal.SIGINT
@@ -32,6 +33,24 @@ COMMANDS = {
     "prepare": "make training data: render scenes, or convert published data sets",
     "bench": "how fast this machine is",
 }
+
+
+class _Parser(argparse.ArgumentParser):
+    """Of the values that an argument may have, the one that was probably meant is named."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            raise argparse.ArgumentError(
+                action, f"{error.message}{suggestion(str(value), map(str, action.choices or ()))}"
+            ) from None
+
+
+def _unrecognized(parser: argparse.ArgumentParser, words: Sequence[str]) -> str:
+    flags = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", parser.format_help()))
+    meant = next((near for word in words if word.startswith("-") and (near := suggestion(word, flags))), "")
+    return f"unrecognized arguments: {' '.join(words)}{meant}"
 
 
 def _with_dashes(arguments: Sequence[str]) -> list[str]:
@@ -51,7 +70,7 @@ def _subcommand(name: str) -> Any:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The flags of the subcommand that is named, with `run`, the function to call with them, and `parser`, its own."""
     words = _with_dashes(arguments)
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="marigold", allow_abbrev=False, description="Marigold: dense predictions from a photograph, without torch."
     )
     top.add_argument("--version", action="version", version=f"marigold {__version__}")
@@ -65,7 +84,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
             subcommand.add_arguments(parser)
     args, unknown = top.parse_known_args(words)
     if unknown:  # said by the command's own parser, with its usage
-        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        args.parser.error(_unrecognized(args.parser, [word.partition("=")[0] for word in unknown]))
     return args
 
 

@@ -21,7 +21,7 @@ from ..pipelines.arguments import SOLVERS
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.tasks import MarigoldDepthPipeline
 from . import predict
-from .flag_types import POSITIVE, integer, number
+from .flag_types import POSITIVE, integer, number, optional
 from .tasks import GEOMETRY_FORMATS, CommandTask, Result, one_uncertainty
 
 GEOMETRIES: dict[str, Callable[..., Geometry]] = {"mesh": depth_to_mesh, "points": depth_to_points}
@@ -61,8 +61,9 @@ TASK = CommandTask(
     uncertainties=one_uncertainty,
     folder=lambda _pipe: "depth",
     folder_endings={"png16": "bw", "png": "colored"},
-    endings={"png": "_pred_colored.png"},
-    ending="_pred",
+    ending="_depth",
+    old_ending="_pred",
+    picture_ending="_colored",
     geometry=_geometry,
 )
 
@@ -80,10 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("depth")
     group.add_argument(
         "--color-map",
-        type=_color_map,
+        type=optional(_color_map),
         default="Spectral",
         metavar="NAME",
-        help="of the picture: Spectral, binary, or one of matplotlib's; default: Spectral",
+        help="of the picture: Spectral, binary, or one of matplotlib's; None: no picture; default: Spectral",
+    )
+    group.add_argument(
+        "--old-names",
+        action="store_true",
+        help="end names in pred instead of depth, as the first versions of prs-eth's scripts did",
     )
     group.add_argument(
         "--solver",
@@ -126,4 +132,8 @@ def run(args: argparse.Namespace) -> bool:
         args.parser.error(f"--near {args.near:g} is not less than --far {args.far:g}")
     if args.focal_length is not None and args.field_of_view is not None:
         args.parser.error("--focal-length and --field-of-view say the same thing; give one of them")
+    if args.color_map is None:
+        args.format = tuple(kind for kind in args.format if kind != "png")
+        if not args.format:
+            args.parser.error("--color-map None leaves nothing to write of --format png")
     return predict.run(args, TASK)

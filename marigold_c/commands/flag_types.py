@@ -42,7 +42,19 @@ def number(allowed: Callable[[float], bool], what: str) -> Any:
 
 
 POSITIVE = number(lambda value: 0 < value < math.inf, "a positive number")
-SEED = integer(-(2**63), 2**64 - 1)
+
+
+def optional(kind: Callable[[str], Any]) -> Any:
+    """The word None, as prs-eth's README has it, as what is not given."""
+
+    def parse(text: str) -> Any:
+        return None if text.lower() == "none" else kind(text)
+
+    parse.__name__ = getattr(kind, "__name__", "value")
+    return parse
+
+
+SEED = optional(integer(-(2**63), 2**64 - 1))
 
 
 def add_model(parser: argparse.ArgumentParser, example: str) -> None:
@@ -61,8 +73,8 @@ def add_model(parser: argparse.ArgumentParser, example: str) -> None:
     group.add_argument(
         "--dtype",
         metavar="TYPE",
-        help="precision: float32, bfloat16, int8, on a GPU also float16, or auto; default: that of a packed file, else "
-        "float32",
+        help="precision: float32, bfloat16, float16 (on a CPU computed as bfloat16), int8 or auto; default: that of a "
+        "packed file, else float32",
     )
     group.add_argument(
         "--device",

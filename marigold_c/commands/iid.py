@@ -8,7 +8,7 @@ from typing import Any
 from ..images.target_views import target_names
 from ..images.writers import FORMATS, Map, intrinsic_maps, uncertainty_map
 from ..pipelines.pipeline import MarigoldPipeline
-from ..pipelines.targets import intrinsic_properties
+from ..pipelines.targets import intrinsic_properties, map_names
 from ..pipelines.tasks import MarigoldIntrinsicsPipeline
 from . import predict
 from .tasks import CommandTask, Result
@@ -22,6 +22,10 @@ def _intrinsic_uncertainties(result: Result, pipe: MarigoldPipeline[Any]) -> dic
     assert result.uncertainty is not None
     names = target_names(intrinsic_properties(pipe))
     return {name: uncertainty_map(one) for name, one in zip(names, result.uncertainty, strict=True)}
+
+
+def _map_names(pipe: MarigoldPipeline[Any]) -> list[str]:
+    return map_names(intrinsic_properties(pipe))
 
 
 def _intrinsic_folder(pipe: MarigoldPipeline[Any]) -> str:
@@ -40,6 +44,8 @@ TASK = CommandTask(
     reductions=MarigoldIntrinsicsPipeline._reductions,
     maps=_intrinsic_maps,
     uncertainties=_intrinsic_uncertainties,
+    parts=_map_names,
+    uncertain_parts=lambda pipe: target_names(intrinsic_properties(pipe)),
     folder=_intrinsic_folder,
     folder_endings={"png": "vis"},
 )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..images.files import Input, find_inputs, read_image
 from ..images.tone_mapping import TONE_MAPS
 from ..images.writers import FORMATS, check_formats
-from ..messages import explain_for
+from ..messages import explain_for, suggestion
 from ..pipelines.arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS
 from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
@@ -31,7 +31,8 @@ def _formats(allowed: Sequence[str]) -> Any:
     def parse(text: str) -> tuple[str, ...]:
         names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
         if not names or any(name not in allowed for name in names):
-            raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(allowed)}")
+            meant = next((near for name in names if (near := suggestion(name, allowed)) and name not in allowed), "")
+            raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(allowed)}{meant}")
         try:
             check_formats([name for name in names if name in FORMATS])
         except ImportError as error:
@@ -65,6 +66,11 @@ def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
         default="auto",
         help="how linear light (EXR, HDR, floating-point TIFF) becomes what a camera shows; auto: percentile for EXR "
         "and HDR, none for TIFF; default: auto",
+    )
+    group.add_argument(
+        "--skip-existing",
+        action="store_true",
+        help="leave out images whose results are all there",
     )
     group.add_argument("--quiet", action="store_true", help="print errors only")
     group.add_argument("--apple-silicon", action="store_true", help="accepted for prs-eth's scripts; has no effect")
@@ -211,7 +217,19 @@ class _Run:
         progress: CommandProgress,
     ) -> None:
         self.task, self.args, self.pipe, self.inputs, self.progress = task, args, pipe, inputs, progress
-        self.failed = 0
+        self.failed, self.skipped = 0, 0
+
+    def is_done(self, source: Input) -> bool:
+        """Whether all its results are there and may stay; results that will be replaced are named."""
+        files = self.task.files(source.name, self.pipe, self.args)
+        there = [str(path) for path in files if path.exists()]
+        if self.args.skip_existing and len(there) == len(files):
+            self.skipped += 1
+            self.progress.skip(1)
+            return True
+        if there:
+            self.progress.say(f"marigold: {source.label}: replaces {', '.join(there)}")
+        return False
 
     def fail(self, source: Input, error: Exception) -> None:
         self.failed += 1
@@ -224,6 +242,8 @@ class _Run:
         for number, source in enumerate(self.inputs, 1):
             self.progress.start(source.name)
             started = time.perf_counter()
+            if self.is_done(source):
+                continue
             try:
                 pixels = read_image(source, self.args.tone_map)
                 out = self.pipe(pixels, **_noise(self.args), **_options(self.args))
@@ -245,6 +265,7 @@ class _Run:
                 except Exception as error:
                     self.fail(source, error)
                     continue
+                self.is_done(source)
                 read[:] = [(source, number, pixels)]
                 yield pixels
 
@@ -286,6 +307,8 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
         args.parser.error(f"--processing-res {args.processing_res} is not a multiple of 8, which --preset paper allows")
     if args.noise == "zeros" and args.sequence:
         args.parser.error("--noise zeros and --sequence exclude each other: frames of a video share noise")
+    if args.skip_existing and args.sequence:
+        args.parser.error("--skip-existing and --sequence exclude each other: a frame starts from the one before")
     inputs = find_inputs(sources)
     if not inputs:
         raise ValueError(f"no images in {', '.join(sources)}")
@@ -305,5 +328,6 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
     if run.failed:
         progress.complain(f"marigold: {run.failed} of {len(inputs)} inputs failed")
     else:
-        progress.say(f"marigold: {len(inputs)} done, results in {args.output_dir}")
+        there = f", {run.skipped} were there" if run.skipped else ""
+        progress.say(f"marigold: {len(inputs) - run.skipped} done{there}, results in {args.output_dir}")
     return not run.failed

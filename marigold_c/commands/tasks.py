@@ -5,7 +5,7 @@ of its own (depth.py, normals.py, iid.py), which predict.py reads.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,14 @@ class Result:
     pixels: NDArray[Any]
 
 
+def _kinds(args: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
+    """The formats of maps, shapes and uncertainties."""
+    maps = [kind for kind in args.format if kind in FORMATS]
+    shapes = [kind for kind in args.format if kind in GEOMETRY_FORMATS]
+    # The 16-bit and the 8-bit PNG would have one name, and uncertainty has no unit that 16 bits could keep.
+    return maps, shapes, [kind for kind in maps if kind != "png16"] or ["npy"]
+
+
 @dataclass(frozen=True)
 class CommandTask:
     """One command. maps: of a result, by the part of a file's name that tells maps of one image apart ("" if none)."""
@@ -45,40 +53,55 @@ class CommandTask:
     uncertainties: Callable[[Result, MarigoldPipeline[Any]], dict[str, Map]]
     folder: Callable[[MarigoldPipeline[Any]], str]  # beginning of the folders' names
     folder_endings: Mapping[str, str] = field(default_factory=dict)  # by format; else the format's name
-    endings: Mapping[str, str] = field(default_factory=dict)  # of files, by format; else `ending` and the suffix
-    ending: str = ""
+    ending: str = ""  # of files' names, before the suffix
+    old_ending: str = ""  # with --old-names
+    picture_ending: str = ""  # of the format png, after the other one
+    parts: Callable[[MarigoldPipeline[Any]], Sequence[str]] = lambda _pipe: ("",)  # the keys of maps
+    uncertain_parts: Callable[[MarigoldPipeline[Any]], Sequence[str]] = lambda _pipe: ("",)  # those of uncertainties
     geometry: Callable[[Result, MarigoldPipeline[Any], argparse.Namespace], Geometry] | None = None
 
     def folder_of(self, pipe: MarigoldPipeline[Any], kind: str) -> str:
         return f"{self.folder(pipe)}_{self.folder_endings.get(kind, kind)}"
 
-    def file_name(self, name: str, part: str, kind: str) -> str:
+    def _file(self, name: str, part: str, kind: str, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> Path:
         stem = f"{name}_{part}" if part else name
-        if kind in self.endings:
-            return f"{stem}{self.endings[kind]}"
+        ending = self.old_ending if getattr(args, "old_names", False) else self.ending
+        picture = self.picture_ending if kind == "png" else ""
         suffix = f".{kind}" if kind in GEOMETRY_FORMATS else FORMATS[kind].suffix
-        return f"{stem}{self.ending}{suffix}"
+        out: Path = args.output_dir
+        return out / self.folder_of(pipe, kind) / f"{stem}{ending}{picture}{suffix}"
+
+    def _uncertainty_file(
+        self, name: str, part: str, kind: str, pipe: MarigoldPipeline[Any], args: argparse.Namespace
+    ) -> Path:
+        stem = f"{name}_{part}" if part else name
+        out: Path = args.output_dir
+        return out / self.folder_of(pipe, "uncertainty") / f"{stem}_uncertainty{FORMATS[kind].suffix}"
+
+    def files(self, name: str, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> list[Path]:
+        """All that save writes of one image."""
+        maps, shapes, uncertain = _kinds(args)
+        found = [self._file(name, part, kind, pipe, args) for part in self.parts(pipe) for kind in maps]
+        found += [self._file(name, "", kind, pipe, args) for kind in shapes]
+        if args.output_uncertainty:
+            parts = self.uncertain_parts(pipe)
+            found += [self._uncertainty_file(name, part, kind, pipe, args) for part in parts for kind in uncertain]
+        return found
 
     def save(self, result: Result, name: str, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> None:
         """Writes all files of one image."""
-        out: Path = args.output_dir
+        maps, shapes, uncertain = _kinds(args)
         for part, one in self.maps(result, pipe, args).items():
-            for kind in (kind for kind in args.format if kind in FORMATS):
-                write_map(out / self.folder_of(pipe, kind) / self.file_name(name, part, kind), one, kind)
-        for kind in (kind for kind in args.format if kind in GEOMETRY_FORMATS):
+            for kind in maps:
+                write_map(self._file(name, part, kind, pipe, args), one, kind)
+        for kind in shapes:
             assert self.geometry is not None
-            shape = self.geometry(result, pipe, args)
-            write_geometry(out / self.folder_of(pipe, kind) / self.file_name(name, "", kind), shape)
+            write_geometry(self._file(name, "", kind, pipe, args), self.geometry(result, pipe, args))
         if result.uncertainty is None:
             return
-        # The 16-bit and the 8-bit PNG would have one name, and uncertainty has no unit that 16 bits could keep.
-        kinds = [kind for kind in args.format if kind in FORMATS and kind != "png16"] or ["npy"]
         for part, one in self.uncertainties(result, pipe).items():
-            for kind in kinds:
-                stem = f"{name}_{part}" if part else name
-                write_map(
-                    out / self.folder_of(pipe, "uncertainty") / f"{stem}_uncertainty{FORMATS[kind].suffix}", one, kind
-                )
+            for kind in uncertain:
+                write_map(self._uncertainty_file(name, part, kind, pipe, args), one, kind)
 
     def folders(self, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> list[Path]:
         kinds = [*args.format, *(["uncertainty"] if args.output_uncertainty else [])]

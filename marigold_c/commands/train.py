@@ -26,7 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Fine-tunes a checkpoint as a configuration says (docs/training.md; examples/recipes). The run's "
         "folder gets checkpoints, curves and pictures."
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="what is trained and how: a YAML file")
+    parser.add_argument("config", nargs="?", type=Path, metavar="CONFIG", help="what is trained and how: a YAML file")
+    parser.add_argument("--config", dest="config_flag", type=Path, metavar="CONFIG", help="the same, as a flag")
+    parser.add_argument(
+        "--resume-run",
+        type=Path,
+        metavar="PATH",
+        help="go on with the run of this checkpoint (RUN/checkpoint/latest) by the configuration in its folder",
+    )
     parser.add_argument(
         "-o",
         "--output-dir",
@@ -56,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=THREADS, metavar="N", help="how many compute; default: all processors of this process"
     )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
+    for flag in ("--no-cuda", "--no-wandb", "--do-not-copy-data"):
+        parser.add_argument(flag, action="store_true", help="accepted for prs-eth's scripts; has no effect")
 
 
 @contextmanager
@@ -94,6 +103,9 @@ def _ending_all(processes: Processes) -> Iterator[None]:
 
 def run(args: argparse.Namespace) -> bool:
     """Trains, with the processes that were started together; what goes wrong is raised."""
+    given = [one for one in (args.config, args.config_flag, args.resume_run) if one is not None]
+    if len(given) != 1:
+        args.parser.error("give CONFIG, --config or --resume-run, one of them")
     processes = started_processes()
     with _ending_all(processes):
         _train(args, processes)
@@ -101,7 +113,11 @@ def run(args: argparse.Namespace) -> bool:
 
 
 def _train(args: argparse.Namespace, processes: Processes) -> None:
-    config = together(processes, lambda: load_config(args.config))
+    file, folder = args.config or args.config_flag, None
+    if file is None:  # RUN/checkpoint/latest
+        folder = args.resume_run.parent.parent
+        file = folder / "config.yaml"
+    config = together(processes, lambda: load_config(file))
     threads = threads_for(processes) if processes.size > 1 and args.threads is None else args.threads
     checkpoints = args.base_ckpt_dir or os.environ.get("BASE_CKPT_DIR")
     progress = CommandProgress("training", config.max_iterations, args.quiet or processes.rank > 0, "iteration")
@@ -111,10 +127,10 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
         train(
             config,
             RunOptions(
-                folder=args.output_dir / config.name,
+                folder=folder or args.output_dir / config.name,
                 base_data_dir=Path(args.base_data_dir or os.environ.get("BASE_DATA_DIR", ".")),
                 base_checkpoint_dir=Path(checkpoints) if checkpoints else None,
-                resume=args.resume,
+                resume=args.resume or folder is not None,
                 exit_after=args.exit_after,
                 device=args.device,
                 threads=threads,

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..messages import suggestion
+
 # ColorBrewer's eleven-class Spectral, and white to black.
 _STOPS = {
     "Spectral": (
@@ -30,7 +32,8 @@ def check_name(name: str) -> None:
         import matplotlib
 
         if name not in matplotlib.colormaps:
-            raise ValueError(f"Unexpected color map {name}; available: {', '.join(sorted(matplotlib.colormaps))}")
+            known = sorted(matplotlib.colormaps)
+            raise ValueError(f"Unexpected color map {name}{suggestion(name, known)}; available: {', '.join(known)}")
     elif name.removesuffix("_r") not in _STOPS:
         raise ValueError(
             f"Only {', '.join(_STOPS)} (and these with _r) are available without installing matplotlib: "

@@ -17,13 +17,19 @@ from .tasks import MarigoldIntrinsicsPipeline
 _TARGET_NAME = re.compile(r"[\w.+ -]{1,100}")  # by itself no path, and nothing that steers a terminal
 
 
+def map_names(properties: Mapping[str, Any], targets: int | None = None) -> list[str]:
+    """The names of targets, and of the channels of those that are stacks, as files are named after them."""
+    count = len(target_names(properties)) if targets is None else targets
+    return [name for name, _, _ in target_values(np.zeros((count, 1, 1, 3), np.float32), properties)]
+
+
 def _check_names(pipe: MarigoldPipeline[Any], properties: Mapping[str, Any], targets: int) -> None:
     """CheckpointError unless every target, and channel of one, has a name of its own that a file's name can hold."""
     where = pipe.folder / "model_index.json"
+    dot = np.zeros((targets, 1, 1, 3), np.float32)
     try:
         count = len(target_names(properties))
-        dot = np.zeros((targets, 1, 1, 3), np.float32)
-        names = [name for name, _, _ in target_values(dot, properties)]
+        names = map_names(properties, targets)
         target_pictures(dot, properties, "binary")  # refuses what lacks an entry of its own
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: target_properties: {error}") from error
