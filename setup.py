@@ -29,6 +29,8 @@ ENGINE_ROOMS = (
     *("core", "op", "image", "io", "backend", "graph", "nn", "schedule", "pipeline", "train"),
     *("ensemble", "evaluation"),
 )
+# Files whose results must not depend on whether a processor multiplies and adds at once.
+EXACT_FLAGS = {"colormap.c": ["-ffp-contract=off"]}
 X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
@@ -93,7 +95,8 @@ class BuildExtensions(build_ext):
         ) -> None:
             if obj not in done:
                 done[obj] = src
-                flags = INSTRUCTION_SET_FLAGS.get(Path(src).name, []) if X86_64 else []
+                name = Path(src).name
+                flags = [*EXACT_FLAGS.get(name, []), *(INSTRUCTION_SET_FLAGS.get(name, []) if X86_64 else [])]
                 command = shlex.join([*compiler.compiler_so, src, *cc_args, *extra, *flags, *pp_opts])
                 if not is_current(Path(obj), command):
                     Path(obj).unlink(missing_ok=True)

@@ -22,7 +22,8 @@ from marigold_c.datasets import DATASETS, Dataset, open_dataset
 from marigold_c.datasets import lists as list_module
 from marigold_c.errors import DatasetError, DatasetWarning, SampleError
 from marigold_c.extras import MissingExtra
-from marigold_c.images import png16
+from marigold_c.images.pictures import picture_of
+from marigold_c.images.png_writer import write_png
 
 pytest.importorskip("yaml")
 tool = load_tool()
@@ -789,7 +790,7 @@ def test_own_normals(tmp_path: Path) -> None:
     sixteen = np.rint((normals + 1) / 2 * 65535).astype(np.uint16)
     eight[0, 0] = sixteen[0, 0] = 0
     wide = io.BytesIO()
-    png16.write_colour(wide, sixteen)
+    write_png(wide, picture_of(sixteen))
     put(tmp_path, {f"rgb/{name}.png": rgb() for name in "abcd"})
     put(tmp_path, {"truth/a.png": tool.png(eight), "truth/b.png": wide.getvalue()})
     put(tmp_path, {"truth/c.npy": tool.npy(normals), "truth/d.npy": tool.npy(normals.transpose(2, 0, 1))})

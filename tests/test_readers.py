@@ -165,15 +165,6 @@ def test_a_pillow_that_decodes_otherwise(monkeypatch: pytest.MonkeyPatch) -> Non
     assert np.array_equal(decode_image(png(RGB16)), RGB16 >> 8)
 
 
-def test_written_16bit_png() -> None:
-    file = io.BytesIO()
-    png16.write_colour(file, RGB16)
-    assert np.array_equal(decode_image(file.getvalue()), RGB16)
-    for bad in (RGB, RGB16[:, :, 0], RGB16[:0], np.zeros((3, 3, 4), np.uint16)):
-        with pytest.raises(ValueError, match=r"uint16 \(H, W, 3\)"):
-            png16.write_colour(io.BytesIO(), bad)
-
-
 # ---- TIFF ----
 
 TIFFS: dict[str, tuple[Any, dict[str, Any], Any]] = {

@@ -18,6 +18,7 @@ from PIL import Image
 from marigold_c import MarigoldImageProcessor, extras
 from marigold_c.extras import MissingExtra
 from marigold_c.images import writers
+from marigold_c.images.pictures import Picture, picture_of
 from marigold_c.images.readers import decode_image
 
 RNG = np.random.default_rng(3)
@@ -44,7 +45,7 @@ MAPS = {
 
 def written(one: writers.Map, name: str) -> bytes:
     file = io.BytesIO()
-    writers.FORMATS[name].write(file, one)
+    writers.FORMATS[name].write(file, one, 2)
     return file.getvalue()
 
 
@@ -118,7 +119,9 @@ def test_16bit_png_against_libpng() -> None:
 
 def test_values_beyond_the_range_are_clipped() -> None:
     values = np.array([[[-2, 0, 2], [np.nan, np.inf, 0.5]]], np.float32)
-    got = strict_png(written(writers.Map("intrinsics", values, lambda: Image.new("L", (1, 1))), "png16"))
+    got = strict_png(
+        written(writers.Map("intrinsics", values, lambda: picture_of(np.zeros((1, 1), np.uint8))), "png16")
+    )
     assert got.tolist() == [[[0, 0, 65535], [0, 65535, 32768]]]
     assert strict_png(written(writers.depth_map(values[:, :, 0]), "png16")).tolist() == [[0, 0]]
 
@@ -150,7 +153,7 @@ def test_flipped_normals() -> None:
     flipped = writers.normals_map(NORMALS, flip_y=True, flip_z=True)
     assert np.array_equal(flipped.values, NORMALS * np.array([1, -1, -1], np.float32))
     wanted = MarigoldImageProcessor.visualize_normals(NORMALS, flip_y=True, flip_z=True)[0]
-    assert np.array_equal(np.asarray(flipped.picture()), np.asarray(wanted))
+    assert np.array_equal(flipped.picture().whole(), np.asarray(wanted))
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -206,13 +209,13 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
         assert path.read_bytes()
     before = sorted(tmp_path.iterdir())
 
-    def fail() -> Image.Image:
+    def fail() -> Picture:
         raise OSError("no picture")
 
     with pytest.raises(OSError, match="no picture"):
         writers.write_map(tmp_path / "b.png", writers.Map("depth", DEPTH, fail), "png")
 
-    def fill() -> Image.Image:
+    def fill() -> Picture:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with pytest.raises(OSError, match=r"No space left on device: '.*b\.png'"):
@@ -233,4 +236,4 @@ def test_files_are_whole_or_absent(tmp_path: Path) -> None:
 )
 def test_refused_maps(kind: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"'x'" if kind == "x" else str(shape[0])):
-        writers.Map(kind, np.zeros(shape, np.float32), lambda: Image.new("L", (1, 1)))
+        writers.Map(kind, np.zeros(shape, np.float32), lambda: picture_of(np.zeros((1, 1), np.uint8)))

@@ -101,6 +101,15 @@ mg_status mg_resample_from_name(mg_resample *out, const char *name, const char *
 mg_status mg_resize(float *out, const float *in, int64_t n, int64_t c, int64_t in_h, int64_t in_w, int64_t out_h,
                     int64_t out_w, mg_resample mode, bool antialias, struct mg_err *err);
 
+/* Colours of `count` values, 8 bits of red, green and blue each; `out` has 3 * count bytes. For both, values lie in
+ * [0, 1]. */
+/* Between `stop_count` (at least 1) colours (r, g, b) in [0, 1] at equal distances, rounded down. Values beyond the ends
+ * take the colour of the end, what is no number the first. In float32, as diffusers' MarigoldImageProcessor. */
+void mg_colormap_linear(uint8_t *out, const float *values, int64_t count, const float *stops, int64_t stop_count);
+/* One of `size` (at least 1) colours, as matplotlib's Colormap. The table has size + 3 rows: the colours, then those of
+ * values below 0, above 1, and of what is no number. */
+void mg_colormap_listed(uint8_t *out, const float *values, int64_t count, const uint8_t *table, int64_t size);
+
 /* Whose resizing and padding a run repeats; the two references differ. */
 typedef enum mg_preset {
     MG_PRESET_DIFFUSERS, /* floats are resized; padded to multiples of the VAE's scale; outputs without antialiasing */

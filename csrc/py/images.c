@@ -1,4 +1,4 @@
-/* images.c: functions on image arrays: resize, preprocess, geometry. Added to the module by module.c. */
+/* images.c: functions on image arrays: resize, preprocess, geometry, colour maps. Added to the module by module.c. */
 #include "binding.h"
 
 static PyObject *raise_from(PyObject *module, const struct mg_err *err) {
@@ -93,6 +93,49 @@ static PyObject *images_preprocess(PyObject *module, PyObject *args) {
     return Py_BuildValue("NN", out, geometry_tuple(&geometry));
 }
 
+/* An array (count, 3) of bytes. */
+static PyArrayObject *new_colours(PyArrayObject *values) {
+    return (PyArrayObject *)PyArray_SimpleNew(2, ((npy_intp[]){PyArray_DIM(values, 0), 3}), NPY_UINT8);
+}
+
+static PyObject *images_colormap_linear(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *values_object, *stops_object;
+    if (!PyArg_ParseTuple(args, "OO:colormap_linear", &values_object, &stops_object))
+        return NULL;
+    PyArrayObject *out = NULL, *stops = NULL, *values = mgpy_float_array(values_object, 1, "values", "count");
+    if (values && (stops = mgpy_float_array(stops_object, 2, "stops", "stops, 3")) &&
+        mgpy_check_shape(stops, (int64_t[]){PyArray_DIM(stops, 0), 3}, "stops") && (out = new_colours(values))) {
+        Py_BEGIN_ALLOW_THREADS;
+        mg_colormap_linear(PyArray_DATA(out), mgpy_floats(values), PyArray_DIM(values, 0), mgpy_floats(stops),
+                           PyArray_DIM(stops, 0));
+        Py_END_ALLOW_THREADS;
+    }
+    Py_XDECREF(stops);
+    Py_XDECREF(values);
+    return (PyObject *)out;
+}
+
+static PyObject *images_colormap_listed(PyObject *Py_UNUSED(module), PyObject *args) {
+    PyObject *values_object, *table_object;
+    if (!PyArg_ParseTuple(args, "OO:colormap_listed", &values_object, &table_object))
+        return NULL;
+    PyArrayObject *out = NULL, *table = (PyArrayObject *)PyArray_FROM_OTF(table_object, NPY_UINT8, NPY_ARRAY_CARRAY_RO);
+    if (!table)
+        return NULL;
+    PyArrayObject *values = mgpy_float_array(values_object, 1, "values", "count");
+    if (values && (PyArray_NDIM(table) != 2 || PyArray_DIM(table, 0) < 4 || PyArray_DIM(table, 1) != 3))
+        PyErr_SetString(PyExc_ValueError, "`table` must have shape (colours + 3, 3)");
+    else if (values && (out = new_colours(values))) {
+        Py_BEGIN_ALLOW_THREADS;
+        mg_colormap_listed(PyArray_DATA(out), mgpy_floats(values), PyArray_DIM(values, 0), PyArray_DATA(table),
+                           PyArray_DIM(table, 0) - 3);
+        Py_END_ALLOW_THREADS;
+    }
+    Py_DECREF(table);
+    Py_XDECREF(values);
+    return (PyObject *)out;
+}
+
 PyMethodDef mgpy_image_functions[] = {
     {"resize", (PyCFunction)(void (*)(void))images_resize, METH_VARARGS | METH_KEYWORDS,
      "resize(image, size, mode=\"bilinear\", antialias=False): (N, C, H, W) floats to `size` (height, width), as\n"
@@ -106,4 +149,10 @@ PyMethodDef mgpy_image_functions[] = {
     {"geometry", images_geometry, METH_VARARGS,
      "geometry(h, w, processing_resolution, vae_scale, preset=\"diffusers\"): (h, w, resized_h, resized_w, padded_h, "
      "padded_w)."},
+    {"colormap_linear", images_colormap_linear, METH_VARARGS,
+     "colormap_linear(values, stops): (count,) values in [0, 1] as bytes (count, 3), between colours (stops, 3) in\n"
+     "[0, 1]."},
+    {"colormap_listed", images_colormap_listed, METH_VARARGS,
+     "colormap_listed(values, table): (count,) values in [0, 1] as bytes (count, 3), each one of the table's colours;\n"
+     "its last three rows are those of values below 0, above 1, and of what is no number."},
     {NULL, NULL, 0, NULL}};

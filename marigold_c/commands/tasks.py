@@ -93,7 +93,7 @@ class CommandTask:
         maps, shapes, uncertain = _kinds(args)
         for part, one in self.maps(result, pipe, args).items():
             for kind in maps:
-                write_map(self._file(name, part, kind, pipe, args), one, kind)
+                write_map(self._file(name, part, kind, pipe, args), one, kind, args.threads)
         for kind in shapes:
             assert self.geometry is not None
             write_geometry(self._file(name, "", kind, pipe, args), self.geometry(result, pipe, args))
@@ -101,7 +101,7 @@ class CommandTask:
             return
         for part, one in self.uncertainties(result, pipe).items():
             for kind in uncertain:
-                write_map(self._uncertainty_file(name, part, kind, pipe, args), one, kind)
+                write_map(self._uncertainty_file(name, part, kind, pipe, args), one, kind, args.threads)
 
     def folders(self, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> list[Path]:
         kinds = [*args.format, *(["uncertainty"] if args.output_uncertainty else [])]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import _C
 from ..messages import suggestion
 
 # ColorBrewer's eleven-class Spectral, and white to black.
@@ -41,32 +43,42 @@ def check_name(name: str) -> None:
         )
 
 
-def _built_in(image: NDArray[Any], name: str) -> NDArray[np.float32]:
+def _built_in(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
     stops = (np.array(_STOPS[name.removesuffix("_r")]) / 255).astype(np.float32)
-    if name.endswith("_r"):
-        stops = stops[::-1]
-    values = image.astype(np.float32)
+    values = image.astype(np.float32, copy=False)
     if image.dtype == np.uint8:
-        values /= np.float32(255)
-    # A value that is not a number takes the first colour rather than an index out of range.
-    position = np.nan_to_num(np.clip(values, 0, 1)) * np.float32(len(stops) - 1)
-    left = position.astype(np.int64)
-    weight = (position - left.astype(np.float32))[..., None]
-    return (1 - weight) * stops[left] + weight * stops[np.minimum(left + 1, len(stops) - 1)]
+        values = values / np.float32(255)
+    colours = _C.colormap_linear(values.reshape(-1), stops[::-1] if name.endswith("_r") else stops)
+    return colours.reshape(*image.shape, 3)
+
+
+@cache
+def _table(name: str) -> NDArray[np.uint8]:
+    """The colours of one of matplotlib's maps, and behind them those of values below, beyond and of no number."""
+    import matplotlib
+
+    colormap = matplotlib.colormaps[name]
+    rows = [colormap(np.arange(colormap.N), bytes=True), colormap(np.array([-1, np.inf, np.nan]), bytes=True)]
+    table: NDArray[np.uint8] = np.concatenate(rows)[:, :3]
+    return np.ascontiguousarray(table)
+
+
+def _of_matplotlib(image: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if image.dtype == np.float32:
+        return _C.colormap_listed(image.reshape(-1), _table(name)).reshape(*image.shape, 3)
+    import matplotlib
+
+    colours: NDArray[np.uint8] = matplotlib.colormaps[name](image, bytes=True)[..., :3]
+    return colours
 
 
 def as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Values in [0, 1] as bytes, rounded down; what lies outside takes the nearest end, what is no number 0."""
-    steps: NDArray[Any] = np.nan_to_num(np.clip(values * 255, 0, 255))
+    steps: NDArray[Any] = np.fmin(np.fmax(values * 255, 0), 255)  # of a number and none, these take the number
     return steps.astype(np.uint8)
 
 
 def apply(image: NDArray[Any], name: str = "Spectral") -> NDArray[np.uint8]:
-    """A map of values in [0, 1] (..., H, W) as colours (..., H, W, 3)."""
+    """A map of values in [0, 1] (..., H, W), at least one, as colours (..., H, W, 3)."""
     check_name(name)
-    if name != "Spectral" and _has_matplotlib():
-        import matplotlib
-
-        colours: NDArray[np.uint8] = matplotlib.colormaps[name](image, bytes=True)[..., :3]
-        return colours
-    return as_bytes(_built_in(image, name))
+    return _of_matplotlib(image, name) if name != "Spectral" and _has_matplotlib() else _built_in(image, name)

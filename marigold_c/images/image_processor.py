@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from .. import _C
-from . import colormaps
+from . import pictures
 from .arrays import canonical, expand, is_torch_tensor, join
 from .target_views import target_names, target_pictures
 
@@ -146,7 +146,7 @@ class MarigoldImageProcessor:
                     raise ValueError(f"{prefix}: invalid PIL mode={item.mode}.")
                 item = np.asarray(item).astype(np.float32) / np.float32(65535)
             values = _scaled(_floats(item, prefix, (2,)), val_min, val_max)
-            return Image.fromarray(colormaps.apply(values, color_map))
+            return Image.fromarray(pictures.coloured(values, color_map).whole())
 
         return _each(_maps(depth, "depth", (1,)), "Depth", one)
 
@@ -156,8 +156,7 @@ class MarigoldImageProcessor:
 
         def one(item: Any, prefix: str) -> Image.Image:
             values = _scaled(_floats(item, prefix, (2,)), val_min, val_max)
-            values = values.astype(np.promote_types(values.dtype, np.float32), copy=False)  # half ends at 65504
-            return Image.fromarray(np.nan_to_num(np.clip(values * 65535, 0, 65535)).astype(np.uint16))
+            return Image.fromarray(pictures.cut_to_16_bits(values))
 
         return _each(_maps(depth, "depth", (1,)), "Depth", one)
 
@@ -167,12 +166,7 @@ class MarigoldImageProcessor:
 
         def one(item: Any, prefix: str) -> Image.Image:
             item = _floats(item, prefix, (2, 3))
-            if item.min() < 0:
-                raise ValueError(f"{prefix}: unexpected data range, min={item.min()}.")
-            saturation = np.percentile(item, saturation_percentile)
-            # Where nearly everything is certain, whatever is not is white.
-            scaled = item * 255 / saturation if saturation > 0 else np.where(item > 0, 255.0, 0.0)
-            return Image.fromarray(np.clip(scaled, 0, 255).astype(np.uint8))
+            return Image.fromarray(pictures.uncertainty(item, saturation_percentile, prefix).whole())
 
         return _each(_maps(uncertainty, "uncertainty", (1, 3)), "Uncertainty", one)
 
@@ -182,11 +176,10 @@ class MarigoldImageProcessor:
     ) -> list[Image.Image]:
         """Normals in [-1, 1] as colours: red to the right, green up, blue towards the viewer, each axis flipped if
         asked for."""
-        flips = [-1.0 if flip else 1.0 for flip in (flip_x, flip_y, flip_z)]
+        flips = (-1.0 if flip_x else 1.0, -1.0 if flip_y else 1.0, -1.0 if flip_z else 1.0)
 
         def one(item: Any, prefix: str) -> Image.Image:
-            item = _floats(item, prefix, (3,))
-            return Image.fromarray(colormaps.as_bytes((item * np.array(flips, item.dtype) + 1.0) * 0.5))
+            return Image.fromarray(pictures.normals(_floats(item, prefix, (3,)), flips).whole())
 
         return _each(_maps(normals, "normals", (3,)), "Normals", one)
 
@@ -205,6 +198,6 @@ class MarigoldImageProcessor:
             isinstance(color_map, dict) and all(isinstance(one, str) for pair in color_map.items() for one in pair)
         ):
             raise ValueError("`color_map` must be a string or a dictionary of strings")
-        return [
-            target_pictures(images, target_properties, color_map) for images in _target_groups(prediction, len(names))
-        ]
+        groups = _target_groups(prediction, len(names))
+        made = [target_pictures(images, target_properties, color_map) for images in groups]
+        return [{name: Image.fromarray(picture.whole()) for name, picture in one.items()} for one in made]

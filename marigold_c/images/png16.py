@@ -1,14 +1,12 @@
-"""PNG of 16 bits a channel. Pillow keeps 16 bits of grey images only; here are the colour ones, both ways.
+"""Reading PNG of 16 bits a channel: Pillow keeps 16 bits of grey images only; here are the colour ones.
 
-Called by readers.py and writers.py.
+Called by readers.py.
 """
 
 from __future__ import annotations
 
 import io
-import struct
-import zlib
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +14,6 @@ from PIL import Image
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _DEPTH, _COLOUR_TYPE = 24, 25  # where the header of a PNG says them
-_COLOUR_TYPE_RGB = 2
-_UP = 2  # the filter: difference to the byte above
 
 
 def is_png(data: bytes) -> bool:
@@ -54,22 +50,3 @@ def decode_low_bytes(data: bytes) -> NDArray[np.uint8] | None:
 def join_bytes(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
     """Samples of 16 bits; a single low channel belongs to all high ones."""
     return np.left_shift(high.astype(np.uint16), 8) | low
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def write_colour(file: BinaryIO, image: NDArray[Any]) -> None:
-    """Writes uint16 (H, W, 3) as PNG (ISO/IEC 15948), each row filtered by the one above. ValueError: other arrays."""
-    if image.dtype != np.uint16 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"a 16-bit colour PNG takes uint16 (H, W, 3), not {image.dtype} {image.shape}")
-    height, width, _ = image.shape
-    rows = np.ascontiguousarray(image.astype(">u2")).view(np.uint8).reshape(height, width * 6)
-    filtered = np.empty((height, width * 6 + 1), np.uint8)
-    filtered[:, 0] = _UP
-    filtered[0, 1:] = rows[0]
-    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    header = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPE_RGB, 0, 0, 0)
-    file.write(_SIGNATURE + _chunk(b"IHDR", header))
-    file.write(_chunk(b"IDAT", zlib.compress(filtered.tobytes(), 6)) + _chunk(b"IEND", b""))

@@ -1,18 +1,17 @@
-"""Pictures of intrinsic images: each target in the colour space that the checkpoint says.
+"""Pictures of intrinsic images: each target in the colour space that the checkpoint says, made strip by strip.
 
 Called by image_processor.py (pictures) and writers.py (the values of single targets).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from . import colormaps
+from .pictures import Picture, as_it_is, coloured
 
 _GAMMA = 2.2
 
@@ -48,26 +47,31 @@ def target_values(images: NDArray[Any], properties: Mapping[str, Any]) -> Iterat
         yield name, False, image
 
 
-def _displayed(values: NDArray[Any], one: Mapping[str, Any]) -> NDArray[Any]:
-    """Linear values with a display's gamma, scaled so that the brightest is 1 if they are known up to scale only."""
+def _display(values: NDArray[Any], one: Mapping[str, Any]) -> Callable[[NDArray[Any]], NDArray[Any]] | None:
+    """What gives linear values a display's gamma, scaled so that the brightest is 1 if they are known up to scale only;
+    None for values that are as a display shows them."""
     if one.get("prediction_space", "srgb") != "linear":
-        return values
-    if one.get("up_to_scale", False):
-        values = values / max(float(values.max()), 1e-6)
-    displayed: NDArray[Any] = np.power(np.maximum(values, 0), 1 / _GAMMA)
-    return displayed
+        return None
+    brightest = max(float(values.max()), 1e-6) if one.get("up_to_scale", False) else None
+
+    def show(part: NDArray[Any]) -> NDArray[Any]:
+        scaled = part if brightest is None else part / brightest
+        displayed: NDArray[Any] = np.power(np.maximum(scaled, 0), 1 / _GAMMA)
+        return displayed
+
+    return show
 
 
 def target_pictures(
     images: NDArray[Any], properties: Mapping[str, Any], color_map: str | Mapping[str, str]
-) -> dict[str, Image.Image]:
+) -> dict[str, Picture]:
     """The targets (T, H, W, 3) of one image and the channels of its stacks as pictures by name."""
     pictures = {}
     for name, is_channel, values in target_values(images, properties):
-        shown = _displayed(values, _of_target(properties, name))
+        display = _display(values, _of_target(properties, name))
         if is_channel:
             chosen = color_map if isinstance(color_map, str) else color_map.get(name, "binary")
-            pictures[name] = Image.fromarray(colormaps.apply(shown, chosen))
+            pictures[name] = coloured(values, chosen, display)
         else:
-            pictures[name] = Image.fromarray(colormaps.as_bytes(shown))
+            pictures[name] = as_it_is(values, display)
     return pictures

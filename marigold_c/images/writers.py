@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ..atomic_files import write_atomically
 from ..extras import check_module, optional_module
-from . import png16
-from .image_processor import MarigoldImageProcessor
-from .target_views import target_values
+from . import pictures
+from .pictures import Picture
+from .png_writer import write_png
+from .target_views import target_pictures, target_values
 
 # Names of the channels of an EXR by kind of map; Z is what the format calls depth.
 _EXR_CHANNELS = {"depth": ("Z",), "normals": ("X", "Y", "Z"), "uncertainty": ("Y",), "intrinsics": ("Y",)}
@@ -32,12 +32,12 @@ class Map:
     """One map to be written.
 
     kind: "depth" in [0, 1], "normals" in [-1, 1], "intrinsics" in [0, 1] or "uncertainty" >= 0.
-    values: float32 (H, W) or (H, W, 3). picture: makes the visualisation, which the format png writes.
+    values: float32 (H, W) or (H, W, 3). picture: the visualisation, which the format png writes.
     """
 
     kind: str
     values: NDArray[np.float32]
-    picture: Callable[[], Image.Image]
+    picture: Callable[[], Picture]
 
     def __post_init__(self) -> None:
         shape = self.values.shape
@@ -54,24 +54,21 @@ class Map:
 def depth_map(values: NDArray[Any], color_map: str = "Spectral") -> Map:
     """Depth (H, W) or (H, W, 1) in [0, 1]."""
     values = _map_values(values)
-    return Map("depth", values, lambda: MarigoldImageProcessor.visualize_depth(values, color_map=color_map)[0])
+    return Map("depth", values, lambda: pictures.coloured(values, color_map))
 
 
 def normals_map(values: NDArray[Any], flip_x: bool = False, flip_y: bool = False, flip_z: bool = False) -> Map:
     """Normals (H, W, 3) in [-1, 1]. The flips concern all formats, as they do in visualize_normals."""
-    flips = np.where([flip_x, flip_y, flip_z], -1, 1).astype(np.float32)
-    values = _map_values(values) * flips
-    return Map("normals", values, lambda: MarigoldImageProcessor.visualize_normals(values)[0])
+    values = _map_values(values)
+    if flip_x or flip_y or flip_z:
+        values = values * np.where([flip_x, flip_y, flip_z], -1, 1).astype(np.float32)
+    return Map("normals", values, lambda: pictures.normals(values))
 
 
 def uncertainty_map(values: NDArray[Any], saturation_percentile: float = 95) -> Map:
     """Uncertainty (H, W), (H, W, 1) or (H, W, 3), at least 0."""
     values = _map_values(values)
-
-    def picture() -> Image.Image:
-        return MarigoldImageProcessor.visualize_uncertainty(values, saturation_percentile)[0]
-
-    return Map("uncertainty", values, picture)
+    return Map("uncertainty", values, lambda: pictures.uncertainty(values, saturation_percentile))
 
 
 def intrinsic_maps(
@@ -79,9 +76,9 @@ def intrinsic_maps(
 ) -> dict[str, Map]:
     """The targets (T, H, W, 3) of one image by name; the channels of a stack as maps (H, W) beside it."""
     values = values.astype(np.float32, copy=False)
-    pictures = MarigoldImageProcessor.visualize_intrinsics([values], target_properties, color_map)[0]
+    shown = target_pictures(values, target_properties, color_map)
     return {
-        name: Map("intrinsics", np.ascontiguousarray(one), lambda name=name: pictures[name])  # type: ignore[misc]
+        name: Map("intrinsics", np.ascontiguousarray(one), lambda name=name: shown[name])  # type: ignore[misc]
         for name, _, one in target_values(values, target_properties)
     }
 
@@ -91,34 +88,30 @@ def _map_values(values: NDArray[Any]) -> NDArray[np.float32]:
     return values.astype(np.float32, copy=False)
 
 
-def _write_npy(file: BinaryIO, one: Map) -> None:
+def _write_npy(file: BinaryIO, one: Map, _threads: int | None) -> None:
     """Normals as (3, H, W), all else as (H, W) or (H, W, 3): so the paper's scripts write and read them."""
     np.save(file, one.values.transpose(2, 0, 1) if one.kind == "normals" else one.values)
 
 
-def _write_npz(file: BinaryIO, one: Map) -> None:
+def _write_npz(file: BinaryIO, one: Map, _threads: int | None) -> None:
     arrays: dict[str, Any] = {one.kind: one.values}
     np.savez_compressed(file, **arrays)
 
 
-def _write_png(file: BinaryIO, one: Map) -> None:
-    one.picture().save(file, format="PNG")
+def _write_png(file: BinaryIO, one: Map, threads: int | None) -> None:
+    write_png(file, one.picture(), threads)
 
 
-def _write_png16(file: BinaryIO, one: Map) -> None:
+def _write_png16(file: BinaryIO, one: Map, threads: int | None) -> None:
     """Depth is cut to 65535 steps as diffusers exports it; all else rounded, normals from [-1, 1]."""
     if one.kind == "depth":
-        MarigoldImageProcessor.export_depth_to_16bit_png(one.values)[0].save(file, format="PNG")
-        return
-    values = (one.values + 1) / 2 if one.kind == "normals" else one.values
-    steps = np.rint(np.nan_to_num(np.clip(values, 0, 1)) * np.float32(65535)).astype(np.uint16)
-    if steps.ndim == 2:
-        Image.fromarray(steps).save(file, format="PNG")
+        picture = pictures.depth_16_bits(one.values)
     else:
-        png16.write_colour(file, steps)
+        picture = pictures.rounded_16_bits(one.values, -1.0 if one.kind == "normals" else 0.0)
+    write_png(file, picture, threads)
 
 
-def _write_exr(file: BinaryIO, one: Map) -> None:
+def _write_exr(file: BinaryIO, one: Map, _threads: int | None) -> None:
     openexr = optional_module("OpenEXR", "writing EXR")
     names = _EXR_CHANNELS[one.kind]
     if one.values.ndim == 3 and len(names) == 1:
@@ -129,7 +122,7 @@ def _write_exr(file: BinaryIO, one: Map) -> None:
     openexr.File(header, channels).write(file)
 
 
-def _write_tiff(file: BinaryIO, one: Map) -> None:
+def _write_tiff(file: BinaryIO, one: Map, _threads: int | None) -> None:
     tifffile = optional_module("tifffile", "writing TIFF")
     photometric = "minisblack" if one.values.ndim == 2 else "rgb"
     whole = io.BytesIO()  # tifffile takes no file without a name
@@ -139,10 +132,11 @@ def _write_tiff(file: BinaryIO, one: Map) -> None:
 
 @dataclass(frozen=True)
 class Format:
-    """suffix: of the file's name. module: what it needs beyond the package's own dependencies, or None."""
+    """suffix: of the file's name. write: of a file, a map and the number of threads (None: all processors). module:
+    what it needs beyond the package's own dependencies, or None."""
 
     suffix: str
-    write: Callable[[BinaryIO, Map], None]
+    write: Callable[[BinaryIO, Map, int | None], None]
     module: str | None = None
 
 
@@ -166,7 +160,7 @@ def check_formats(names: Iterable[str]) -> None:
             check_module(module, f"format {name!r}")
 
 
-def write_map(path: Path, one: Map, format_name: str) -> None:
-    """Writes `path` in one of FORMATS, whole or not at all."""
+def write_map(path: Path, one: Map, format_name: str, threads: int | None = None) -> None:
+    """Writes `path` in one of FORMATS, whole or not at all. threads: of PNG; default, all processors."""
     check_formats([format_name])
-    write_atomically(path, lambda file: FORMATS[format_name].write(file, one))
+    write_atomically(path, lambda file: FORMATS[format_name].write(file, one, threads))
