@@ -5,8 +5,9 @@ beside it where torch has that GPU.
 
 No network. The checkpoint is one of Stable Diffusion 2's size with random weights (make_sd2_checkpoint.py), written
 once into --folder (5.2 GB). Figures go to benchmarks/results/cuda.json and, as tables, cuda.md. Times are medians of
-runs after the first, from host memory to host memory; memory is what the engine holds on the GPU, and torch's largest
-allocation. diffusers runs in float16, bfloat16 and bfloat16 with torch.compile. The roof of an operation is the longer
+runs after the first. Both sides get the same random numbers as float32 arrays of the host and return such arrays, so
+that the same copies count; memory is what the engine holds on the GPU, and torch's largest allocation. diffusers runs in
+float16 and bfloat16, channels first and channels last, and in bfloat16 with torch.compile. The roof of an operation is the longer
 of two times: its arithmetic at the speed of a large matrix product of its type, and its bytes at that of a large copy.
 """
 
@@ -19,6 +20,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,8 +32,45 @@ from peer_tables import markdown
 
 RESULTS = Path(__file__).resolve().parent / "results"
 DTYPES = ("float32", "float16", "bfloat16")
-PEERS = ("float16", "bfloat16", "bfloat16, compiled")
 Figures = dict[str, float]
+Array = Any
+Stages = dict[str, Callable[[], Array]]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way of running diffusers."""
+
+    dtype: str
+    channels_last: bool = False
+    compiled: bool = False
+
+
+PEERS = {
+    "float16": Peer("float16"),
+    "float16, channels last": Peer("float16", channels_last=True),
+    "bfloat16": Peer("bfloat16"),
+    "bfloat16, channels last": Peer("bfloat16", channels_last=True),
+    "bfloat16, channels last, compiled": Peer("bfloat16", channels_last=True, compiled=True),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both sides compute on. Random numbers: zeros would take no power, so a GPU would hold a higher clock."""
+
+    image: Array  # (H, W, 3) in [0, 1]
+    x: Array  # (1, 3, H, W) in [-1, 1]
+    latent: Array  # (1, 4, H/8, W/8)
+    sample: Array  # (1, 8, H/8, W/8)
+
+    @staticmethod
+    def of_size(height: int, width: int) -> Inputs:
+        rng = np.random.default_rng(0)
+        image = rng.random((height, width, 3), dtype=np.float32)
+        x = np.ascontiguousarray(2 * image.transpose(2, 0, 1)[None] - 1)
+        shapes = [(1, channels, height // 8, width // 8) for channels in (4, 8)]
+        return Inputs(image, x, *(rng.standard_normal(shape, dtype=np.float32) for shape in shapes))
 
 
 def median_seconds(call: Callable[[], object], repeats: int) -> float:
@@ -47,18 +86,25 @@ def median_seconds(call: Callable[[], object], repeats: int) -> float:
 # ---- the engine ----
 
 
+def engine_stages(pipe: Any, given: Inputs) -> Stages:
+    return {
+        "encode": lambda: pipe.vae.encode(given.x),
+        "UNet": lambda: pipe.unet(given.sample, np.array([500.0]), pipe.empty_text_embedding),
+        "decode": lambda: pipe.vae.decode(given.latent),
+    }
+
+
 def engine_figures(checkpoint: Path, dtype: str, args: argparse.Namespace) -> Figures:
     import marigold_c as mc
 
-    height, width = args.size
+    given = Inputs.of_size(*args.size)
     begin = time.perf_counter()
     pipe: Any = mc.MarigoldDepthPipeline.from_pretrained(checkpoint, dtype=dtype, device=args.device)
     pipe.set_progress_bar_config(disable=True)
-    image = np.random.default_rng(0).random((height, width, 3), dtype=np.float32)
 
     def run(members: int, batch: int) -> object:
         return pipe(
-            image,
+            given.image,
             num_inference_steps=1,
             ensemble_size=members,
             batch_size=batch,
@@ -68,13 +114,8 @@ def engine_figures(checkpoint: Path, dtype: str, args: argparse.Namespace) -> Fi
 
     run(1, 1)
     figures = {"load and first run": time.perf_counter() - begin}
-    x = np.zeros((1, 3, height, width), np.float32)
-    z = np.zeros((1, 4, height // 8, width // 8), np.float32)
-    sample = np.zeros((1, 8, height // 8, width // 8), np.float32)
     stages: dict[str, Callable[[], object]] = {
-        "encode": lambda: pipe.vae.encode(x),
-        "UNet": lambda: pipe.unet(sample, np.array([500.0]), pipe.empty_text_embedding),
-        "decode": lambda: pipe.vae.decode(z),
+        **engine_stages(pipe, given),
         "pipeline, 1 step": lambda: run(1, 1),
         "pipeline, 10 members": lambda: run(10, args.batch),
     }
@@ -92,43 +133,58 @@ def has_torch(device: str) -> bool:
     return bool(importlib.import_module("torch").cuda.is_available())
 
 
-def peer_figures(checkpoint: Path, kind: str, args: argparse.Namespace) -> Figures:
+def open_peer(checkpoint: Path, peer: Peer, device: str) -> Any:
     torch: Any = importlib.import_module("torch")
     diffusers: Any = importlib.import_module("diffusers")
-    height, width = args.size
-    dtype = torch.float16 if kind == "float16" else torch.bfloat16
+    dtype = getattr(torch, peer.dtype)
+    pipe = diffusers.MarigoldDepthPipeline.from_pretrained(checkpoint, torch_dtype=dtype).to(device)
+    pipe.set_progress_bar_config(disable=True)
+    if peer.channels_last:
+        pipe.unet.to(memory_format=torch.channels_last)
+        pipe.vae.to(memory_format=torch.channels_last)
+    if peer.compiled:
+        pipe.unet, pipe.vae.decoder = torch.compile(pipe.unet), torch.compile(pipe.vae.decoder)
+    return pipe
+
+
+def peer_stages(pipe: Any, peer: Peer, given: Inputs) -> Stages:
+    """From float32 arrays to float32 arrays, as the engine's."""
+    torch: Any = importlib.import_module("torch")
+    layout = torch.channels_last if peer.channels_last else torch.contiguous_format
+    text = pipe.empty_text_embedding.to(dtype=pipe.dtype, device=pipe.device)
+
+    def stage(call: Callable[[Any], Any], array: Array) -> Callable[[], Array]:
+        def from_host_to_host() -> Array:
+            with torch.no_grad():
+                x = torch.from_numpy(array).to(pipe.device).to(pipe.dtype, memory_format=layout)
+                return call(x).float().contiguous().cpu().numpy()
+
+        return from_host_to_host
+
+    return {
+        "encode": stage(lambda x: pipe.vae.encode(x).latent_dist.mode(), given.x),
+        "UNet": stage(lambda x: pipe.unet(x, 500, encoder_hidden_states=text).sample, given.sample),
+        "decode": stage(lambda x: pipe.vae.decode(x).sample, given.latent),
+    }
+
+
+def peer_figures(checkpoint: Path, peer: Peer, args: argparse.Namespace) -> Figures:
+    torch: Any = importlib.import_module("torch")
+    given = Inputs.of_size(*args.size)
     torch.cuda.reset_peak_memory_stats()
     begin = time.perf_counter()
-    pipe = diffusers.MarigoldDepthPipeline.from_pretrained(checkpoint, torch_dtype=dtype).to(args.device)
-    pipe.set_progress_bar_config(disable=True)
-    if kind.endswith("compiled"):
-        pipe.unet, pipe.vae.decoder = torch.compile(pipe.unet), torch.compile(pipe.vae.decoder)
-    image = torch.rand(1, 3, height, width)
+    pipe = open_peer(checkpoint, peer, args.device)
 
     def run(members: int, batch: int) -> None:
         generator = torch.Generator().manual_seed(0)
         options = {"num_inference_steps": 1, "ensemble_size": members, "batch_size": batch}
-        pipe(image, processing_resolution=0, generator=generator, output_type="np", **options)
+        pipe(given.image, processing_resolution=0, generator=generator, output_type="np", **options)
         torch.cuda.synchronize()
-
-    def stage(call: Callable[[], object]) -> Callable[[], None]:
-        def synchronised() -> None:
-            with torch.no_grad():
-                call()
-            torch.cuda.synchronize()
-
-        return synchronised
 
     run(1, 1)
     figures = {"load and first run": time.perf_counter() - begin}
-    x = torch.zeros(1, 3, height, width, dtype=dtype, device=args.device)
-    z = torch.zeros(1, 4, height // 8, width // 8, dtype=dtype, device=args.device)
-    sample = torch.zeros(1, 8, height // 8, width // 8, dtype=dtype, device=args.device)
-    text = pipe.empty_text_embedding.to(dtype=dtype, device=args.device)
     stages: dict[str, Callable[[], object]] = {
-        "encode": stage(lambda: pipe.vae.encode(x)),
-        "UNet": stage(lambda: pipe.unet(sample, 500, encoder_hidden_states=text)),
-        "decode": stage(lambda: pipe.vae.decode(z)),
+        **peer_stages(pipe, peer, given),
         "pipeline, 1 step": lambda: run(1, 1),
         "pipeline, 10 members": lambda: run(10, args.batch),
     }
@@ -223,8 +279,8 @@ def main(arguments: list[str] | None = None) -> int:
     for dtype in dtypes:
         report["sides"][dtype] = engine_figures(args.folder, dtype, args)
         print(f"{dtype}: {report['sides'][dtype]}", file=sys.stderr, flush=True)
-    for kind in PEERS if has_torch(args.device) else ():
-        report["sides"][f"diffusers, {kind}"] = peer_figures(args.folder, kind, args)
+    for name, peer in PEERS.items() if has_torch(args.device) else ():
+        report["sides"][f"diffusers, {name}"] = peer_figures(args.folder, peer, args)
     for dtype in dtypes:
         report["operations"][dtype] = list(operation_figures(dtype, args))
     tables = [f"{args.size[0]} x {args.size[1]}, {args.device}", stage_table(report)]

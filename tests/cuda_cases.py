@@ -1,12 +1,16 @@
-"""What several files of tests/cuda share: a picture and pipelines."""
+"""What several files of tests/cuda share: a picture, pipelines, and NCCL or what stands in for it."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import marigold_c as mc
+from marigold_c import _cuda as cuda
 
 
 def picture(height: int = 48, width: int = 72) -> Any:
@@ -19,3 +23,12 @@ def load(task: str, **options: Any) -> Any:
     pipe = mc.load(mc.default_checkpoint(task), num_threads=1, **options)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def load_nccl() -> None:
+    library = os.environ.get("MARIGOLD_CUDA_LIBRARY", "")
+    if "emu" in library:
+        ctypes.CDLL(str(Path(library).with_name("libnccl.so.2")))
+    else:
+        cuda.load_libraries()
+        cuda.load_nccl()

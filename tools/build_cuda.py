@@ -116,7 +116,7 @@ def compile_all(folder: Path, nvcc: Path, libraries: list[str], architectures: I
     host = "-Wall,-Wextra,-Werror,-fPIC,-fvisibility=hidden,-D_GNU_SOURCE"
     common = [str(nvcc), "-O3", "--threads", "1", "-c", "-Werror", "all-warnings"]
     cuda = [
-        "-std=c++17",
+        "-std=c++20",
         "-Xptxas",
         "-v",
         *architecture_flags(architectures),

@@ -47,9 +47,19 @@ class Emulator:
     def memory(self, total: int, block: int = 0) -> None:
         self.library.mg_emu_set_memory(ctypes.c_ulonglong(total), ctypes.c_ulonglong(block))
 
-    def device(self, count: int, capability: int, code: bool = True) -> None:
+    def device(self, count: int, capability: int, code: int = 1) -> None:
+        """code: 1, or 0 and -1 for the two errors by which CUDA tells that kernels were not built for the device."""
         self.library.mg_emu_set_device(count, capability)
         self.library.mg_emu_set_code(code)
+
+    @property
+    def current_device(self) -> int:
+        """Of this thread, as other users of CUDA in the process see it."""
+        return int(self.library.mg_emu_current_device())
+
+    @current_device.setter
+    def current_device(self, number: int) -> None:
+        self.library.mg_emu_set_current_device(number)
 
     @property
     def held(self) -> int:

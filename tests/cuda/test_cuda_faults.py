@@ -43,9 +43,10 @@ def test_what_is_missing_is_named(
     assert emulator.held == held
 
 
-def test_a_missing_architecture_is_named(emulator: Any) -> None:
+@pytest.mark.parametrize("code", [0, -1], ids=["no kernel image", "invalid device function"])
+def test_a_missing_architecture_is_named(emulator: Any, code: int) -> None:
     held = emulator.held
-    emulator.device(1, 89, code=False)
+    emulator.device(1, 89, code)
     with pytest.raises(mc.DeviceError, match=r"capability 8.9, .* build it with MARIGOLD_CUDA_ARCHITECTURES=89"):
         load()
     assert emulator.held == held
@@ -113,6 +114,29 @@ def test_every_failing_call_is_told(emulator: Any, monkeypatch: pytest.MonkeyPat
         calls += 1
     np.testing.assert_array_equal(found, expected)
     assert calls >= least
+
+
+def test_a_fault_of_a_replay_names_no_operation(emulator: Any) -> None:
+    """CUDA does not tell which one of a graph failed: the last one that was launched by itself is the wrong one."""
+    pipe = load()
+    latent = np.full((1, 4, 1, 1), 0.5, np.float32)
+    for _ in range(3):  # the last time replayed
+        pipe.vae.decode(latent)
+    pipe.vae.encode(np.full((1, 3, 8, 8), 0.5, np.float32))
+    messages = []
+    for calls in range(20):
+        emulator.fail_call_after(calls)
+        try:
+            pipe.vae.decode(latent)
+            break
+        except mc.DeviceError as error:
+            messages.append(str(error))
+        finally:
+            emulator.fail_call_after(-1)
+    launched = [message for message in messages if "cudaGraphLaunch" in message or "or before it" in message]
+    assert len(launched) == 2
+    for message in launched:
+        assert "the GPU failed in recorded operations (" in message
 
 
 def test_stops_on_request(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 from pathlib import Path
@@ -11,23 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cuda_cases import load_nccl
 from test_trainer import assert_same, open_trainer, random_batch
 
 import marigold_c as mc
-from marigold_c import _cuda as cuda
 from marigold_c import _testing as engine
 from marigold_c.errors import ProcessFailed
 
 COUNT = 200_003  # several messages, the last of them short
-
-
-def load_nccl() -> None:
-    library = os.environ.get("MARIGOLD_CUDA_LIBRARY", "")
-    if "emu" in library:
-        ctypes.CDLL(str(Path(library).with_name("libnccl.so.2")))
-    else:
-        cuda.load_libraries()
-        cuda.load_nccl()
 
 
 def numbers_of(rank: int) -> Any:

@@ -39,7 +39,7 @@ def command(source: Path, output: Path) -> list[str]:
     if source.suffix == ".c":
         compiler = [os.environ.get("CC", "cc"), "-std=gnu11"]
     else:
-        compiler = [os.environ.get("CXX", "c++"), "-std=gnu++17", "-x", "c++", "-DMG_CUDA_NCCL", f"-I{HERE}"]
+        compiler = [os.environ.get("CXX", "c++"), "-std=gnu++20", "-x", "c++", "-DMG_CUDA_NCCL", f"-I{HERE}"]
     return [*compiler, *WARNINGS, *flags(), "-c", str(source), "-o", str(output)]
 
 

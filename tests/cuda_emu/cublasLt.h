@@ -1,4 +1,4 @@
-/* cublasLt.h of the emulation: y = x weight^T with bias and residual, as product.cu asks for it. */
+/* cublasLt.h of the emulation: y = x weight^T with bias and residual, as gemm.cu asks for it. */
 #ifndef MG_EMU_CUBLASLT_H
 #define MG_EMU_CUBLASLT_H
 #include <cuda_runtime.h>

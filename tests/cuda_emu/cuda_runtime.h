@@ -10,6 +10,7 @@
 #include <cstring>
 #include <functional>
 #include <type_traits>
+#include <vector>
 
 #define __global__
 #define __device__
@@ -67,7 +68,7 @@ template <class T> T mg_emu_shuffle_xor(unsigned mask, T value, int lane_mask, i
 
 /* The block's shared memory, filled with NaN when the block begins. */
 void *mg_emu_shared(size_t bytes);
-enum { MG_EMU_SHARED_BYTES = 48 << 10 };
+constexpr int MG_EMU_SHARED_BYTES = 48 << 10;
 #define MG_SHARED(type, name)                                                                                          \
     static_assert(sizeof(type) <= MG_EMU_SHARED_BYTES, "more shared memory than a block has");                         \
     type &name = *static_cast<type *>(mg_emu_shared(sizeof(type)))
@@ -82,6 +83,8 @@ enum cudaError_t {
     cudaErrorLaunchFailure,
     cudaErrorStreamCaptureUnsupported,
     cudaErrorNoKernelImageForDevice,
+    cudaErrorInvalidDeviceFunction,
+    cudaErrorInvalidResourceHandle,
     cudaErrorUnsupportedPtxVersion,
     cudaErrorNotReady
 };
@@ -97,6 +100,7 @@ const char *cudaGetErrorString(cudaError_t status);
 cudaError_t cudaGetLastError();
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device);
+cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaSetDevice(int device);
 struct cudaFuncAttributes {};
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *out, void (*kernel)());
@@ -128,14 +132,27 @@ struct cudaLaunchConfig_t {
     cudaStream_t stream = nullptr;
 };
 bool mg_emu_is_device(const void *address);
+/* True for memory of the device on which the stream works: no GPU reads that of another. */
+bool mg_emu_is_memory_of(cudaStream_t stream, const void *address);
 /* Does the work now, or notes it while the stream is captured. */
 cudaError_t mg_emu_submit(cudaStream_t stream, std::function<cudaError_t()> work);
 cudaError_t mg_emu_launch(const cudaLaunchConfig_t &config, const std::function<void()> &thread);
+/* The same, for a kernel whose launches the tests may look at. */
+cudaError_t mg_emu_launch_kernel(const cudaLaunchConfig_t &config, const void *kernel,
+                                 const std::vector<unsigned char> &arguments, const std::function<void()> &thread);
 
-/* A pointer that is given to a kernel must be one to device memory, or none. */
-template <class T> bool mg_emu_argument_fits(const T &argument) {
+/* Arguments as a GPU gets them: one after the other, each at a multiple of its alignment. */
+template <class T> void mg_emu_append(std::vector<unsigned char> &to, const T &argument) {
+    const size_t at = (to.size() + alignof(T) - 1) / alignof(T) * alignof(T);
+    to.resize(at + sizeof argument);
+    memcpy(to.data() + at, &argument, sizeof argument);
+}
+
+/* A pointer that is given to a kernel must be one to memory of its device, or none. */
+template <class T> bool mg_emu_argument_fits(cudaStream_t stream, const T &argument) {
     if constexpr (std::is_pointer_v<T>)
-        return !argument || mg_emu_is_device(argument);
+        return !argument || mg_emu_is_memory_of(stream, argument);
+    (void)stream;
     return true;
 }
 
@@ -143,9 +160,12 @@ template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *config, void (*kernel)(Parameters...),
                                Arguments... arguments) {
     const cudaLaunchConfig_t copy = *config;
+    std::vector<unsigned char> packed;
+    (mg_emu_append(packed, static_cast<Parameters>(arguments)), ...);
     return mg_emu_submit(copy.stream, [=] {
-        return (mg_emu_argument_fits(arguments) && ...) ? mg_emu_launch(copy, [=] { kernel(arguments...); })
-                                                        : cudaErrorInvalidValue;
+        return (mg_emu_argument_fits(copy.stream, arguments) && ...)
+                   ? mg_emu_launch_kernel(copy, (const void *)kernel, packed, [=] { kernel(arguments...); })
+                   : cudaErrorInvalidValue;
     });
 }
 #endif

@@ -3,6 +3,15 @@
 #define MG_EMU_EMULATOR_H
 #include <cublasLt.h>
 
+/* A launch, as a hook is told of it. */
+struct mg_emu_launch_record {
+    const void *kernel;
+    unsigned grid[3], threads;
+    const unsigned char *arguments;
+    unsigned long long argument_bytes;
+    int is_done;
+};
+
 #pragma GCC visibility push(default)
 extern "C" {
 /* The order in which the threads of a block take turns: 0 first to last, 1 last to first, others shuffled, by this
@@ -20,9 +29,17 @@ int mg_emu_faults(void);         /* blocks of device memory written outside thei
 void mg_emu_set_memory(unsigned long long all, unsigned long long block);
 unsigned long long mg_emu_used_memory(void);
 int mg_emu_graph_launches(void); /* so far */
-/* Compute capability 86 and one device, or others; count -1: no driver. */
+/* Called before and after each launch from now on; NULL: no more. */
+void mg_emu_set_launch_hook(void (*hook)(const struct mg_emu_launch_record *));
+/* Blocks of device memory by their number, in the order of addresses; 0 past the last. */
+int mg_emu_device_block(int number, void **address, unsigned long long *bytes);
+/* One device of compute capability 8.6, or others; count -1: no driver. The current device becomes 0. */
 void mg_emu_set_device(int count, int capability);
-void mg_emu_set_code(int there); /* whether kernels were built for the device */
+/* Whether kernels were built for the device: 1, or the error that tells of it, 0: cudaErrorNoKernelImageForDevice, -1:
+ * cudaErrorInvalidDeviceFunction. */
+void mg_emu_set_code(int there);
+void mg_emu_set_current_device(int device); /* of the calling thread */
+int mg_emu_current_device(void);
 }
 #pragma GCC visibility pop
 

@@ -1,5 +1,5 @@
 /* runtime.cc: the runtime's calls: memory with fences, streams whose work is done at once, devices that the tests make
- * up, and acquisitions that fail on request. Called through cuda_runtime.h. */
+ * up, and acquisitions that fail on request. */
 #include <cstdlib>
 #include <map>
 #include <vector>
@@ -9,10 +9,15 @@
 const char *mg_emu_launch_fault(); /* scheduler.cc */
 
 /* Blocks are filled with NaN, but for very large ones, which would take longer than what uses them. */
-enum { FENCE = 256, FENCE_BYTE = 0xff, MOST_FILLED = 16 << 20 };
+constexpr int FENCE = 256, FENCE_BYTE = 0xff, MAX_FILLED = 16 << 20;
+
+struct device_block {
+    size_t bytes;
+    int device;
+};
 
 static struct {
-    std::map<const char *, size_t> blocks; /* of device memory */
+    std::map<const char *, struct device_block> blocks;
     int left = -1, calls_left = -1, held = 0, faults = 0, graph_launches = 0;
     int devices = 1, capability = 86, code = 1;
     size_t used = 0, most_used = 0, largest_block = 0; /* the last two: 0 for no limit */
@@ -22,7 +27,10 @@ static struct {
 struct mg_emu_graph {
     std::vector<std::function<cudaError_t()>> work;
 };
+static thread_local int current_device = 0;
+
 struct mg_emu_stream {
+    int device = current_device;
     struct mg_emu_graph captured;
     bool was_asked; /* by cudaStreamQuery, in vain */
 };
@@ -39,11 +47,23 @@ extern "C" void mg_emu_set_memory(unsigned long long all, unsigned long long blo
     runtime.largest_block = block;
 }
 extern "C" void mg_emu_set_device(int count, int capability) {
+    current_device = 0;
     runtime.devices = count;
     runtime.capability = capability;
 }
 
 extern "C" void mg_emu_set_code(int there) { runtime.code = there; }
+extern "C" void mg_emu_set_current_device(int device) { current_device = device; }
+extern "C" int mg_emu_current_device(void) { return current_device; }
+
+extern "C" int mg_emu_device_block(int number, void **address, unsigned long long *bytes) {
+    if (number < 0 || (size_t)number >= runtime.blocks.size())
+        return 0;
+    const auto found = std::next(runtime.blocks.begin(), number);
+    *address = (void *)found->first;
+    *bytes = found->second.bytes;
+    return 1;
+}
 
 bool mg_emu_call_fails() {
     const bool fails = runtime.calls_left == 0;
@@ -77,6 +97,10 @@ const char *cudaGetErrorString(cudaError_t status) {
         return "operation not permitted when stream is capturing";
     case cudaErrorNoKernelImageForDevice:
         return "no kernel image is available for execution on the device";
+    case cudaErrorInvalidDeviceFunction:
+        return "invalid device function";
+    case cudaErrorInvalidResourceHandle:
+        return "invalid resource handle";
     default:
         return "invalid argument";
     }
@@ -95,12 +119,23 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
     return device < runtime.devices ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+cudaError_t cudaGetDevice(int *device) {
+    *device = current_device;
+    return mg_emu_call_fails() ? cudaErrorInvalidValue : cudaSuccess;
+}
+
 cudaError_t cudaSetDevice(int device) {
-    return !mg_emu_call_fails() && device >= 0 && device < runtime.devices ? cudaSuccess : cudaErrorInvalidValue;
+    if (mg_emu_call_fails() || device < 0 || device >= runtime.devices)
+        return cudaErrorInvalidValue;
+    current_device = device;
+    return cudaSuccess;
 }
 
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *, void (*)()) {
-    return mg_emu_call_fails() ? cudaErrorInvalidValue : runtime.code ? cudaSuccess : cudaErrorNoKernelImageForDevice;
+    return mg_emu_call_fails() ? cudaErrorInvalidValue
+           : runtime.code > 0  ? cudaSuccess
+           : runtime.code      ? cudaErrorInvalidDeviceFunction
+                               : cudaErrorNoKernelImageForDevice;
 }
 
 cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
@@ -109,17 +144,24 @@ cudaError_t cudaMemGetInfo(size_t *left, size_t *all) {
     return cudaSuccess;
 }
 
-/* The whole range must lie in one block. */
-static bool is_device_range(const void *address, size_t bytes) {
+/* The block in which the whole range lies; nullptr if there is none. */
+static const struct device_block *find_block(const void *address, size_t bytes) {
     const char *begin = (const char *)address;
     auto after = runtime.blocks.upper_bound(begin);
     if (after == runtime.blocks.begin())
-        return false;
+        return nullptr;
     --after;
-    return begin + bytes <= after->first + after->second;
+    return begin + bytes <= after->first + after->second.bytes ? &after->second : nullptr;
 }
 
+static bool is_device_range(const void *address, size_t bytes) { return find_block(address, bytes) != nullptr; }
+
 bool mg_emu_is_device(const void *address) { return is_device_range(address, 1); }
+
+bool mg_emu_is_memory_of(cudaStream_t stream, const void *address) {
+    const struct device_block *block = find_block(address, 1);
+    return block && block->device == stream->device;
+}
 
 cudaError_t cudaMalloc(void **out, size_t bytes) {
     if (runtime.captured)
@@ -130,11 +172,11 @@ cudaError_t cudaMalloc(void **out, size_t bytes) {
     runtime.used += bytes;
     const size_t padded = (bytes + FENCE - 1) / FENCE * FENCE + 2 * FENCE;
     char *memory = (char *)aligned_alloc(FENCE, padded);
-    if (padded <= MOST_FILLED)
+    if (padded <= MAX_FILLED)
         memset(memory, FENCE_BYTE, padded);
     memset(memory, FENCE_BYTE, FENCE);
     memset(memory + FENCE + bytes, FENCE_BYTE, FENCE);
-    runtime.blocks[memory + FENCE] = bytes;
+    runtime.blocks[memory + FENCE] = {bytes, current_device};
     *out = memory + FENCE;
     return cudaSuccess;
 }
@@ -145,11 +187,12 @@ cudaError_t cudaFree(void *pointer) {
         return cudaErrorStreamCaptureUnsupported;
     if (found == runtime.blocks.end())
         return cudaErrorInvalidValue;
-    runtime.used -= found->second;
+    const size_t bytes = found->second.bytes;
+    runtime.used -= bytes;
     const unsigned char *memory = (const unsigned char *)pointer;
     bool whole = true;
     for (int i = 1; i <= FENCE; i++)
-        whole = whole && memory[-i] == FENCE_BYTE && memory[found->second + (size_t)i - 1] == FENCE_BYTE;
+        whole = whole && memory[-i] == FENCE_BYTE && memory[bytes + (size_t)i - 1] == FENCE_BYTE;
     runtime.faults += !whole;
     runtime.blocks.erase(found);
     free((char *)pointer - FENCE);
@@ -193,6 +236,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) { return unmake(stream); }
 cudaError_t mg_emu_submit(cudaStream_t stream, std::function<cudaError_t()> work) {
     if (mg_emu_call_fails() || !stream)
         return cudaErrorInvalidValue;
+    if (stream->device != current_device)
+        return cudaErrorInvalidResourceHandle;
     if (runtime.captured != stream)
         return work();
     stream->captured.work.push_back(std::move(work));

@@ -1,5 +1,5 @@
 /* scheduler.cc: runs kernels. Every thread of a block has a stack of its own and goes on until it waits; blocks run
- * one after the other. Called through cuda_runtime.h. */
+ * one after the other. */
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -43,7 +43,7 @@ struct stack {
     char *memory;
 };
 
-enum { STACK_BYTES = 128 << 10 };
+constexpr int STACK_BYTES = 128 << 10;
 
 static void prepare(struct stack *stack, void (*entry)()) {
     void **top = (void **)(stack->memory + STACK_BYTES);
@@ -63,7 +63,7 @@ struct stack {
     char *memory;
 };
 
-enum { STACK_BYTES = 128 << 10 };
+constexpr int STACK_BYTES = 128 << 10;
 
 static void prepare(struct stack *stack, void (*entry)()) {
     getcontext(&stack->context);
@@ -93,7 +93,7 @@ struct warp {
     int line;
 };
 
-enum { MOST_THREADS = 1024, SHARED_FENCE = 4096 };
+constexpr int MAX_THREADS = 1024, SHARED_FENCE = 4096;
 
 static struct {
     std::vector<struct thread> threads;
@@ -258,7 +258,7 @@ static void abandon() {
 cudaError_t mg_emu_launch(const cudaLaunchConfig_t &config, const std::function<void()> &thread) {
     const dim3 grid = config.gridDim, dim = config.blockDim;
     const unsigned threads = dim.x * dim.y * dim.z;
-    if (!threads || threads > MOST_THREADS || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
+    if (!threads || threads > MAX_THREADS || !grid.x || !grid.y || !grid.z || grid.x > 0x7fffffffu || grid.y > 65535 ||
         grid.z > 65535 || config.dynamicSmemBytes)
         return cudaErrorInvalidValue;
     if (!block.body)
@@ -281,6 +281,30 @@ cudaError_t mg_emu_launch(const cudaLaunchConfig_t &config, const std::function<
                 }
             }
     return cudaSuccess;
+}
+
+static void (*launch_hook)(const struct mg_emu_launch_record *);
+
+extern "C" void mg_emu_set_launch_hook(void (*hook)(const struct mg_emu_launch_record *)) { launch_hook = hook; }
+
+cudaError_t mg_emu_launch_kernel(const cudaLaunchConfig_t &config, const void *kernel,
+                                 const std::vector<unsigned char> &arguments, const std::function<void()> &thread) {
+    const dim3 grid = config.gridDim;
+    struct mg_emu_launch_record record = {
+        .kernel = kernel,
+        .grid = {grid.x, grid.y, grid.z},
+        .threads = config.blockDim.x,
+        .arguments = arguments.data(),
+        .argument_bytes = arguments.size(),
+        .is_done = 0,
+    };
+    if (launch_hook)
+        launch_hook(&record);
+    const cudaError_t status = mg_emu_launch(config, thread);
+    record.is_done = 1;
+    if (launch_hook)
+        launch_hook(&record);
+    return status;
 }
 
 const char *mg_emu_launch_fault() { return block.fault.c_str(); }

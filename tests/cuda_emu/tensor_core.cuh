@@ -14,13 +14,13 @@ static inline float mg_emu_float(uint32_t bits, mg_tf32) {
 }
 
 /* What a lane holds of the three matrices. */
-struct mg_emu_fragments {
+struct mg_emu_mma_operands {
     float *sum;
     const uint32_t *a, *b;
 };
 
 /* Lane l holds elements l%4*2 and the next, and those eight on, of rows l/4 and l/4+8 of a and of column l/4 of b. */
-template <class T> void mg_emu_multiply_warp(const struct mg_emu_fragments *const lanes[32], T type) {
+template <class T> void mg_emu_mma_warp(const struct mg_emu_mma_operands *const lanes[32], T type) {
     float a[16][16], b[8][16];
     for (int lane = 0; lane < 32; lane++)
         for (int word = 0; word < 4; word++)
@@ -41,7 +41,7 @@ template <class T> void mg_emu_multiply_warp(const struct mg_emu_fragments *cons
 }
 
 /* Lane l holds elements l%4 and the fourth on, of rows l/4 and l/4+8 of a and of column l/4 of b. */
-static inline void mg_emu_multiply_warp(const struct mg_emu_fragments *const lanes[32], mg_tf32 type) {
+static inline void mg_emu_mma_warp(const struct mg_emu_mma_operands *const lanes[32], mg_tf32 type) {
     float a[16][8], b[8][8];
     for (int lane = 0; lane < 32; lane++) {
         for (int word = 0; word < 4; word++)
@@ -56,15 +56,15 @@ static inline void mg_emu_multiply_warp(const struct mg_emu_fragments *const lan
 }
 
 /* The lane that comes last computes for all: the others wait in here, so that what they hold is in place. */
-template <class T> void mg_multiply_add(float sum[4], const uint32_t a[4], const uint32_t b[2], T type) {
-    const struct mg_emu_fragments own = {sum, a, b};
-    const struct mg_emu_fragments *lanes[32];
+template <class T> void mg_mma(float sum[4], const uint32_t a[4], const uint32_t b[2], T type) {
+    const struct mg_emu_mma_operands own = {sum, a, b};
+    const struct mg_emu_mma_operands *lanes[32];
     bool last;
     const uint64_t *all = mg_emu_exchange(0xffffffffu, (uint64_t)(uintptr_t)&own, __LINE__, &last);
     if (!last)
         return;
     for (int lane = 0; lane < 32; lane++)
-        lanes[lane] = (const struct mg_emu_fragments *)(uintptr_t)all[lane];
-    mg_emu_multiply_warp(lanes, type);
+        lanes[lane] = (const struct mg_emu_mma_operands *)(uintptr_t)all[lane];
+    mg_emu_mma_warp(lanes, type);
 }
 #endif

@@ -1,6 +1,6 @@
 /* collective.cu: sums over the GPUs of several processes, by NCCL, a library that is loaded on request: a single process
- * needs none. Called through the table by marigold/trainer. */
-#include "memory.cuh"
+ * needs none.  */
+#include "device.cuh"
 
 #ifdef MG_CUDA_NCCL
 #include <dlfcn.h>
@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 static_assert(sizeof(ncclUniqueId) == MG_GROUP_NAME, "the name of a group is NCCL's");
-enum { NAP_MICROSECONDS = 50 };
+constexpr int NAP_MICROSECONDS = 50;
 
 /* The functions of NCCL that are used, each under its name without "nccl". */
 #define NCCL_FUNCTIONS(X)                                                                                              \
@@ -63,7 +63,7 @@ mg_status mg_cuda_join(void **out, const struct mg_context *context, const char 
     mg_status status;
     *out = NULL;
     memcpy(&id, name, sizeof id);
-    MG_TRY(mg_cuda_check(cudaSetDevice(mg_cuda_state_of(context)->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(mg_cuda_state_of(context)->device, err);
     MG_TRY(mg_alloc_zeroed(&block, sizeof *group, "a group of processes", err));
     group = (struct group *)block;
     MG_TRY_GOTO(load(&group->nccl, err));
@@ -94,7 +94,7 @@ static mg_status wait(const struct mg_context *context, const struct group *grou
 
 mg_status mg_cuda_sum(const struct mg_context *context, void *group, float *x, int64_t count, struct mg_err *err) {
     const struct group *g = (const struct group *)group;
-    MG_TRY(mg_cuda_check(cudaSetDevice(mg_cuda_state_of(context)->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(mg_cuda_state_of(context)->device, err);
     MG_TRY(check(&g->nccl,
                  g->nccl.AllReduce(x, x, (size_t)count, ncclFloat32, ncclSum, g->communicator,
                                    mg_cuda_state_of(context)->stream),
@@ -105,7 +105,8 @@ mg_status mg_cuda_sum(const struct mg_context *context, void *group, float *x, i
 /* Without waiting for the others, who may be gone: nothing is under way where all is well. */
 void mg_cuda_leave(const struct mg_context *context, void *group) {
     struct group *g = (struct group *)group;
-    if (cudaSetDevice(mg_cuda_state_of(context)->device) != cudaSuccess)
+    const struct mg_cuda_device_guard guard(mg_cuda_state_of(context)->device);
+    if (guard.status != cudaSuccess)
         (void)cudaGetLastError();
     (void)g->nccl.CommAbort(g->communicator);
     mg_free(g);

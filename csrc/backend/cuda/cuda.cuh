@@ -28,14 +28,15 @@ extern "C" {
 #endif
 
 /* ---- the state of a context ---- */
-enum { MG_CUDA_BLAS_WORKSPACE = 32 << 20, MG_CUDA_STAGING = 2, MG_CUDA_PRODUCTS = 512, MG_CUDA_FAULT_TEXT = 256 };
+constexpr int MG_CUDA_BLAS_WORKSPACE = 32 << 20, MG_CUDA_STAGING = 2, MG_CUDA_GEMM_PLANS = 512,
+              MG_CUDA_FAULT_TEXT = 256;
 
-/* A matrix product that cuBLASLt has been asked for a kernel for. */
-struct mg_cuda_product {
+/* A matrix product, and the algorithm that cuBLASLt has chosen for it. */
+struct mg_cuda_gemm_plan {
     int64_t rows, columns, depth, stride; /* y (rows, columns), x (rows, depth), weight (columns, stride) */
     mg_dtype dtype, result;
     bool bias, residual, known;
-    bool direct; /* it has none: mg_cuda_multiply_directly */
+    bool own_kernel; /* cuBLASLt has none: mg_cuda_gemm_own_kernel */
     cublasLtMatmulAlgo_t algorithm;
 };
 
@@ -51,7 +52,7 @@ struct mg_cuda_state {
     void *staging[MG_CUDA_STAGING]; /* pinned: uploads are copied through them in turn */
     cudaEvent_t staged[MG_CUDA_STAGING];
     int next_staging;
-    struct mg_cuda_product products[MG_CUDA_PRODUCTS];
+    struct mg_cuda_gemm_plan gemm_plans[MG_CUDA_GEMM_PLANS];
     const char *running; /* the operation */
     mg_status fault;     /* the first since the last finish() */
     char fault_text[MG_CUDA_FAULT_TEXT];
@@ -63,14 +64,14 @@ void mg_cuda_note_blas(struct mg_cuda_state *state, cublasStatus_t status, const
 
 struct mg_cuda_driver {
     void (*run)(struct mg_cuda_state *state, const struct mg_op_call *call);
-    size_t (*workspace_bytes)(const struct mg_op_shape *op); /* NULL: none. SIZE_MAX: too large */
+    size_t (*workspace_bytes)(const struct mg_op_shape *op) = NULL; /* NULL: none. SIZE_MAX: too large */
 };
 #define MG_OP(ID, name, inputs, required, alias, meaning) extern const struct mg_cuda_driver mg_cuda_##name;
 #include "../../op/ops.def"
 #undef MG_OP
 
 /* ---- launches ---- */
-enum { MG_CUDA_THREADS = 256, MG_CUDA_WARP = 32 };
+constexpr int MG_CUDA_THREADS = 256, MG_CUDA_WARP = 32;
 #define MG_CUDA_ALL_LANES 0xffffffffu
 
 template <class... Parameters, class... Arguments>
@@ -85,12 +86,12 @@ void mg_cuda_launch(struct mg_cuda_state *state, dim3 grid, int threads, void (*
 
 static inline int64_t mg_cuda_divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/* Blocks for a loop over `count` elements in steps of all threads (MG_CUDA_EACH). */
+/* Blocks for a grid-stride loop over `count` elements. */
 static inline dim3 mg_cuda_grid(int64_t count) {
     const int64_t blocks = mg_cuda_divide_up(count, MG_CUDA_THREADS), most = 1 << 16;
     return dim3((unsigned)(blocks < 1 ? 1 : blocks < most ? blocks : most));
 }
-#define MG_CUDA_EACH(i, count)                                                                                         \
+#define MG_CUDA_GRID_STRIDE(i, count)                                                                                  \
     int64_t i = blockIdx.x * (int64_t)blockDim.x + threadIdx.x;                                                        \
     i < (count);                                                                                                       \
     i += (int64_t)gridDim.x * blockDim.x
@@ -101,7 +102,7 @@ struct mg_tf32 {
 };
 
 /* Calls f(T()) for the type of activations. */
-template <class F> void mg_cuda_for_type(mg_dtype dtype, F f) {
+template <class F> void mg_cuda_dispatch_type(mg_dtype dtype, F f) {
     if (dtype == MG_BF16)
         f(__nv_bfloat16());
     else if (dtype == MG_F16)
@@ -111,11 +112,11 @@ template <class F> void mg_cuda_for_type(mg_dtype dtype, F f) {
 }
 
 /* Calls f(T(), P()) for it and what its products are made in: the same type, or mg_tf32 where that is allowed. */
-template <class F> void mg_cuda_for_product(const struct mg_cuda_state *state, mg_dtype dtype, F f) {
+template <class F> void mg_cuda_dispatch_product(const struct mg_cuda_state *state, mg_dtype dtype, F f) {
     if (dtype == MG_F32 && state->tf32)
         f(float(), mg_tf32());
     else
-        mg_cuda_for_type(dtype, [&](auto zero) { f(zero, zero); });
+        mg_cuda_dispatch_type(dtype, [&](auto zero) { f(zero, zero); });
 }
 
 /* ---- elements ---- */
@@ -128,27 +129,27 @@ template <> __device__ inline float mg_element<float>(float x) { return x; }
 template <> __device__ inline __nv_bfloat16 mg_element<__nv_bfloat16>(float x) { return __float2bfloat16(x); }
 template <> __device__ inline __half mg_element<__half>(float x) { return __float2half(x); }
 
-/* N neighbouring elements, read and written at once: at an address that is a multiple of their bytes. */
-template <class T, int N> struct alignas(sizeof(T) * N) mg_pack { T at[N]; };
+/* N neighbouring elements for one vectorised access, at an address that is a multiple of their bytes. */
+template <class T, int N> struct alignas(sizeof(T) * N) mg_vector { T at[N]; };
 
 template <int N, class T> __device__ inline void mg_load(float to[N], const T *from) {
-    const mg_pack<T, N> pack = *(const mg_pack<T, N> *)from;
+    const mg_vector<T, N> vector = *(const mg_vector<T, N> *)from;
 #pragma unroll
     for (int i = 0; i < N; i++)
-        to[i] = mg_float(pack.at[i]);
+        to[i] = mg_float(vector.at[i]);
 }
 
 template <int N, class T> __device__ inline void mg_store(T *to, const float from[N]) {
-    mg_pack<T, N> pack;
+    mg_vector<T, N> vector;
 #pragma unroll
     for (int i = 0; i < N; i++)
-        pack.at[i] = mg_element<T>(from[i]);
-    *(mg_pack<T, N> *)to = pack;
+        vector.at[i] = mg_element<T>(from[i]);
+    *(mg_vector<T, N> *)to = vector;
 }
 
-/* Calls f with the number of elements that a thread handles, as a type: 16 bytes of T where `length`, of which all rows
- * are multiples, allows it, else one. */
-template <class T, class F> void mg_cuda_for_width(int64_t length, F f) {
+/* Calls f with the width of vectorised accesses, as a type: 16 bytes of T where `length`, of which all rows are
+ * multiples, allows it, else one element. */
+template <class T, class F> void mg_cuda_dispatch_width(int64_t length, F f) {
     constexpr int most = 16 / (int)sizeof(T);
     if (length % most == 0)
         f(std::integral_constant<int, most>());
@@ -196,10 +197,10 @@ __device__ inline double mg_warp_sum(double x) {
     return x;
 }
 
-/* ---- matrix product (product.cu) ---- */
+/* ---- matrix product (gemm.cu) ---- */
 /* y (rows, columns) = act(x (rows, depth) weight^T + bias) + residual, weight in the layout of mg_cuda_weight_layout;
- * scratch: mg_cuda_multiply_bytes of it. bias, residual and scratch may be NULL; y may be the residual. */
-struct mg_cuda_matrices {
+ * scratch: mg_cuda_gemm_bytes of it. bias, residual and scratch may be NULL; y may be the residual. */
+struct mg_cuda_gemm {
     void *y;
     const void *x, *weight, *residual;
     const float *bias;
@@ -209,15 +210,15 @@ struct mg_cuda_matrices {
     mg_dtype result; /* of y and residual: the same, or MG_F32 */
     mg_activation activation;
 };
-void mg_cuda_multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices *m);
-size_t mg_cuda_multiply_bytes(const struct mg_op_shape *op);
+void mg_cuda_run_gemm(struct mg_cuda_state *state, const struct mg_cuda_gemm *m);
+size_t mg_cuda_gemm_bytes(const struct mg_op_shape *op);
 /* The same, but for activation and scratch, by the kernel of ops/conv2d.cu. */
-void mg_cuda_multiply_directly(struct mg_cuda_state *state, const struct mg_cuda_matrices *m);
+void mg_cuda_gemm_own_kernel(struct mg_cuda_state *state, const struct mg_cuda_gemm *m);
 
 /* ---- weights ---- */
-/* The filters of conv2d and linear layers: one after the other, positions in the window outermost, channels filled up
- * with zeros to whole chunks of 16 bytes. */
-enum { MG_CUDA_CHUNK = 16 };
+/* The filters of conv2d and linear layers: one after the other, positions (R*S) outermost, channels filled up with
+ * zeros to whole chunks of 16 bytes. */
+constexpr int MG_CUDA_CHUNK = 16;
 static inline int mg_cuda_chunk_elements(mg_dtype dtype) { return MG_CUDA_CHUNK / (int)mg_dtype_bytes(dtype); }
 static inline int64_t mg_cuda_padded(int64_t channels, mg_dtype dtype) {
     const int64_t chunk = mg_cuda_chunk_elements(dtype);

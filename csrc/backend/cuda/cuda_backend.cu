@@ -1,15 +1,16 @@
 /* cuda_backend.cu: a GPU as a backend: opens a device, hands each operation to its driver in ops/, tells what failed.
- * Loaded by backend/library.c; called through the table by graph and marigold. */
+ * In a shared object that
+ * backend/library.c opens. */
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "memory.cuh"
+#include "device.cuh"
 
 extern "C" {
 #include "../library.h"
 }
 
-enum { LEAST_CAPABILITY = 75, LEAST_FOR_BFLOAT16 = 80 };
+constexpr int MIN_CAPABILITY = 75, MIN_FOR_BFLOAT16 = 80;
 
 static const struct mg_cuda_driver *const drivers[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) &mg_cuda_##name,
@@ -51,7 +52,8 @@ mg_status mg_cuda_tell(struct mg_cuda_state *state, struct mg_err *err) {
 
 static mg_status cuda_finish(const struct mg_context *context, struct mg_err *err) {
     struct mg_cuda_state *state = mg_cuda_state_of(context);
-    mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
+    const struct mg_cuda_device_guard guard(state->device);
+    mg_cuda_note(state, guard.status, "cudaSetDevice");
     mg_cuda_note(state, cudaStreamSynchronize(state->stream), "or before it");
     return mg_cuda_tell(state, err);
 }
@@ -79,7 +81,9 @@ static mg_status find_device(int device, struct mg_err *err) {
 static mg_status check_code(const struct mg_cuda_state *state, struct mg_err *err) {
     struct cudaFuncAttributes attributes;
     const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel);
-    if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorUnsupportedPtxVersion)
+    /* All three mean it: which one, depends on the driver and on what code there is for other devices. */
+    if (status != cudaErrorNoKernelImageForDevice && status != cudaErrorInvalidDeviceFunction &&
+        status != cudaErrorUnsupportedPtxVersion)
         return mg_cuda_check(status, "cudaFuncGetAttributes", err);
     (void)cudaGetLastError();
     return mg_fail(
@@ -96,13 +100,12 @@ static mg_status check_capability(struct mg_cuda_state *state, struct mg_err *er
     MG_TRY(mg_cuda_check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, state->device),
                          "cudaDeviceGetAttribute", err));
     state->capability = 10 * major + minor;
-    state->tf32 = state->tf32 && state->capability >= LEAST_FOR_BFLOAT16; /* both came with the same tensor cores */
+    state->tf32 = state->tf32 && state->capability >= MIN_FOR_BFLOAT16; /* both came with the same tensor cores */
     snprintf(state->isa, sizeof state->isa, "sm_%d%s", state->capability, state->tf32 ? "+tf32" : "");
-    if (state->capability < LEAST_CAPABILITY)
+    if (state->capability < MIN_CAPABILITY)
         return mg_fail(err, MG_ERR_DEVICE,
                        "device \"cuda:%d\" has compute capability %d.%d; the backend is built for 7.5 and later",
                        state->device, major, minor);
-    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
     return check_code(state, err);
 }
 
@@ -122,7 +125,8 @@ static mg_status create_handles(struct mg_cuda_state *state, struct mg_err *err)
 
 /* Whatever of it there is; what cannot be given back belongs to a device that is lost. */
 static void destroy(struct mg_cuda_state *state) {
-    bool failed = cudaSetDevice(state->device) != cudaSuccess;
+    const struct mg_cuda_device_guard guard(state->device);
+    bool failed = guard.status != cudaSuccess;
     if (state->stream)
         failed |= cudaStreamSynchronize(state->stream) != cudaSuccess;
     for (int i = 0; i < MG_CUDA_STAGING; i++) {
@@ -150,6 +154,7 @@ static mg_status cuda_open(struct mg_context *context, const char *isa, struct m
     void *block;
     mg_status status;
     MG_TRY(find_device(context->device, err));
+    MG_CUDA_USE_DEVICE(context->device, err);
     MG_TRY(mg_alloc_zeroed(&block, sizeof *state, "the state of a GPU", err));
     state = (struct mg_cuda_state *)block;
     state->device = context->device;
@@ -176,7 +181,7 @@ static void cuda_close(struct mg_context *context) {
 
 static mg_status cuda_check_type(const struct mg_context *context, mg_dtype activations, struct mg_err *err) {
     const int capability = mg_cuda_state_of(context)->capability;
-    if (activations == MG_BF16 && capability < LEAST_FOR_BFLOAT16)
+    if (activations == MG_BF16 && capability < MIN_FOR_BFLOAT16)
         return mg_fail(err, MG_ERR_DEVICE,
                        "dtype \"bfloat16\" needs a GPU of compute capability 8.0; \"cuda:%d\" has %d.%d: use "
                        "\"float16\" or \"float32\"",
@@ -185,7 +190,7 @@ static mg_status cuda_check_type(const struct mg_context *context, mg_dtype acti
 }
 
 /* ---- operations ---- */
-static bool has_filters(mg_op_kind kind) {
+static bool has_filter(mg_op_kind kind) {
     return kind == MG_OP_CONV2D || kind == MG_OP_LINEAR || kind == MG_OP_CONV2D_INPUT_GRADIENT ||
            kind == MG_OP_LINEAR_INPUT_GRADIENT;
 }
@@ -194,7 +199,7 @@ static bool has_filters(mg_op_kind kind) {
 static struct mg_weight_layout cuda_weight_layout(const struct mg_context *context, const struct mg_op_shape *op,
                                                   int slot) {
     (void)context;
-    if (slot != 1 || !has_filters(op->kind))
+    if (slot != 1 || !has_filter(op->kind))
         return {};
     const struct mg_tensor *weight = &op->in[1];
     const mg_dtype dtype = op->in[0].dtype;
@@ -216,37 +221,37 @@ static void cuda_run(const struct mg_context *context, const struct mg_op_call *
     if (state->fault != MG_OK)
         return;
     state->running = operation_names[call->op->kind];
-    mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
+    const struct mg_cuda_device_guard guard(state->device);
+    mg_cuda_note(state, guard.status, "cudaSetDevice");
     drivers[call->op->kind]->run(state, call);
 }
 
-/* Not there: trailing_gap, as blocks run in no order; measure. */
-static const struct mg_backend backend = [] {
-    struct mg_backend b = {};
-    b.name = "cuda";
-    b.trains = true;
-    b.fuses_attention_gradient = true;
-    b.open = cuda_open;
-    b.close = cuda_close;
-    b.check_type = cuda_check_type;
-    b.weight_layout = cuda_weight_layout;
-    b.workspace_bytes = cuda_workspace_bytes;
-    b.run = cuda_run;
-    b.finish = cuda_finish;
-    b.record = mg_cuda_record;
-    b.recorded = mg_cuda_recorded;
-    b.replay = mg_cuda_replay;
-    b.forget = mg_cuda_forget;
-    b.adam = mg_cuda_adam;
-    b.sum_of_squares = mg_cuda_sum_of_squares;
-    b.average = mg_cuda_average;
-    b.round_weight = mg_cuda_round_weight;
-    b.group_name = mg_cuda_group_name;
-    b.join = mg_cuda_join;
-    b.sum = mg_cuda_sum;
-    b.leave = mg_cuda_leave;
-    return b;
-}();
+static const struct mg_backend backend = {
+    .name = "cuda",
+    .trains = true,
+    .fuses_attention_gradient = true,
+    .open = cuda_open,
+    .close = cuda_close,
+    .check_type = cuda_check_type,
+    .weight_layout = cuda_weight_layout,
+    .workspace_bytes = cuda_workspace_bytes,
+    .trailing_gap = NULL, /* blocks run in no order */
+    .run = cuda_run,
+    .finish = cuda_finish,
+    .record = mg_cuda_record,
+    .recorded = mg_cuda_recorded,
+    .replay = mg_cuda_replay,
+    .forget = mg_cuda_forget,
+    .measure = NULL,
+    .adam = mg_cuda_adam,
+    .sum_of_squares = mg_cuda_sum_of_squares,
+    .average = mg_cuda_average,
+    .round_weight = mg_cuda_round_weight,
+    .group_name = mg_cuda_group_name,
+    .join = mg_cuda_join,
+    .sum = mg_cuda_sum,
+    .leave = mg_cuda_leave,
+};
 
 extern "C" __attribute__((visibility("default")))
 const struct mg_backend_library mg_backend_library = {mg_operations, MG_BACKEND_LAYOUT, &backend};

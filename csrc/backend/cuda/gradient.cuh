@@ -24,19 +24,19 @@ __device__ inline float mg_activation_slope(float x, mg_activation activation) {
 }
 
 /* ---- sums.cu ---- */
-/* Long sums take two kernels: one sums runs of so many elements in float32, this one adds up the runs in double, always in
- * the same order. runs (positions, count, columns); out[position * stride + column] = sum of its runs, + sum[...] if there
- * is one, which may be `out`. */
-enum { MG_CUDA_RUN = 64 };
-struct mg_cuda_runs {
-    const float *runs, *sum;
+/* Long sums take two kernels: one makes partial sums of so many elements in float32, this one adds them up in double,
+ * always in the same order. partials (positions, count, columns); out[position * stride + column] = sum of its partial
+ * sums, + sum[...] if there is one, which may be `out`. */
+constexpr int MG_CUDA_PARTIAL_LENGTH = 64;
+struct mg_cuda_partials {
+    const float *partials, *sum;
     int64_t positions, count, columns, stride;
 };
-void mg_cuda_add_runs(struct mg_cuda_state *state, float *out, const struct mg_cuda_runs *p);
+void mg_cuda_sum_partials(struct mg_cuda_state *state, float *out, const struct mg_cuda_partials *p);
 
 /* ---- norm.cu ---- */
-/* Mean and 1 / deviation of each group of in[0], for each channel: (N, C). `runs`: mg_cuda_group_runs_bytes of scratch. */
+/* Mean and 1 / deviation of each group of in[0], for each channel: (N, C). `partials`: mg_cuda_group_partials_bytes of scratch. */
 void mg_cuda_group_statistics(struct mg_cuda_state *state, const struct mg_op_shape *op, const void *x,
-                              float2 *statistics, void *runs);
-size_t mg_cuda_group_runs_bytes(const struct mg_op_shape *op);
+                              float2 *statistics, void *partials);
+size_t mg_cuda_group_partials_bytes(const struct mg_op_shape *op);
 #endif

@@ -1,7 +1,7 @@
-/* memory.cu: memory of the device and copies to and from it. Called through the context by core and graph.
+/* memory.cu: memory of the device and copies to and from it. 
  *
  * Uploads go through pinned memory, in pieces, so that one piece is copied while the next is read from the file. */
-#include "memory.cuh"
+#include "device.cuh"
 
 mg_status mg_cuda_check(cudaError_t status, const char *what, struct mg_err *err) {
     if (status == cudaSuccess)
@@ -13,7 +13,7 @@ static mg_status device_alloc(void **out, const struct mg_context *context, size
                               struct mg_err *err) {
     size_t left = 0, all = 0;
     *out = NULL;
-    MG_TRY(mg_cuda_check(cudaSetDevice(mg_cuda_state_of(context)->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(mg_cuda_state_of(context)->device, err);
     const cudaError_t status = cudaMalloc(out, bytes ? bytes : 1);
     if (status != cudaErrorMemoryAllocation)
         return mg_cuda_check(status, "cudaMalloc", err);
@@ -27,7 +27,8 @@ static mg_status device_alloc(void **out, const struct mg_context *context, size
  * is lost. */
 static void device_free(const struct mg_context *context, void *block) {
     const struct mg_cuda_state *state = mg_cuda_state_of(context);
-    bool failed = cudaSetDevice(state->device) != cudaSuccess;
+    const struct mg_cuda_device_guard guard(state->device);
+    bool failed = guard.status != cudaSuccess;
     failed |= cudaStreamSynchronize(state->stream) != cudaSuccess;
     failed |= cudaFree(block) != cudaSuccess;
     if (failed)
@@ -36,20 +37,20 @@ static void device_free(const struct mg_context *context, void *block) {
 
 static mg_status upload_piece(struct mg_cuda_state *state, char *device, const char *host, size_t bytes,
                               struct mg_err *err) {
-    const int turn = state->next_staging;
-    MG_TRY(mg_cuda_check(cudaEventSynchronize(state->staged[turn]), "cudaEventSynchronize", err));
-    memcpy(state->staging[turn], host, bytes);
-    MG_TRY(mg_cuda_check(cudaMemcpyAsync(device, state->staging[turn], bytes, cudaMemcpyHostToDevice, state->stream),
+    const int slot = state->next_staging;
+    MG_TRY(mg_cuda_check(cudaEventSynchronize(state->staged[slot]), "cudaEventSynchronize", err));
+    memcpy(state->staging[slot], host, bytes);
+    MG_TRY(mg_cuda_check(cudaMemcpyAsync(device, state->staging[slot], bytes, cudaMemcpyHostToDevice, state->stream),
                          "an upload", err));
-    MG_TRY(mg_cuda_check(cudaEventRecord(state->staged[turn], state->stream), "cudaEventRecord", err));
-    state->next_staging = (turn + 1) % MG_CUDA_STAGING;
+    MG_TRY(mg_cuda_check(cudaEventRecord(state->staged[slot], state->stream), "cudaEventRecord", err));
+    state->next_staging = (slot + 1) % MG_CUDA_STAGING;
     return MG_OK;
 }
 
 static mg_status upload(const struct mg_context *context, void *device, const void *host, size_t bytes,
                         struct mg_err *err) {
     struct mg_cuda_state *state = mg_cuda_state_of(context);
-    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(state->device, err);
     for (size_t done = 0; done < bytes; done += MG_CUDA_STAGING_BYTES) {
         const size_t left = bytes - done, most = MG_CUDA_STAGING_BYTES, piece = left < most ? left : most;
         MG_TRY(upload_piece(state, (char *)device + done, (const char *)host + done, piece, err));
@@ -60,7 +61,7 @@ static mg_status upload(const struct mg_context *context, void *device, const vo
 static mg_status download(const struct mg_context *context, void *host, const void *device, size_t bytes,
                           struct mg_err *err) {
     struct mg_cuda_state *state = mg_cuda_state_of(context);
-    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(state->device, err);
     MG_TRY(
         mg_cuda_check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, state->stream), "a download", err));
     return mg_cuda_check(cudaStreamSynchronize(state->stream), "a download", err);
@@ -68,14 +69,21 @@ static mg_status download(const struct mg_context *context, void *host, const vo
 
 static mg_status clear(const struct mg_context *context, void *device, size_t bytes, struct mg_err *err) {
     struct mg_cuda_state *state = mg_cuda_state_of(context);
-    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(state->device, err);
     return mg_cuda_check(cudaMemsetAsync(device, 0, bytes, state->stream), "cudaMemset", err);
 }
 
 static mg_status available(size_t *bytes, const struct mg_context *context, struct mg_err *err) {
     size_t all = 0;
-    MG_TRY(mg_cuda_check(cudaSetDevice(mg_cuda_state_of(context)->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(mg_cuda_state_of(context)->device, err);
     return mg_cuda_check(cudaMemGetInfo(bytes, &all), "cudaMemGetInfo", err);
 }
 
-const struct mg_device_memory mg_cuda_memory = {device_alloc, device_free, upload, download, clear, available};
+const struct mg_device_memory mg_cuda_memory = {
+    .alloc = device_alloc,
+    .free = device_free,
+    .upload = upload,
+    .download = download,
+    .clear = clear,
+    .available = available,
+};

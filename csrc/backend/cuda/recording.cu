@@ -1,6 +1,6 @@
 /* recording.cu: lists of operations that run again and again, as CUDA graphs: launched at once, without the host in
- * between. Called through the table by graph/executor.c. */
-#include "memory.cuh"
+ * between.  */
+#include "device.cuh"
 
 /* Only what this thread does on the stream becomes part of the graph; others may go on allocating. */
 mg_status mg_cuda_record(bool *begun, const struct mg_context *context, struct mg_err *err) {
@@ -8,13 +8,14 @@ mg_status mg_cuda_record(bool *begun, const struct mg_context *context, struct m
     *begun = state->graphs;
     if (!*begun)
         return MG_OK;
-    MG_TRY(mg_cuda_check(cudaSetDevice(state->device), "cudaSetDevice", err));
+    MG_CUDA_USE_DEVICE(state->device, err);
     return mg_cuda_check(cudaStreamBeginCapture(state->stream, cudaStreamCaptureModeThreadLocal),
                          "cudaStreamBeginCapture", err);
 }
 
 mg_status mg_cuda_recorded(void **recording, const struct mg_context *context, struct mg_err *err) {
     struct mg_cuda_state *state = mg_cuda_state_of(context);
+    const struct mg_cuda_device_guard guard(state->device);
     cudaGraph_t graph = NULL;
     cudaGraphExec_t launchable = NULL;
     /* In any case: what is captured no more is launched again. */
@@ -32,13 +33,15 @@ mg_status mg_cuda_recorded(void **recording, const struct mg_context *context, s
 
 void mg_cuda_replay(const struct mg_context *context, void *recording) {
     struct mg_cuda_state *state = mg_cuda_state_of(context);
-    mg_cuda_note(state, cudaSetDevice(state->device), "cudaSetDevice");
+    const struct mg_cuda_device_guard guard(state->device);
+    state->running = "recorded operations"; /* which of them failed, CUDA does not tell */
+    mg_cuda_note(state, guard.status, "cudaSetDevice");
     mg_cuda_note(state, cudaGraphLaunch((cudaGraphExec_t)recording, state->stream), "cudaGraphLaunch");
 }
 
 /* A graph that cannot be destroyed belongs to a device that is lost. */
 void mg_cuda_forget(const struct mg_context *context, void *recording) {
-    if (cudaSetDevice(mg_cuda_state_of(context)->device) != cudaSuccess ||
-        cudaGraphExecDestroy((cudaGraphExec_t)recording) != cudaSuccess)
+    const struct mg_cuda_device_guard guard(mg_cuda_state_of(context)->device);
+    if (guard.status != cudaSuccess || cudaGraphExecDestroy((cudaGraphExec_t)recording) != cudaSuccess)
         (void)cudaGetLastError();
 }

@@ -1,5 +1,5 @@
 /* attention.cu: attention by online softmax: blocks of queries pass over blocks of keys with a running maximum and
- * sum; the score matrix is never written. Called by cuda_backend.cu.
+ * sum; the score matrix is never written.
  *
  * A block of threads makes up to VALUES channels of 64 queries of one head; a head with more channels takes several
  * blocks, which compute the same scores. Scores are a tile product over blocks of channels. The probabilities then go
@@ -8,17 +8,17 @@
 
 /* The tiles of scores and of the second product need never lie in shared memory at the same time. */
 template <class T, int VALUES> struct attention_tiles {
-    enum { PARTS = KEYS / mg_tile_depth<T>() }; /* tiles along the keys */
+    static constexpr int PARTS = KEY_TILE / mg_tile_depth<T>(); /* tiles along the keys */
     union {
         struct {
-            uint4 q[QUERIES * MG_TILE_STRIDE], k[KEYS * MG_TILE_STRIDE];
+            uint4 q[QUERY_TILE * MG_TILE_STRIDE], k[KEY_TILE * MG_TILE_STRIDE];
         } scores;
         struct {
-            uint4 p[QUERIES * MG_TILE_STRIDE], v[VALUES * MG_TILE_STRIDE];
+            uint4 p[QUERY_TILE * MG_TILE_STRIDE], v[VALUES * MG_TILE_STRIDE];
         } sums;
     } u;
-    float score[QUERIES][KEYS + 1];
-    float rescale[QUERIES], total[QUERIES], largest[QUERIES];
+    float score[QUERY_TILE][KEY_TILE + 1];
+    float correction[QUERY_TILE], row_sum[QUERY_TILE], row_max[QUERY_TILE];
 };
 
 /* P: the type of the products. */
@@ -27,41 +27,41 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS)
     attention_kernel(T *out, const T *q, const U *k, const U *v, struct heads p, int64_t head_count) {
     typedef struct attention_tiles<T, VALUES> shared_tiles;
     MG_SHARED(shared_tiles, shared);
-    const int64_t first = blockIdx.x * (int64_t)QUERIES, image = blockIdx.z / head_count,
+    const int64_t first = blockIdx.x * (int64_t)QUERY_TILE, image = blockIdx.z / head_count,
                   head = blockIdx.z % head_count;
     const int64_t begin = blockIdx.y * p.values; /* the first channel of this block, in the head */
     const int64_t count = p.size - begin < p.values ? p.size - begin : p.values;
-    const int64_t last = p.causal && first + QUERIES < p.keys ? first + QUERIES : p.keys;
+    const int64_t last = p.causal && first + QUERY_TILE < p.keys ? first + QUERY_TILE : p.keys;
     q += image * p.queries * p.channels + head * p.size;
     k += image * p.key_stride + head * p.size;
     v += image * p.key_stride + head * p.size + begin;
     out += image * p.queries * p.channels + head * p.size + begin;
-    struct mg_tile_product<P, QUERIES, VALUES> result;
+    struct mg_tile_mma<P, QUERY_TILE, VALUES> result;
     result.clear();
-    if (threadIdx.x < QUERIES) {
-        shared.largest[threadIdx.x] = -INFINITY;
-        shared.total[threadIdx.x] = 0.0f;
+    if (threadIdx.x < QUERY_TILE) {
+        shared.row_max[threadIdx.x] = -INFINITY;
+        shared.row_sum[threadIdx.x] = 0.0f;
     }
-    for (int64_t key = 0; key < last; key += KEYS) {
-        struct mg_tile_product<P, QUERIES, KEYS> scores;
+    for (int64_t key = 0; key < last; key += KEY_TILE) {
+        struct mg_tile_mma<P, QUERY_TILE, KEY_TILE> scores;
         scores.clear();
         for (int64_t channel = 0; channel < p.size; channel += mg_tile_depth<T>()) {
             __syncthreads(); /* nobody reads the tiles any more */
-            load_tokens<T>(shared.u.scores.q, q, first, p.queries, p.channels, channel, p.size, p.whole);
-            load_tokens<T>(shared.u.scores.k, k, key, p.keys, p.channels, channel, p.size, p.whole);
+            load_tokens<T>(shared.u.scores.q, q, first, p.queries, p.channels, channel, p.size, p.aligned);
+            load_tokens<T>(shared.u.scores.k, k, key, p.keys, p.channels, channel, p.size, p.aligned);
             __syncthreads();
             scores.multiply(shared.u.scores.q, shared.u.scores.k);
         }
-        scores.each([&](int row, int column, float sum) {
+        scores.for_each([&](int row, int column, float sum) {
             const bool seen = key + column < p.keys && !(p.causal && key + column > first + row);
             shared.score[row][column] = seen ? sum * p.scale : -INFINITY;
         });
         __syncthreads();
         const int own = threadIdx.x / 4;
-        weigh_row(shared.score[own], &shared.largest[own], &shared.total[own], &shared.rescale[own]);
+        online_softmax_row(shared.score[own], &shared.row_max[own], &shared.row_sum[own], &shared.correction[own]);
         __syncthreads();
-        result.each([&](int row, int, float &sum) { sum *= shared.rescale[row]; });
-        for (int part = 0; part < KEYS; part += mg_tile_depth<T>()) {
+        result.for_each([&](int row, int, float &sum) { sum *= shared.correction[row]; });
+        for (int part = 0; part < KEY_TILE; part += mg_tile_depth<T>()) {
             T *weights = (T *)shared.u.sums.p + own * MG_TILE_STRIDE * mg_chunk_elements<T>();
             for (int i = threadIdx.x % 4; i < mg_tile_depth<T>(); i += 4)
                 weights[i] = mg_element<T>(shared.score[own][part + i]);
@@ -71,18 +71,18 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS)
             __syncthreads();
         }
     }
-    result.each([&](int row, int column, float sum) {
+    result.for_each([&](int row, int column, float sum) {
         if (first + row < p.queries && column < count)
-            out[(first + row) * p.channels + column] = mg_element<T>(sum / shared.total[row]);
+            out[(first + row) * p.channels + column] = mg_element<T>(sum / shared.row_sum[row]);
     });
 }
 
 static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct heads p = heads_of(call->op);
     const int64_t heads = call->op->params.attention.heads;
-    const dim3 grid((unsigned)mg_cuda_divide_up(p.queries, QUERIES), (unsigned)mg_cuda_divide_up(p.size, p.values),
+    const dim3 grid((unsigned)mg_cuda_divide_up(p.queries, QUERY_TILE), (unsigned)mg_cuda_divide_up(p.size, p.values),
                     (unsigned)(call->op->in[0].dim[0] * heads));
-    mg_cuda_for_product(state, call->op->out.dtype, [&](auto zero, auto product) {
+    mg_cuda_dispatch_product(state, call->op->out.dtype, [&](auto zero, auto product) {
         using T = decltype(zero);
         using P = decltype(product);
         const bool same = call->op->in[1].dtype == call->op->out.dtype;
@@ -92,11 +92,11 @@ static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *
             mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, 64, P>, out, q, (const T *)call->in[1],
                            (const T *)call->in[2], p, heads);
         else if (same)
-            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, MOST_VALUES, P>, out, q,
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, T, MAX_HEAD_TILE, P>, out, q,
                            (const T *)call->in[1], (const T *)call->in[2], p, heads);
         else /* from a text that is folded in float32 */
-            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, float, MOST_VALUES, P>, out, q,
+            mg_cuda_launch(state, grid, MG_CUDA_THREADS, attention_kernel<T, float, MAX_HEAD_TILE, P>, out, q,
                            (const float *)call->in[1], (const float *)call->in[2], p, heads);
     });
 }
-const struct mg_cuda_driver mg_cuda_attention = {attention_run, NULL};
+const struct mg_cuda_driver mg_cuda_attention = {.run = attention_run};

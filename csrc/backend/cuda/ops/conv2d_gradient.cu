@@ -1,37 +1,36 @@
-/* conv2d_gradient.cu: gradients of convolutions and linear layers, by the products of the forward pass: that of the input
- * with the weight turned and transposed, that of the weight as dy, transposed, times the windows' pixels. Called by
- * cuda_backend.cu; calls product.cu and the drivers of conv2d and linear.
+/* conv2d_gradient.cu: gradients of convolutions, and of linear layers as 1x1 convolutions. dgrad (the gradient of the input) is the forward
+ * operation on dy with the filter rotated by 180 degrees and transposed; wgrad (of the filter) is the matrix product of dy,
+ * transposed, with im2col of the input.
  *
- * Gradients of weights are float32 and lie as the weights do: filters, positions of the window, channels, in float32 in whole
- * chunks. */
+ * Gradients of weights are float32 and lie as the weights do: filters, positions, channels, in float32 in whole chunks. */
 #include "../convolution.cuh"
 
-enum { SIDE = MG_CUDA_WARP, SIDE_ROWS = MG_CUDA_THREADS / SIDE };
+constexpr int TILE_DIM = MG_CUDA_WARP, TILE_ROWS = MG_CUDA_THREADS / TILE_DIM;
 
-/* A square of a matrix on its way to the transposed one; the padding keeps its columns in different banks. */
-struct square {
-    float at[SIDE][SIDE + 1];
-    struct corner corners[SIDE];
+/* A tile of a matrix that is transposed through shared memory; the padding avoids bank conflicts. */
+struct transpose_tile {
+    float at[TILE_DIM][TILE_DIM + 1];
+    struct input_origin origins[TILE_DIM];
 };
 
-/* ---- of the input ---- */
+/* ---- dgrad ---- */
 struct filters {
     int64_t k, c, positions, padded_k, padded_c;
 };
 
-/* (K, positions, C) -> (C, positions, K), positions turned round. Block: a square of one position. */
-template <class T> __global__ void turn_kernel(T *out, const T *weight, struct filters p) {
-    MG_SHARED(struct square, shared);
-    const int64_t squares = (p.padded_k + SIDE - 1) / SIDE, position = blockIdx.y;
-    const int64_t k0 = blockIdx.x % squares * SIDE, c0 = blockIdx.x / squares * SIDE;
-    const int lane = threadIdx.x % SIDE, row = threadIdx.x / SIDE;
-    for (int i = row; i < SIDE; i += SIDE_ROWS) {
+/* (K, R*S, C) -> (C, R*S, K), positions in reverse order. Block: a tile of one position. */
+template <class T> __global__ void rotate_filter_kernel(T *out, const T *weight, struct filters p) {
+    MG_SHARED(struct transpose_tile, shared);
+    const int64_t tiles = (p.padded_k + TILE_DIM - 1) / TILE_DIM, position = blockIdx.y;
+    const int64_t k0 = blockIdx.x % tiles * TILE_DIM, c0 = blockIdx.x / tiles * TILE_DIM;
+    const int lane = threadIdx.x % TILE_DIM, row = threadIdx.x / TILE_DIM;
+    for (int i = row; i < TILE_DIM; i += TILE_ROWS) {
         const bool there = k0 + i < p.k && c0 + lane < p.c;
         shared.at[i][lane] =
             there ? mg_float(weight[((k0 + i) * p.positions + position) * p.padded_c + c0 + lane]) : 0.0f;
     }
     __syncthreads();
-    for (int i = row; i < SIDE; i += SIDE_ROWS)
+    for (int i = row; i < TILE_DIM; i += TILE_ROWS)
         if (c0 + i < p.c && k0 + lane < p.padded_k)
             out[((c0 + i) * p.positions + p.positions - 1 - position) * p.padded_k + k0 + lane] =
                 mg_element<T>(shared.at[lane][i]);
@@ -44,19 +43,19 @@ static struct filters filters_of(const struct mg_op_shape *op) {
             mg_cuda_padded(weight->dim[1], op->in[0].dtype)};
 }
 
-static size_t turned_bytes(const struct mg_op_shape *op) {
+static size_t rotated_bytes(const struct mg_op_shape *op) {
     const struct filters p = filters_of(op);
     return mg_aligned((size_t)(p.c * p.positions * p.padded_k) * mg_dtype_bytes(op->in[0].dtype));
 }
 
-template <class T> static void turn(struct mg_cuda_state *state, T *out, const struct mg_op_call *call) {
+template <class T> static void rotate_filter(struct mg_cuda_state *state, T *out, const struct mg_op_call *call) {
     const struct filters p = filters_of(call->op);
-    const dim3 grid((unsigned)(mg_cuda_divide_up(p.padded_k, SIDE) * mg_cuda_divide_up(p.c, SIDE)),
+    const dim3 grid((unsigned)(mg_cuda_divide_up(p.padded_k, TILE_DIM) * mg_cuda_divide_up(p.c, TILE_DIM)),
                     (unsigned)p.positions);
-    mg_cuda_launch(state, grid, MG_CUDA_THREADS, turn_kernel<T>, out, (const T *)call->in[1], p);
+    mg_cuda_launch(state, grid, MG_CUDA_THREADS, rotate_filter_kernel<T>, out, (const T *)call->in[1], p);
 }
 
-/* The forward operation, on dy and the turned weight. */
+/* The forward operation, on dy and the rotated, transposed filter. */
 static struct mg_op_shape forward_of(const struct mg_op_shape *op) {
     const int64_t *dy = op->in[0].dim, *weight = op->in[1].dim;
     const struct mg_conv2d *p = &op->params.conv2d;
@@ -70,7 +69,7 @@ static struct mg_op_shape forward_of(const struct mg_op_shape *op) {
     forward.out = op->out;
     if (forward.kind == MG_OP_LINEAR)
         return forward;
-    /* dy is spread out by the stride; what the forward padding cut off is negative here. */
+    /* dy is dilated by the stride. Padding is negative where the forward padding was larger than the filter. */
     forward.in[0].dim[1] = (dy[1] - 1) * p->stride + 1;
     forward.in[0].dim[2] = (dy[2] - 1) * p->stride + 1;
     forward.params.conv2d.stride = 1;
@@ -83,113 +82,112 @@ static struct mg_op_shape forward_of(const struct mg_op_shape *op) {
     return forward;
 }
 
-struct spread {
+struct dilation {
     int64_t count, h, w, c; /* of the result */
-    int64_t small_h, small_w, stride;
+    int64_t dy_h, dy_w, stride;
 };
 
-template <class T> __global__ void spread_kernel(T *out, const T *dy, struct spread p) {
-    for (MG_CUDA_EACH(i, p.count)) {
+template <class T> __global__ void dilate_kernel(T *out, const T *dy, struct dilation p) {
+    for (MG_CUDA_GRID_STRIDE(i, p.count)) {
         const int64_t x = i / p.c % p.w, y = i / p.c / p.w % p.h, image = i / p.c / p.w / p.h;
         const bool is_set = x % p.stride == 0 && y % p.stride == 0;
-        const int64_t pixel = (image * p.small_h + y / p.stride) * p.small_w + x / p.stride;
+        const int64_t pixel = (image * p.dy_h + y / p.stride) * p.dy_w + x / p.stride;
         out[i] = is_set ? dy[pixel * p.c + i % p.c] : mg_element<T>(0.0f);
     }
 }
 
-static bool is_spread(const struct mg_op_shape *op) {
+static bool is_dilated(const struct mg_op_shape *op) {
     return op->kind == MG_OP_CONV2D_INPUT_GRADIENT && op->params.conv2d.stride > 1;
 }
 
-static size_t input_gradient_bytes(const struct mg_op_shape *op) {
+static size_t dgrad_bytes(const struct mg_op_shape *op) {
     const struct mg_op_shape forward = forward_of(op);
-    const size_t weight = turned_bytes(op);
-    const size_t dy = is_spread(op) ? mg_aligned(mg_tensor_bytes(&forward.in[0])) : 0;
+    const size_t weight = rotated_bytes(op);
+    const size_t dy = is_dilated(op) ? mg_aligned(mg_tensor_bytes(&forward.in[0])) : 0;
     return weight > SIZE_MAX - dy ? SIZE_MAX : weight + dy;
 }
 
-static void input_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+static void dgrad_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct mg_op_shape forward = forward_of(call->op);
     const int64_t *dy = call->op->in[0].dim, *dim = forward.in[0].dim;
-    void *spread = (char *)call->workspace + turned_bytes(call->op);
+    void *dilated = (char *)call->workspace + rotated_bytes(call->op);
     struct mg_op_call product = {};
     product.op = &forward;
     product.in[0] = call->in[0];
     product.in[1] = call->workspace;
     product.in[3] = call->in[2];
     product.out = call->out;
-    mg_cuda_for_type(call->op->in[0].dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->in[0].dtype, [&](auto zero) {
         using T = decltype(zero);
-        turn(state, (T *)call->workspace, call);
-        if (is_spread(call->op)) {
-            const struct spread p = {mg_tensor_count(&forward.in[0]), dim[1], dim[2], dim[3], dy[1], dy[2],
-                                     call->op->params.conv2d.stride};
-            mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, spread_kernel<T>, (T *)spread,
+        rotate_filter(state, (T *)call->workspace, call);
+        if (is_dilated(call->op)) {
+            const struct dilation p = {mg_tensor_count(&forward.in[0]), dim[1], dim[2], dim[3], dy[1], dy[2],
+                                       call->op->params.conv2d.stride};
+            mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, dilate_kernel<T>, (T *)dilated,
                            (const T *)call->in[0], p);
-            product.in[0] = spread;
+            product.in[0] = dilated;
         }
     });
     (forward.kind == MG_OP_LINEAR ? mg_cuda_linear : mg_cuda_conv2d).run(state, &product);
 }
-const struct mg_cuda_driver mg_cuda_conv2d_input_gradient = {input_gradient_run, input_gradient_bytes};
-const struct mg_cuda_driver mg_cuda_linear_input_gradient = {input_gradient_run, input_gradient_bytes};
+const struct mg_cuda_driver mg_cuda_conv2d_input_gradient = {.run = dgrad_run, .workspace_bytes = dgrad_bytes};
+const struct mg_cuda_driver mg_cuda_linear_input_gradient = {.run = dgrad_run, .workspace_bytes = dgrad_bytes};
 
-/* ---- of the weight ---- */
-enum { PART_BYTES = 64 << 20, LEAST_PART = 512 };
+/* ---- wgrad ---- */
+constexpr int MAX_PART_BYTES = 64 << 20, MIN_PART = 512;
 
-/* The pixels under the windows, transposed: (positions, channels) rows of `depth` output pixels from `first` on; zeros
- * past the last pixel, in the padding and in the channels that fill up a chunk. Block: a square. */
+/* im2col, transposed: (R*S, C) rows of `depth` output pixels from `first` on; zeros past the last pixel, in the padding and
+ * in the channels that fill up a chunk. Block: a tile. */
 template <class T>
-__global__ void windows_kernel(T *out, const T *x, struct convolution p, int64_t first, int64_t depth) {
-    MG_SHARED(struct square, shared);
-    const int64_t squares = (depth + SIDE - 1) / SIDE, rows = p.positions * p.padded;
-    const int64_t pixel0 = blockIdx.x % squares * SIDE, row0 = blockIdx.x / squares * SIDE;
-    const int lane = threadIdx.x % SIDE, warp = threadIdx.x / SIDE;
+__global__ void im2col_kernel(T *out, const T *x, struct convolution p, int64_t first, int64_t depth) {
+    MG_SHARED(struct transpose_tile, shared);
+    const int64_t tiles = (depth + TILE_DIM - 1) / TILE_DIM, rows = p.positions * p.padded_c;
+    const int64_t pixel0 = blockIdx.x % tiles * TILE_DIM, row0 = blockIdx.x / tiles * TILE_DIM;
+    const int lane = threadIdx.x % TILE_DIM, warp = threadIdx.x / TILE_DIM;
     if (warp == 0)
-        shared.corners[lane] = corner_of(p, pixel0 + lane < depth ? first + pixel0 + lane : p.pixels);
+        shared.origins[lane] = input_origin_of(p, pixel0 + lane < depth ? first + pixel0 + lane : p.pixels);
     __syncthreads();
-    const int64_t position = (row0 + lane) / p.padded, channel = (row0 + lane) % p.padded;
-    for (int i = warp; i < SIDE; i += SIDE_ROWS) {
+    const int64_t position = (row0 + lane) / p.padded_c, channel = (row0 + lane) % p.padded_c;
+    for (int i = warp; i < TILE_DIM; i += TILE_ROWS) {
         const bool is_real = row0 + lane < rows && channel < p.c;
-        const T *pixel = is_real ? pixel_at(p, x, shared.corners[i], position) : NULL;
+        const T *pixel = is_real ? pixel_at(p, x, shared.origins[i], position) : NULL;
         shared.at[i][lane] = pixel ? mg_float(pixel[channel]) : 0.0f;
     }
     __syncthreads();
-    for (int i = warp; i < SIDE; i += SIDE_ROWS)
+    for (int i = warp; i < TILE_DIM; i += TILE_ROWS)
         if (row0 + i < rows && pixel0 + lane < depth)
             out[(row0 + i) * depth + pixel0 + lane] = mg_element<T>(shared.at[lane][i]);
 }
 
 template <class T>
-static void gather(struct mg_cuda_state *state, T *out, const void *x, const struct convolution &p, int64_t first,
+static void im2col(struct mg_cuda_state *state, T *out, const void *x, const struct convolution &p, int64_t first,
                    int64_t depth) {
-    const int64_t squares = mg_cuda_divide_up(depth, SIDE) * mg_cuda_divide_up(p.positions * p.padded, SIDE);
-    mg_cuda_launch(state, dim3((unsigned)squares), MG_CUDA_THREADS, windows_kernel<T>, out, (const T *)x, p, first,
-                   depth);
+    const int64_t tiles = mg_cuda_divide_up(depth, TILE_DIM) * mg_cuda_divide_up(p.positions * p.padded_c, TILE_DIM);
+    mg_cuda_launch(state, dim3((unsigned)tiles), MG_CUDA_THREADS, im2col_kernel<T>, out, (const T *)x, p, first, depth);
 }
 
-/* Pixels in a row, without a window. */
+/* Pixels in a row, under a 1x1 filter. */
 static struct convolution pixels_of(int64_t pixels, int64_t channels) {
     struct convolution p = {};
-    p.pixels = p.w = p.full_w = p.out_w = pixels;
-    p.h = p.full_h = p.out_h = 1;
-    p.c = p.padded = channels;
-    p.positions = p.window_w = p.stride = 1;
+    p.pixels = p.w = p.upsampled_w = p.out_w = pixels;
+    p.h = p.upsampled_h = p.out_h = 1;
+    p.c = p.padded_c = channels;
+    p.positions = p.filter_w = p.stride = 1;
     return p;
 }
 
-/* The sum over pixels is made in parts, one after the other. */
-struct weight_gradient {
+/* The sum over pixels is split into parts, one after the other. */
+struct wgrad {
     struct convolution x, dy;
     int64_t part, columns;
     size_t x_bytes, dy_bytes;
 };
 
-static struct weight_gradient weight_gradient_of(const struct mg_op_shape *op) {
+static struct wgrad wgrad_of(const struct mg_op_shape *op) {
     const int64_t filters = op->in[1].dim[3], pixels = mg_tensor_count(&op->in[1]) / filters;
     const mg_dtype dtype = op->in[0].dtype;
     const int64_t bytes = (int64_t)mg_dtype_bytes(dtype);
-    struct weight_gradient g = {};
+    struct wgrad g = {};
     if (op->kind == MG_OP_CONV2D_WEIGHT_GRADIENT) {
         struct mg_op_shape forward = {};
         forward.params.conv2d = op->params.conv2d;
@@ -200,45 +198,45 @@ static struct weight_gradient weight_gradient_of(const struct mg_op_shape *op) {
     } else {
         g.x = pixels_of(pixels, op->in[0].dim[3]);
     }
-    g.x.padded = dtype == MG_F32 ? mg_cuda_padded(g.x.c, dtype) : g.x.c;
+    g.x.padded_c = dtype == MG_F32 ? mg_cuda_padded(g.x.c, dtype) : g.x.c;
     g.dy = pixels_of(pixels, filters);
-    g.columns = g.x.positions * g.x.padded;
-    const int64_t wanted = (int64_t)PART_BYTES / bytes / g.columns / SIDE * SIDE;
-    const int64_t most = wanted < LEAST_PART ? (int64_t)LEAST_PART : wanted, all = mg_cuda_padded(pixels, dtype);
+    g.columns = g.x.positions * g.x.padded_c;
+    const int64_t wanted = (int64_t)MAX_PART_BYTES / bytes / g.columns / TILE_DIM * TILE_DIM;
+    const int64_t most = wanted < MIN_PART ? (int64_t)MIN_PART : wanted, all = mg_cuda_padded(pixels, dtype);
     g.part = all < most ? all : most;
     g.x_bytes = mg_aligned((size_t)(g.columns * g.part * bytes));
     g.dy_bytes = mg_aligned((size_t)(filters * g.part * bytes));
     return g;
 }
 
-static size_t weight_gradient_bytes(const struct mg_op_shape *op) {
-    const struct weight_gradient g = weight_gradient_of(op);
+static size_t wgrad_bytes(const struct mg_op_shape *op) {
+    const struct wgrad g = wgrad_of(op);
     return g.x_bytes + g.dy_bytes;
 }
 
-static void weight_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
-    const struct weight_gradient g = weight_gradient_of(call->op);
+static void wgrad_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const struct wgrad g = wgrad_of(call->op);
     const mg_dtype dtype = call->op->in[0].dtype;
-    void *windows = call->workspace, *dy = (char *)windows + g.x_bytes;
+    void *columns_of_x = call->workspace, *dy = (char *)columns_of_x + g.x_bytes;
     for (int64_t first = 0; first < g.x.pixels; first += g.part) {
         const int64_t left = g.x.pixels - first, depth = left < g.part ? mg_cuda_padded(left, dtype) : g.part;
-        struct mg_cuda_matrices m = {};
+        struct mg_cuda_gemm m = {};
         m.y = call->out;
         m.x = dy;
-        m.weight = windows;
+        m.weight = columns_of_x;
         m.residual = first ? call->out : call->in[2];
         m.rows = g.dy.c;
         m.columns = g.columns;
         m.depth = depth;
         m.dtype = dtype;
         m.result = MG_F32;
-        mg_cuda_for_type(dtype, [&](auto zero) {
+        mg_cuda_dispatch_type(dtype, [&](auto zero) {
             using T = decltype(zero);
-            gather(state, (T *)windows, call->in[0], g.x, first, depth);
-            gather(state, (T *)dy, call->in[1], g.dy, first, depth);
+            im2col(state, (T *)columns_of_x, call->in[0], g.x, first, depth);
+            im2col(state, (T *)dy, call->in[1], g.dy, first, depth);
         });
-        mg_cuda_multiply(state, &m);
+        mg_cuda_run_gemm(state, &m);
     }
 }
-const struct mg_cuda_driver mg_cuda_conv2d_weight_gradient = {weight_gradient_run, weight_gradient_bytes};
-const struct mg_cuda_driver mg_cuda_linear_weight_gradient = {weight_gradient_run, weight_gradient_bytes};
+const struct mg_cuda_driver mg_cuda_conv2d_weight_gradient = {.run = wgrad_run, .workspace_bytes = wgrad_bytes};
+const struct mg_cuda_driver mg_cuda_linear_weight_gradient = {.run = wgrad_run, .workspace_bytes = wgrad_bytes};

@@ -1,11 +1,10 @@
-/* pointwise_gradient.cu: gradients of activations, GEGLU and nearest upsampling, and padding with zero channels. Called by
- * cuda_backend.cu. */
+/* pointwise_gradient.cu: gradients of activations, GEGLU and nearest upsampling, and padding with zero channels. */
 #include "../gradient.cuh"
 
-/* Channels in packs. An element of x and its gate are read before the gradients take their place. */
+/* Channels in vectors. An element of x and its gate are read before the gradients take their place. */
 template <class T, int N>
-__global__ void geglu_gradient_kernel(T *out, const T *x, const T *dy, int64_t packs, int64_t channels) {
-    for (MG_CUDA_EACH(i, packs)) {
+__global__ void geglu_gradient_kernel(T *out, const T *x, const T *dy, int64_t vectors, int64_t channels) {
+    for (MG_CUDA_GRID_STRIDE(i, vectors)) {
         const int64_t first = (i / channels * 2 * channels + i % channels) * N, second = first + channels * N;
         float value[N], gate[N], g[N];
         mg_load<N>(value, x + first);
@@ -23,20 +22,20 @@ __global__ void geglu_gradient_kernel(T *out, const T *x, const T *dy, int64_t p
 
 static void geglu_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t channels = call->op->in[1].dim[3], count = mg_tensor_count(&call->op->in[1]);
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_for_width<T>(channels, [&](auto width) {
+        mg_cuda_dispatch_width<T>(channels, [&](auto width) {
             constexpr int N = decltype(width)::value;
             mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, geglu_gradient_kernel<T, N>, (T *)call->out,
                            (const T *)call->in[0], (const T *)call->in[1], count / N, channels / N);
         });
     });
 }
-const struct mg_cuda_driver mg_cuda_geglu_gradient = {geglu_gradient_run, NULL};
+const struct mg_cuda_driver mg_cuda_geglu_gradient = {.run = geglu_gradient_run};
 
 template <class T, int N>
-__global__ void activation_gradient_kernel(T *out, const T *x, const T *dy, int64_t packs, mg_activation activation) {
-    for (MG_CUDA_EACH(i, packs)) {
+__global__ void activation_gradient_kernel(T *out, const T *x, const T *dy, int64_t vectors, mg_activation activation) {
+    for (MG_CUDA_GRID_STRIDE(i, vectors)) {
         float value[N], g[N];
         mg_load<N>(value, x + i * N);
         mg_load<N>(g, dy + i * N);
@@ -49,9 +48,9 @@ __global__ void activation_gradient_kernel(T *out, const T *x, const T *dy, int6
 
 static void activation_gradient_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_for_width<T>(count, [&](auto width) {
+        mg_cuda_dispatch_width<T>(count, [&](auto width) {
             constexpr int N = decltype(width)::value;
             mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, activation_gradient_kernel<T, N>,
                            (T *)call->out, (const T *)call->in[0], (const T *)call->in[1], count / N,
@@ -59,11 +58,11 @@ static void activation_gradient_run(struct mg_cuda_state *state, const struct mg
         });
     });
 }
-const struct mg_cuda_driver mg_cuda_activation_gradient = {activation_gradient_run, NULL};
+const struct mg_cuda_driver mg_cuda_activation_gradient = {.run = activation_gradient_run};
 
 template <class T>
 __global__ void channel_pad_kernel(T *out, const T *x, int64_t count, int64_t channels, struct mg_slice p) {
-    for (MG_CUDA_EACH(i, count)) {
+    for (MG_CUDA_GRID_STRIDE(i, count)) {
         const int64_t c = i % channels - p.begin;
         out[i] = c >= 0 && c < p.count ? x[i / channels * p.count + c] : mg_element<T>(0.0f);
     }
@@ -71,13 +70,13 @@ __global__ void channel_pad_kernel(T *out, const T *x, int64_t count, int64_t ch
 
 static void channel_pad_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
         mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, channel_pad_kernel<T>, (T *)call->out,
                        (const T *)call->in[0], count, call->op->out.dim[3], call->op->params.slice);
     });
 }
-const struct mg_cuda_driver mg_cuda_channel_pad = {channel_pad_run, NULL};
+const struct mg_cuda_driver mg_cuda_channel_pad = {.run = channel_pad_run};
 
 /* ---- upsampling ---- */
 struct upsampled {
@@ -99,7 +98,7 @@ __device__ static inline int64_t shown_by(int64_t *first, int64_t index, float r
 }
 
 template <class T> __global__ void nearest_gradient_kernel(T *out, const T *dy, struct upsampled p) {
-    for (MG_CUDA_EACH(i, p.count)) {
+    for (MG_CUDA_GRID_STRIDE(i, p.count)) {
         const int64_t c = i % p.c, image = i / p.c / p.w / p.h;
         int64_t top, left;
         const int64_t bottom = shown_by(&top, i / p.c / p.w % p.h, p.ratio_h, p.h, p.big_h);
@@ -117,10 +116,10 @@ static void nearest_gradient_run(struct mg_cuda_state *state, const struct mg_op
     const struct upsampled p = {
         mg_tensor_count(&call->op->out), small[1], small[2], small[3], big[1], big[2], (float)small[1] / (float)big[1],
         (float)small[2] / (float)big[2]};
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
         mg_cuda_launch(state, mg_cuda_grid(p.count), MG_CUDA_THREADS, nearest_gradient_kernel<T>, (T *)call->out,
                        (const T *)call->in[0], p);
     });
 }
-const struct mg_cuda_driver mg_cuda_nearest_gradient = {nearest_gradient_run, NULL};
+const struct mg_cuda_driver mg_cuda_nearest_gradient = {.run = nearest_gradient_run};

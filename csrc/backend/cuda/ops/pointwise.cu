@@ -1,10 +1,10 @@
-/* activation.cu: operations that treat each element by itself: activations, scaling, casts, sums, GEGLU, the
- * scheduler's step. Called by cuda_backend.cu. */
+/* pointwise.cu: elementwise operations: activations, scaling, casts, sums, GEGLU, the
+ * scheduler's step. */
 #include "../cuda.cuh"
 
 template <class T, int N>
-__global__ void activation_kernel(T *out, const T *x, int64_t packs, mg_activation activation) {
-    for (MG_CUDA_EACH(i, packs)) {
+__global__ void activation_kernel(T *out, const T *x, int64_t vectors, mg_activation activation) {
+    for (MG_CUDA_GRID_STRIDE(i, vectors)) {
         float value[N];
         mg_load<N>(value, x + i * N);
 #pragma unroll
@@ -16,19 +16,20 @@ __global__ void activation_kernel(T *out, const T *x, int64_t packs, mg_activati
 
 static void activation_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_for_width<T>(count, [&](auto width) {
+        mg_cuda_dispatch_width<T>(count, [&](auto width) {
             constexpr int N = decltype(width)::value;
             mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, activation_kernel<T, N>, (T *)call->out,
                            (const T *)call->in[0], count / N, call->op->params.activation);
         });
     });
 }
-const struct mg_cuda_driver mg_cuda_activation = {activation_run, NULL};
+const struct mg_cuda_driver mg_cuda_activation = {.run = activation_run};
 
-template <class T, int N> __global__ void scale_kernel(T *out, const T *x, int64_t packs, float factor, float offset) {
-    for (MG_CUDA_EACH(i, packs)) {
+template <class T, int N>
+__global__ void scale_kernel(T *out, const T *x, int64_t vectors, float factor, float offset) {
+    for (MG_CUDA_GRID_STRIDE(i, vectors)) {
         float value[N];
         mg_load<N>(value, x + i * N);
 #pragma unroll
@@ -41,19 +42,19 @@ template <class T, int N> __global__ void scale_kernel(T *out, const T *x, int64
 static void scale_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
     const struct mg_scale p = call->op->params.scale;
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_for_width<T>(count, [&](auto width) {
+        mg_cuda_dispatch_width<T>(count, [&](auto width) {
             constexpr int N = decltype(width)::value;
             mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, scale_kernel<T, N>, (T *)call->out,
                            (const T *)call->in[0], count / N, p.factor, p.offset);
         });
     });
 }
-const struct mg_cuda_driver mg_cuda_scale = {scale_run, NULL};
+const struct mg_cuda_driver mg_cuda_scale = {.run = scale_run};
 
-template <class T, class U, int N> __global__ void cast_kernel(T *out, const U *x, int64_t packs) {
-    for (MG_CUDA_EACH(i, packs)) {
+template <class T, class U, int N> __global__ void cast_kernel(T *out, const U *x, int64_t vectors) {
+    for (MG_CUDA_GRID_STRIDE(i, vectors)) {
         float value[N];
         mg_load<N>(value, x + i * N);
         mg_store<N>(out + i * N, value);
@@ -62,11 +63,11 @@ template <class T, class U, int N> __global__ void cast_kernel(T *out, const U *
 
 static void cast_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out);
-    mg_cuda_for_type(call->op->out.dtype, [&](auto to) {
-        mg_cuda_for_type(call->op->in[0].dtype, [&](auto from) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto to) {
+        mg_cuda_dispatch_type(call->op->in[0].dtype, [&](auto from) {
             using T = decltype(to);
             using U = decltype(from);
-            mg_cuda_for_width<float>(count, [&](auto width) {
+            mg_cuda_dispatch_width<float>(count, [&](auto width) {
                 constexpr int N = decltype(width)::value;
                 mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, cast_kernel<T, U, N>, (T *)call->out,
                                (const U *)call->in[0], count / N);
@@ -74,16 +75,16 @@ static void cast_run(struct mg_cuda_state *state, const struct mg_op_call *call)
         });
     });
 }
-const struct mg_cuda_driver mg_cuda_cast = {cast_run, NULL};
+const struct mg_cuda_driver mg_cuda_cast = {.run = cast_run};
 
-/* The second input may be of size 1 in N, H, W: its strides are then 0. Channels in packs. */
+/* The second input may be of size 1 in N, H, W: its strides are then 0. Channels in vectors. */
 struct broadcast {
-    int64_t packs, h, w, c;
+    int64_t vectors, h, w, c;
     int64_t stride_n, stride_h, stride_w;
 };
 
 template <class T, int N> __global__ void add_kernel(T *out, const T *a, const T *b, struct broadcast p) {
-    for (MG_CUDA_EACH(i, p.packs)) {
+    for (MG_CUDA_GRID_STRIDE(i, p.vectors)) {
         const int64_t pixel = i / p.c, row = pixel / p.w;
         const int64_t from = row / p.h * p.stride_n + row % p.h * p.stride_h + pixel % p.w * p.stride_w + i % p.c * N;
         float left[N], right[N];
@@ -102,22 +103,22 @@ static void add_run(struct mg_cuda_state *state, const struct mg_op_call *call) 
     p.stride_w = small[2] > 1 ? small[3] : 0;
     p.stride_h = small[1] > 1 ? small[2] * small[3] : 0;
     p.stride_n = small[0] > 1 ? small[1] * small[2] * small[3] : 0;
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_for_width<T>(big[3], [&](auto width) {
+        mg_cuda_dispatch_width<T>(big[3], [&](auto width) {
             constexpr int N = decltype(width)::value;
-            p.packs /= N;
+            p.vectors /= N;
             p.c /= N;
-            mg_cuda_launch(state, mg_cuda_grid(p.packs), MG_CUDA_THREADS, add_kernel<T, N>, (T *)call->out,
+            mg_cuda_launch(state, mg_cuda_grid(p.vectors), MG_CUDA_THREADS, add_kernel<T, N>, (T *)call->out,
                            (const T *)call->in[0], (const T *)call->in[1], p);
         });
     });
 }
-const struct mg_cuda_driver mg_cuda_add = {add_run, NULL};
+const struct mg_cuda_driver mg_cuda_add = {.run = add_run};
 
-/* Channels in packs. */
-template <class T, int N> __global__ void geglu_kernel(T *out, const T *x, int64_t packs, int64_t channels) {
-    for (MG_CUDA_EACH(i, packs)) {
+/* Channels in vectors. */
+template <class T, int N> __global__ void geglu_kernel(T *out, const T *x, int64_t vectors, int64_t channels) {
+    for (MG_CUDA_GRID_STRIDE(i, vectors)) {
         const T *first = x + (i / channels * 2 * channels + i % channels) * N;
         float value[N], gate[N];
         mg_load<N>(value, first);
@@ -131,20 +132,20 @@ template <class T, int N> __global__ void geglu_kernel(T *out, const T *x, int64
 
 static void geglu_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const int64_t count = mg_tensor_count(&call->op->out), channels = call->op->out.dim[3];
-    mg_cuda_for_type(call->op->out.dtype, [&](auto zero) {
+    mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_for_width<T>(channels, [&](auto width) {
+        mg_cuda_dispatch_width<T>(channels, [&](auto width) {
             constexpr int N = decltype(width)::value;
             mg_cuda_launch(state, mg_cuda_grid(count / N), MG_CUDA_THREADS, geglu_kernel<T, N>, (T *)call->out,
                            (const T *)call->in[0], count / N, channels / N);
         });
     });
 }
-const struct mg_cuda_driver mg_cuda_geglu = {geglu_run, NULL};
+const struct mg_cuda_driver mg_cuda_geglu = {.run = geglu_run};
 
 __global__ void scheduler_step_kernel(float *out, const float *sample, const float *model_output, const float *factors,
                                       const float *noise, int64_t count) {
-    for (MG_CUDA_EACH(i, count)) {
+    for (MG_CUDA_GRID_STRIDE(i, count)) {
         const float sum = factors[0] * sample[i] + factors[1] * model_output[i];
         out[i] = noise ? sum + factors[2] * noise[i] : sum;
     }
@@ -156,4 +157,4 @@ static void scheduler_step_run(struct mg_cuda_state *state, const struct mg_op_c
                    (const float *)call->in[0], (const float *)call->in[1], (const float *)call->in[2],
                    (const float *)call->in[3], count);
 }
-const struct mg_cuda_driver mg_cuda_scheduler_step = {scheduler_step_run, NULL};
+const struct mg_cuda_driver mg_cuda_scheduler_step = {.run = scheduler_step_run};

@@ -1,19 +1,19 @@
-/* product.cu: matrix products by cuBLASLt, with bias and residual in its epilogue; by our own kernel where cuBLASLt has
- * none for a shape. Called by ops/linear.cu and ops/conv2d.cu, whose kernel that is.
+/* gemm.cu: matrix products by cuBLASLt, with bias and residual in its epilogue; by the kernel of ops/conv2d.cu where
+ * cuBLASLt has none for a shape.
  *
- * cuBLASLt thinks in columns: our row-major y = x weight^T is its (columns, rows) matrix weight^T' x' with the depth
- * side by side in both factors. Its GELU is the approximation by tanh, so activations are applied by a kernel of our
- * own; layers that have one see few rows. */
+ * cuBLASLt's matrices are column-major: the row-major y = x weight^T is its y^T = weight x^T, with the weight transposed.
+ * Its GELU is the approximation by tanh, so activations are applied by a kernel of our own; layers that have one see few
+ * rows. */
 #include "cuda.cuh"
 
 template <class T> __global__ void bias_kernel(T *out, const float *bias, int64_t count) {
-    for (MG_CUDA_EACH(i, count))
+    for (MG_CUDA_GRID_STRIDE(i, count))
         out[i] = mg_element<T>(bias[i]);
 }
 
 template <class T>
 __global__ void activate_kernel(T *y, const T *x, const T *residual, int64_t count, mg_activation activation) {
-    for (MG_CUDA_EACH(i, count)) {
+    for (MG_CUDA_GRID_STRIDE(i, count)) {
         const float value = mg_activate(mg_float(x[i]), activation);
         y[i] = mg_element<T>(residual ? value + mg_float(residual[i]) : value);
     }
@@ -21,24 +21,24 @@ __global__ void activate_kernel(T *y, const T *x, const T *residual, int64_t cou
 
 /* An activation comes between product and residual: then y may not be the residual, whose memory the product would
  * take. */
-static bool is_staged(mg_activation activation, bool residual) { return activation != MG_ACT_NONE && residual; }
+static bool needs_scratch(mg_activation activation, bool residual) { return activation != MG_ACT_NONE && residual; }
 
 static size_t bias_bytes(int64_t columns, mg_dtype result) {
     return result == MG_F32 ? 0 : mg_aligned((size_t)columns * mg_dtype_bytes(result));
 }
 
-size_t mg_cuda_multiply_bytes(const struct mg_op_shape *op) {
+size_t mg_cuda_gemm_bytes(const struct mg_op_shape *op) {
     const mg_activation activation = op->kind == MG_OP_LINEAR ? op->params.linear.activation : MG_ACT_NONE;
     const size_t bytes = bias_bytes(op->out.dim[3], op->out.dtype);
-    return is_staged(activation, op->in[3].ndim) ? bytes + mg_tensor_bytes(&op->out) : bytes;
+    return needs_scratch(activation, op->in[3].ndim) ? bytes + mg_tensor_bytes(&op->out) : bytes;
 }
 
 static cudaDataType_t type_of(mg_dtype dtype) {
     return dtype == MG_BF16 ? CUDA_R_16BF : dtype == MG_F16 ? CUDA_R_16F : CUDA_R_32F;
 }
 
-/* What one call of cublasLtMatmul needs. */
-struct request {
+/* The arguments of one cublasLtMatmul. */
+struct matmul {
     cublasLtMatmulDescOpaque_t operation;
     cublasLtMatrixLayoutOpaque_t weight, x, y;
     const void *bias, *residual;
@@ -52,7 +52,7 @@ struct request {
             return blas_try_status_;                                                                                   \
     } while (0)
 
-static cublasStatus_t describe(struct request *r, const struct mg_cuda_state *state, const struct mg_cuda_matrices *m,
+static cublasStatus_t describe(struct matmul *r, const struct mg_cuda_state *state, const struct mg_cuda_gemm *m,
                                int64_t stride) {
     const cublasComputeType_t compute =
         state->tf32 && m->dtype == MG_F32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
@@ -74,8 +74,8 @@ static cublasStatus_t describe(struct request *r, const struct mg_cuda_state *st
 }
 
 /* Sums that are split are added up in float32: the other ways would round parts of them to the type of y. */
-static cublasStatus_t choose(struct mg_cuda_product *product, const struct mg_cuda_state *state,
-                             const struct request *r) {
+static cublasStatus_t choose_algorithm(struct mg_cuda_gemm_plan *plan, const struct mg_cuda_state *state,
+                                       const struct matmul *r) {
     const size_t workspace = MG_CUDA_BLAS_WORKSPACE;
     const uint32_t alignment = MG_ALIGNMENT, reduction = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const cublasLtMatmulPreferenceAttributes_t aligned[] = {
@@ -97,81 +97,80 @@ static cublasStatus_t choose(struct mg_cuda_product *product, const struct mg_cu
         &result, &found);
     if (status != CUBLAS_STATUS_NOT_SUPPORTED)
         BLAS_TRY(status);
-    product->direct = status == CUBLAS_STATUS_NOT_SUPPORTED || !found || result.state == CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!product->direct) {
+    plan->own_kernel = status == CUBLAS_STATUS_NOT_SUPPORTED || !found || result.state == CUBLAS_STATUS_NOT_SUPPORTED;
+    if (!plan->own_kernel) {
         BLAS_TRY(result.state);
-        product->algorithm = result.algo;
+        plan->algorithm = result.algo;
     }
-    product->known = true;
+    plan->known = true;
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The place of this product in the table: its own, an empty one, or, where all are taken, the first that it may have.
- */
-static struct mg_cuda_product *find_product(struct mg_cuda_state *state, const struct mg_cuda_matrices *m,
-                                            int64_t stride, bool residual) {
-    enum { TRIES = 16 };
+/* The entry of this product in the hash table: its own, an empty one, or, after MAX_PROBES taken ones, the first. */
+static struct mg_cuda_gemm_plan *find_plan(struct mg_cuda_state *state, const struct mg_cuda_gemm *m, int64_t stride,
+                                           bool residual) {
+    constexpr int MAX_PROBES = 16;
     const uint64_t hash = ((uint64_t)m->rows * 31 + (uint64_t)m->columns) * 31 + (uint64_t)m->depth;
-    struct mg_cuda_product *place = NULL;
-    for (int i = 0; i < TRIES; i++) {
-        struct mg_cuda_product *p = &state->products[(hash + (uint64_t)i) % MG_CUDA_PRODUCTS];
+    struct mg_cuda_gemm_plan *entry = NULL;
+    for (int i = 0; i < MAX_PROBES; i++) {
+        struct mg_cuda_gemm_plan *p = &state->gemm_plans[(hash + (uint64_t)i) % MG_CUDA_GEMM_PLANS];
         if (p->known && p->rows == m->rows && p->columns == m->columns && p->depth == m->depth && p->stride == stride &&
             p->dtype == m->dtype && p->result == m->result && p->bias == (m->bias != NULL) && p->residual == residual)
             return p;
         if (!p->known) {
-            place = p;
+            entry = p;
             break;
         }
     }
-    place = place ? place : &state->products[hash % MG_CUDA_PRODUCTS];
-    memset(place, 0, sizeof *place);
-    place->rows = m->rows;
-    place->columns = m->columns;
-    place->depth = m->depth;
-    place->stride = stride;
-    place->dtype = m->dtype;
-    place->result = m->result;
-    place->bias = m->bias != NULL;
-    place->residual = residual;
-    return place;
+    entry = entry ? entry : &state->gemm_plans[hash % MG_CUDA_GEMM_PLANS];
+    memset(entry, 0, sizeof *entry);
+    entry->rows = m->rows;
+    entry->columns = m->columns;
+    entry->depth = m->depth;
+    entry->stride = stride;
+    entry->dtype = m->dtype;
+    entry->result = m->result;
+    entry->bias = m->bias != NULL;
+    entry->residual = residual;
+    return entry;
 }
 
-static cublasStatus_t multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices *m, struct request *r) {
+static cublasStatus_t run_matmul(struct mg_cuda_state *state, const struct mg_cuda_gemm *m, struct matmul *r) {
     const int64_t stride = mg_cuda_padded(m->depth, m->dtype);
     const float one = 1.0f, beta = r->residual ? 1.0f : 0.0f;
-    struct mg_cuda_product *product = find_product(state, m, stride, r->residual != NULL);
+    struct mg_cuda_gemm_plan *plan = find_plan(state, m, stride, r->residual != NULL);
     BLAS_TRY(describe(r, state, m, stride));
-    if (!product->known)
-        BLAS_TRY(choose(product, state, r));
-    if (product->direct) {
-        struct mg_cuda_matrices same = *m;
-        same.y = r->out;
-        same.residual = r->residual;
-        mg_cuda_multiply_directly(state, &same);
+    if (!plan->known)
+        BLAS_TRY(choose_algorithm(plan, state, r));
+    if (plan->own_kernel) {
+        struct mg_cuda_gemm own = *m;
+        own.y = r->out;
+        own.residual = r->residual;
+        mg_cuda_gemm_own_kernel(state, &own);
         return CUBLAS_STATUS_SUCCESS;
     }
     return cublasLtMatmul(state->blas, &r->operation, &one, m->weight, &r->weight, m->x, &r->x, &beta,
-                          r->residual ? r->residual : r->out, &r->y, r->out, &r->y, &product->algorithm,
+                          r->residual ? r->residual : r->out, &r->y, r->out, &r->y, &plan->algorithm,
                           state->blas_workspace, MG_CUDA_BLAS_WORKSPACE, state->stream);
 }
 
-void mg_cuda_multiply(struct mg_cuda_state *state, const struct mg_cuda_matrices *m) {
+void mg_cuda_run_gemm(struct mg_cuda_state *state, const struct mg_cuda_gemm *m) {
     const int64_t count = m->rows * m->columns;
-    const bool staged = is_staged(m->activation, m->residual != NULL);
-    struct request r = {};
+    const bool in_scratch = needs_scratch(m->activation, m->residual != NULL);
+    struct matmul r = {};
     r.bias = m->bias;
     r.residual = m->activation == MG_ACT_NONE ? m->residual : NULL;
-    r.out = staged ? (char *)m->scratch + bias_bytes(m->columns, m->result) : m->y;
-    mg_cuda_for_type(m->result, [&](auto zero) {
+    r.out = in_scratch ? (char *)m->scratch + bias_bytes(m->columns, m->result) : m->y;
+    mg_cuda_dispatch_type(m->result, [&](auto zero) {
         using T = decltype(zero);
         if (m->bias && m->result != MG_F32) { /* cuBLASLt takes it in the type of y */
             r.bias = m->scratch;
             mg_cuda_launch(state, mg_cuda_grid(m->columns), MG_CUDA_THREADS, bias_kernel<T>, (T *)m->scratch, m->bias,
                            m->columns);
         }
-        mg_cuda_note_blas(state, multiply(state, m, &r), "matrix product");
+        mg_cuda_note_blas(state, run_matmul(state, m, &r), "matrix product");
         if (m->activation != MG_ACT_NONE)
             mg_cuda_launch(state, mg_cuda_grid(count), MG_CUDA_THREADS, activate_kernel<T>, (T *)m->y, (const T *)r.out,
-                           staged ? (const T *)m->residual : (const T *)NULL, count, m->activation);
+                           in_scratch ? (const T *)m->residual : (const T *)NULL, count, m->activation);
     });
 }

@@ -1,15 +1,40 @@
-/* memory.cuh: what cuda_backend.cu, memory.cu, recording.cu, optimizer.cu and collective.cu share. */
-#ifndef MG_CUDA_MEMORY_CUH
-#define MG_CUDA_MEMORY_CUH
+/* device.cuh: the state of a context, its device made current for a while, and the entries of the backend's table that
+ * live in files of their own. */
+#ifndef MG_CUDA_DEVICE_CUH
+#define MG_CUDA_DEVICE_CUH
 #include "cuda.cuh"
 
-enum { MG_CUDA_STAGING_BYTES = 8 << 20 };
+constexpr int MG_CUDA_STAGING_BYTES = 8 << 20;
 
 static inline struct mg_cuda_state *mg_cuda_state_of(const struct mg_context *context) {
     return (struct mg_cuda_state *)context->backend_state;
 }
 
 extern const struct mg_device_memory mg_cuda_memory;
+
+/* Makes a device the current one of this thread, and the caller's device current again at the end of its scope: other
+ * libraries of the process, such as PyTorch, allocate on the current device. */
+struct mg_cuda_device_guard {
+    int callers, device;
+    cudaError_t status; /* of making the device current */
+
+    explicit mg_cuda_device_guard(int device) : callers(device), device(device), status(cudaGetDevice(&callers)) {
+        if (status == cudaSuccess && callers != device)
+            status = cudaSetDevice(device);
+    }
+    /* What fails here cannot be told; the device of the caller is then lost, as its next call says. */
+    ~mg_cuda_device_guard() {
+        if (callers != device && cudaSetDevice(callers) != cudaSuccess)
+            (void)cudaGetLastError();
+    }
+    mg_cuda_device_guard(const mg_cuda_device_guard &) = delete;
+    mg_cuda_device_guard &operator=(const mg_cuda_device_guard &) = delete;
+};
+/* At the beginning of an entry that returns a status. */
+#define MG_CUDA_USE_DEVICE(number, err)                                                                                \
+    const struct mg_cuda_device_guard device_guard_(number);                                                           \
+    MG_TRY(mg_cuda_check(device_guard_.status, "cudaSetDevice", err))
+
 /* The first fault noted since the last call, if there was one. */
 mg_status mg_cuda_tell(struct mg_cuda_state *state, struct mg_err *err);
 /* MG_ERR_DEVICE naming `what` unless status is cudaSuccess. */
