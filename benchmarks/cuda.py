@@ -137,7 +137,7 @@ def open_peer(checkpoint: Path, peer: Peer, device: str) -> Any:
     torch: Any = importlib.import_module("torch")
     diffusers: Any = importlib.import_module("diffusers")
     dtype = getattr(torch, peer.dtype)
-    pipe = diffusers.MarigoldDepthPipeline.from_pretrained(checkpoint, torch_dtype=dtype).to(device)
+    pipe = diffusers.MarigoldDepthPipeline.from_pretrained(checkpoint, dtype=dtype).to(device)
     pipe.set_progress_bar_config(disable=True)
     if peer.channels_last:
         pipe.unet.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-/* memory.cu: memory of the device and copies to and from it. 
+/* memory.cu: memory of the device and copies to and from it.
  *
  * Uploads go through pinned memory, in pieces, so that one piece is copied while the next is read from the file. */
 #include "device.cuh"

@@ -18,6 +18,7 @@ mg_status mg_cuda_recorded(void **recording, const struct mg_context *context, s
     const struct mg_cuda_device_guard guard(state->device);
     cudaGraph_t graph = NULL;
     cudaGraphExec_t launchable = NULL;
+    mg_cuda_note(state, guard.status, "cudaSetDevice");
     /* In any case: what is captured no more is launched again. */
     mg_cuda_note(state, cudaStreamEndCapture(state->stream, &graph), "cudaStreamEndCapture");
     if (state->fault == MG_OK)

@@ -1,14 +1,15 @@
-/* conv2d_gradient.cu: gradients of convolutions, and of linear layers as 1x1 convolutions. dgrad (the gradient of the input) is the forward
- * operation on dy with the filter rotated by 180 degrees and transposed; wgrad (of the filter) is the matrix product of dy,
- * transposed, with im2col of the input.
+/* conv2d_gradient.cu: gradients of convolutions, and of linear layers as 1x1 convolutions. dgrad, the gradient of the
+ * input, is the forward operation on dy with the filter rotated by 180 degrees and transposed; wgrad, that of the filter, is
+ * the matrix product of dy, transposed, with im2col of the input.
  *
  * Gradients of weights are float32 and lie as the weights do: filters, positions, channels, in float32 in whole chunks. */
 #include "../convolution.cuh"
+#include "../gradient.cuh"
 
 constexpr int TILE_DIM = MG_CUDA_WARP, TILE_ROWS = MG_CUDA_THREADS / TILE_DIM;
 
 /* A tile of a matrix that is transposed through shared memory; the padding avoids bank conflicts. */
-struct transpose_tile {
+struct im2col_tile {
     float at[TILE_DIM][TILE_DIM + 1];
     struct input_origin origins[TILE_DIM];
 };
@@ -20,7 +21,7 @@ struct filters {
 
 /* (K, R*S, C) -> (C, R*S, K), positions in reverse order. Block: a tile of one position. */
 template <class T> __global__ void rotate_filter_kernel(T *out, const T *weight, struct filters p) {
-    MG_SHARED(struct transpose_tile, shared);
+    MG_SHARED(struct im2col_tile, shared);
     const int64_t tiles = (p.padded_k + TILE_DIM - 1) / TILE_DIM, position = blockIdx.y;
     const int64_t k0 = blockIdx.x % tiles * TILE_DIM, c0 = blockIdx.x / tiles * TILE_DIM;
     const int lane = threadIdx.x % TILE_DIM, row = threadIdx.x / TILE_DIM;
@@ -100,14 +101,14 @@ static bool is_dilated(const struct mg_op_shape *op) {
     return op->kind == MG_OP_CONV2D_INPUT_GRADIENT && op->params.conv2d.stride > 1;
 }
 
-static size_t dgrad_bytes(const struct mg_op_shape *op) {
+size_t mg_cuda_dgrad_bytes(const struct mg_op_shape *op) {
     const struct mg_op_shape forward = forward_of(op);
     const size_t weight = rotated_bytes(op);
     const size_t dy = is_dilated(op) ? mg_aligned(mg_tensor_bytes(&forward.in[0])) : 0;
     return weight > SIZE_MAX - dy ? SIZE_MAX : weight + dy;
 }
 
-static void dgrad_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+void mg_cuda_dgrad(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct mg_op_shape forward = forward_of(call->op);
     const int64_t *dy = call->op->in[0].dim, *dim = forward.in[0].dim;
     void *dilated = (char *)call->workspace + rotated_bytes(call->op);
@@ -130,8 +131,8 @@ static void dgrad_run(struct mg_cuda_state *state, const struct mg_op_call *call
     });
     (forward.kind == MG_OP_LINEAR ? mg_cuda_linear : mg_cuda_conv2d).run(state, &product);
 }
-const struct mg_cuda_driver mg_cuda_conv2d_input_gradient = {.run = dgrad_run, .workspace_bytes = dgrad_bytes};
-const struct mg_cuda_driver mg_cuda_linear_input_gradient = {.run = dgrad_run, .workspace_bytes = dgrad_bytes};
+const struct mg_cuda_driver mg_cuda_conv2d_input_gradient = {.run = mg_cuda_dgrad,
+                                                             .workspace_bytes = mg_cuda_dgrad_bytes};
 
 /* ---- wgrad ---- */
 constexpr int MAX_PART_BYTES = 64 << 20, MIN_PART = 512;
@@ -140,7 +141,7 @@ constexpr int MAX_PART_BYTES = 64 << 20, MIN_PART = 512;
  * in the channels that fill up a chunk. Block: a tile. */
 template <class T>
 __global__ void im2col_kernel(T *out, const T *x, struct convolution p, int64_t first, int64_t depth) {
-    MG_SHARED(struct transpose_tile, shared);
+    MG_SHARED(struct im2col_tile, shared);
     const int64_t tiles = (depth + TILE_DIM - 1) / TILE_DIM, rows = p.positions * p.padded_c;
     const int64_t pixel0 = blockIdx.x % tiles * TILE_DIM, row0 = blockIdx.x / tiles * TILE_DIM;
     const int lane = threadIdx.x % TILE_DIM, warp = threadIdx.x / TILE_DIM;
@@ -209,12 +210,12 @@ static struct wgrad wgrad_of(const struct mg_op_shape *op) {
     return g;
 }
 
-static size_t wgrad_bytes(const struct mg_op_shape *op) {
+size_t mg_cuda_wgrad_bytes(const struct mg_op_shape *op) {
     const struct wgrad g = wgrad_of(op);
     return g.x_bytes + g.dy_bytes;
 }
 
-static void wgrad_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+void mg_cuda_wgrad(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct wgrad g = wgrad_of(call->op);
     const mg_dtype dtype = call->op->in[0].dtype;
     void *columns_of_x = call->workspace, *dy = (char *)columns_of_x + g.x_bytes;
@@ -238,5 +239,5 @@ static void wgrad_run(struct mg_cuda_state *state, const struct mg_op_call *call
         mg_cuda_run_gemm(state, &m);
     }
 }
-const struct mg_cuda_driver mg_cuda_conv2d_weight_gradient = {.run = wgrad_run, .workspace_bytes = wgrad_bytes};
-const struct mg_cuda_driver mg_cuda_linear_weight_gradient = {.run = wgrad_run, .workspace_bytes = wgrad_bytes};
+const struct mg_cuda_driver mg_cuda_conv2d_weight_gradient = {.run = mg_cuda_wgrad,
+                                                              .workspace_bytes = mg_cuda_wgrad_bytes};
