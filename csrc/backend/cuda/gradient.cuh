@@ -29,7 +29,7 @@ size_t mg_cuda_dgrad_bytes(const struct mg_op_shape *op);
 void mg_cuda_wgrad(struct mg_cuda_state *state, const struct mg_op_call *call);
 size_t mg_cuda_wgrad_bytes(const struct mg_op_shape *op);
 
-/* ---- reduce.cu ---- */
+/* ---- sums.cu ---- */
 /* Long sums take two kernels: one makes partial sums of so many elements in float32, this one adds them up in double,
  * always in the same order. partials (positions, count, columns); out[position * stride + column] = sum of its partial
  * sums, + sum[...] if there is one, which may be `out`. */
@@ -40,7 +40,7 @@ struct mg_cuda_partials {
 };
 void mg_cuda_sum_partials(struct mg_cuda_state *state, float *out, const struct mg_cuda_partials *p);
 
-/* ---- groupnorm.cu ---- */
+/* ---- norm.cu ---- */
 /* Mean and 1 / deviation of each group of in[0], for each channel: (N, C). `partials`: mg_cuda_group_partials_bytes of scratch. */
 void mg_cuda_group_statistics(struct mg_cuda_state *state, const struct mg_op_shape *op, const void *x,
                               float2 *statistics, void *partials);

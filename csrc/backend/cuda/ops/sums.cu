@@ -1,4 +1,4 @@
-/* reduce.cu: sums over images and pixels, for reduce and vector_gradient: the gradients of operands that were broadcast over them. Long sums are split into
+/* sums.cu: sums over images and pixels: the gradients of operands that were broadcast over them. Long sums are split into
  * partial sums (gradient.cuh). */
 #include "../gradient.cuh"
 

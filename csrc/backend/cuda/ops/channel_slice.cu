@@ -1,9 +1,0 @@
-/* channel_slice.cu: some channels of a map. */
-#include "../channels.cuh"
-
-static void channel_slice_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
-    const struct mg_slice p = call->op->params.slice;
-    const int64_t channels = call->op->in[0].dim[3], pixels = mg_tensor_count(&call->op->out) / p.count;
-    copy_channels(state, call, 0, {pixels, p.count, 0, p.count, p.begin, channels});
-}
-const struct mg_cuda_driver mg_cuda_channel_slice = {.run = channel_slice_run};
