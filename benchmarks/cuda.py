@@ -6,9 +6,10 @@ beside it where torch has that GPU.
 No network. The checkpoint is one of Stable Diffusion 2's size with random weights (make_sd2_checkpoint.py), written
 once into --folder (5.2 GB). Figures go to benchmarks/results/cuda.json and, as tables, cuda.md. Times are medians of
 runs after the first. Both sides get the same random numbers as float32 arrays of the host and return such arrays, so
-that the same copies count; memory is what the engine holds on the GPU, and torch's largest allocation. diffusers runs in
-float16 and bfloat16, channels first and channels last, and in bfloat16 with torch.compile. The roof of an operation is the longer
-of two times: its arithmetic at the speed of a large matrix product of its type, and its bytes at that of a large copy.
+that the same copies count; memory is what the engine holds on the GPU, and torch's largest allocation. diffusers
+runs in float16 and bfloat16, channels first and channels last, and in bfloat16 with torch.compile. The roof of an
+operation is the longer of two times: its arithmetic at the speed of a large matrix product of its type, and its bytes
+at that of a large copy.
 """
 
 from __future__ import annotations

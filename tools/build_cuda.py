@@ -35,8 +35,8 @@ LIBRARY = "libmarigold_cuda.so"
 ARCHITECTURES = ("75", "80", "86", "89", "90", "100", "120")
 PORTABLE = ("100", "120")
 
-# Of every kernel on every architecture. Two blocks of 256 threads find room on a processor with 128 registers a thread.
-MOST_REGISTERS = 128
+# Of every kernel on every architecture. Two blocks find room on a processor of 65536 registers.
+REGISTERS, THREADS, WARP = 65536, 256, 32
 MOST_SHARED_BYTES = 48 << 10  # without asking for more
 MOST_SPILLED_BYTES = 64  # of a thread
 
@@ -235,12 +235,18 @@ def table_of(kernels: Iterable[Kernel]) -> str:
     return "\n".join(lines)
 
 
+def most_registers(kernel: Kernel) -> int:
+    """A thread's. Blocks have 256 threads, but for attention's, which tells its warps: <type, size, warps, keys>."""
+    warps = re.match(r"flash_attention_kernel<\w+, \d+, (\d+),", kernel.name)
+    return min(REGISTERS // (2 * (int(warps[1]) * WARP if warps else THREADS)), 255)
+
+
 def over_limits(kernels: Iterable[Kernel]) -> list[str]:
     return [
         f"{kernel.name} on {kernel.architecture}: {kernel.registers} registers, {kernel.shared_bytes} bytes of shared "
-        f"memory, {kernel.spilled_bytes} spilled; allowed: {MOST_REGISTERS}, {MOST_SHARED_BYTES}, {MOST_SPILLED_BYTES}"
+        f"memory, {kernel.spilled_bytes} spilled; allowed: {most_registers(kernel)}, {MOST_SHARED_BYTES}, {MOST_SPILLED_BYTES}"
         for kernel in kernels
-        if kernel.registers > MOST_REGISTERS
+        if kernel.registers > most_registers(kernel)
         or kernel.shared_bytes > MOST_SHARED_BYTES
         or kernel.spilled_bytes > MOST_SPILLED_BYTES
     ]

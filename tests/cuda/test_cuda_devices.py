@@ -1,5 +1,5 @@
-"""Several GPUs in one process: each call works on its own device and leaves the caller's current device as it was, which
-PyTorch, CuPy and others in the same thread use."""
+"""Several GPUs in one process: each call works on its own device and leaves the caller's current device as it was,
+which PyTorch, CuPy and others in the same thread use."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_pipeline_leaves_the_current_device(unmoved: Any) -> None:
     unmoved(lambda: pipe(image, **options, ensemble_size=2, batch_size=0))  # asks for the free memory
     unmoved(lambda: pipe(picture(24, 16), **options))  # moves the activations, which ends the recordings
     kept = [pipe]
-    del pipe
+    pipe = None
     unmoved(kept.clear)
 
 

@@ -55,6 +55,12 @@ void mg_emu_barrier(int line);
  * lane that comes last goes on first: *last tells it, if not NULL. */
 const uint64_t *mg_emu_exchange(unsigned mask, uint64_t value, int line, bool *last = nullptr);
 #define __syncthreads() mg_emu_barrier(__LINE__)
+#define __syncwarp() ((void)mg_emu_exchange(0xffffffffu, 0, __LINE__))
+
+/* cp.async: bytes that are NaN until the thread has waited for the group of copies they belong to; zeros for nullptr. */
+void mg_emu_copy_async(void *to, const void *from, size_t bytes);
+void mg_emu_commit_copies();
+void mg_emu_wait_copies(int pending);
 
 template <class T> T mg_emu_shuffle_xor(unsigned mask, T value, int lane_mask, int line) {
     static_assert(sizeof(T) <= sizeof(uint64_t), "shuffles carry up to 8 bytes");

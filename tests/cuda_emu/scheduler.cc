@@ -79,12 +79,21 @@ static void switch_to(struct stack *from, struct stack *to) { swapcontext(&from-
 /* ---- one block ---- */
 enum state { READY, AT_BARRIER, AT_EXCHANGE, DONE };
 
+struct copy {
+    void *to;
+    const void *from;
+    size_t bytes;
+    unsigned group;
+};
+
 struct thread {
     struct stack *stack;
     enum state state;
     int line;
     unsigned turn; /* exchanges so far */
     dim3 index;
+    std::vector<struct copy> copies; /* under way */
+    unsigned groups;                 /* of copies so far */
 };
 
 struct warp {
@@ -167,6 +176,30 @@ const uint64_t *mg_emu_exchange(unsigned mask, uint64_t value, int line, bool *l
     } else
         wait(AT_EXCHANGE, line);
     return warp.values[turn % 2];
+}
+
+void mg_emu_copy_async(void *to, const void *from, size_t bytes) {
+    struct thread &thread = block.threads[block.current];
+    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes)
+        fail("an asynchronous copy to or from an address that is no multiple of its size");
+    memset(to, 0xff, bytes);
+    thread.copies.push_back({to, from, bytes, thread.groups});
+}
+
+void mg_emu_commit_copies() { block.threads[block.current].groups++; }
+
+void mg_emu_wait_copies(int pending) {
+    struct thread &thread = block.threads[block.current];
+    std::vector<struct copy> left;
+    for (const struct copy &copy : thread.copies) {
+        if (copy.group + (unsigned)pending >= thread.groups)
+            left.push_back(copy);
+        else if (copy.from)
+            memcpy(copy.to, copy.from, copy.bytes);
+        else
+            memset(copy.to, 0, copy.bytes);
+    }
+    thread.copies = std::move(left);
 }
 
 void *mg_emu_shared(size_t bytes) {

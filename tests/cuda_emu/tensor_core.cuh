@@ -67,4 +67,32 @@ template <class T> void mg_mma(float sum[4], const uint32_t a[4], const uint32_t
         lanes[lane] = (const struct mg_emu_mma_operands *)(uintptr_t)all[lane];
     mg_emu_mma_warp(lanes, type);
 }
+
+/* ---- ldmatrix ---- */
+/* Row r of matrix i is where lane 8i + r points to. */
+static inline const uint16_t *mg_emu_matrix_row(const uint64_t *rows, int matrix, int row) {
+    return (const uint16_t *)(uintptr_t)rows[matrix * 8 + row];
+}
+
+static inline void mg_load_matrices(uint32_t out[4], const uint4 *row) {
+    const int lane = threadIdx.x % 32;
+    const uint64_t *rows = mg_emu_exchange(0xffffffffu, (uint64_t)(uintptr_t)row, __LINE__);
+    for (int i = 0; i < 4; i++)
+        memcpy(&out[i], mg_emu_matrix_row(rows, i, lane / 4) + lane % 4 * 2, sizeof out[i]);
+}
+
+static inline void mg_load_matrices_transposed(uint32_t out[4], const uint4 *row) {
+    const int lane = threadIdx.x % 32;
+    const uint64_t *rows = mg_emu_exchange(0xffffffffu, (uint64_t)(uintptr_t)row, __LINE__);
+    for (int i = 0; i < 4; i++)
+        out[i] = mg_emu_matrix_row(rows, i, lane % 4 * 2)[lane / 4] |
+                 (uint32_t)mg_emu_matrix_row(rows, i, lane % 4 * 2 + 1)[lane / 4] << 16;
+}
+
+/* ---- cp.async: what is copied is there when it has been waited for, and NaN until then ---- */
+static inline void mg_copy_async(uint4 *to, const void *from, bool valid) {
+    mg_emu_copy_async(to, valid ? from : nullptr, sizeof *to);
+}
+static inline void mg_commit_copies() { mg_emu_commit_copies(); }
+template <int PENDING> void mg_wait_copies() { mg_emu_wait_copies(PENDING); }
 #endif

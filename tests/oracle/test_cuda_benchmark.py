@@ -1,4 +1,4 @@
-"""benchmarks/cuda.py compares like with like: both sides compute the same arrays of the host from the same random ones."""
+"""benchmarks/cuda.py compares like with like: both sides compute the same arrays from the same random numbers."""
 
 from __future__ import annotations
 

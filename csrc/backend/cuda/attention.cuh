@@ -19,8 +19,7 @@ __device__ inline void load_tokens(uint4 *tile, const U *tokens, int64_t first, 
                                    int64_t channel, int64_t size, bool aligned) {
     const int row = threadIdx.x / MG_TILE_CHUNKS, chunk = threadIdx.x % MG_TILE_CHUNKS;
     const U *token = first + row < count ? tokens + (first + row) * stride : NULL;
-    tile[row * MG_TILE_STRIDE + chunk] =
-        mg_load_chunk<T>(token, channel + chunk * mg_chunk_elements<T>(), size, aligned);
+    tile[mg_tile_chunk(row, chunk)] = mg_load_chunk<T>(token, channel + chunk * mg_chunk_elements<T>(), size, aligned);
 }
 
 /* Values of keys first .. as a tile with a row for each channel: what is summed over lies side by side. */
@@ -28,11 +27,11 @@ template <class T, class U, int VALUES>
 __device__ inline void load_values(uint4 *tile, const U *values, int64_t first, int64_t keys, int64_t stride,
                                    int64_t count) {
     constexpr int DEPTH = mg_tile_depth<T>();
-    T *rows = (T *)tile;
+
     for (int i = threadIdx.x; i < DEPTH * VALUES; i += MG_CUDA_THREADS) {
         const int channel = i % VALUES, key = i / VALUES;
         const bool there = first + key < keys && channel < count;
-        rows[channel * (MG_TILE_STRIDE * mg_chunk_elements<T>()) + key] =
+        *mg_tile_element<T>(tile, channel, key) =
             mg_element<T>(there ? mg_float(values[(first + key) * stride + channel]) : 0.0f);
     }
 }

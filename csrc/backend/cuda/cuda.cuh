@@ -46,6 +46,8 @@ struct mg_cuda_state {
     char isa[16];   /* "sm_86" */
     bool tf32;      /* float32 products may be rounded to TF32 */
     bool graphs;    /* operations that run again are recorded */
+    /* Variants of kernels that the environment asks for, to compare them: see cuda_open. */
+    bool narrow_tiles, wide_tiles, tiled_attention;
     cudaStream_t stream;
     cublasLtHandle_t blas;
     void *blas_workspace;

@@ -146,6 +146,11 @@ static void destroy(struct mg_cuda_state *state) {
     mg_free(state);
 }
 
+static bool is_set(const char *variable, const char *value) {
+    const char *found = getenv(variable);
+    return found && !strcmp(found, value);
+}
+
 /* `isa` "tf32" lets float32 products be rounded to TF32; a processor's instruction sets mean nothing here.
  * MARIGOLD_CUDA_GRAPHS=0 launches kernels one by one. */
 static mg_status cuda_open(struct mg_context *context, const char *isa, struct mg_err *err) {
@@ -161,6 +166,9 @@ static mg_status cuda_open(struct mg_context *context, const char *isa, struct m
     state->running = "opening";
     state->tf32 = isa && !strcmp(isa, "tf32");
     state->graphs = !graphs || strcmp(graphs, "0") != 0;
+    state->narrow_tiles = is_set("MARIGOLD_CUDA_CONV2D_TILE", "narrow");
+    state->wide_tiles = is_set("MARIGOLD_CUDA_CONV2D_TILE", "wide");
+    state->tiled_attention = is_set("MARIGOLD_CUDA_ATTENTION", "tiled");
     MG_TRY_GOTO(check_capability(state, err));
     MG_TRY_GOTO(create_handles(state, err));
     context->backend_state = state;

@@ -1,21 +1,32 @@
-/* tile_mma.cuh: a block of 256 threads multiplies two tiles in shared memory: in float32 by the ordinary
- * units, in float16, bfloat16 and TF32 by tensor cores.
+/* tile_mma.cuh: a block of 256 threads multiplies two tiles in shared memory: in float32 by the ordinary units, in
+ * float16, bfloat16 and TF32 by tensor cores.
  *
- * A tile is rows of four chunks of 16 bytes (16 floats, or 32 halves), the dimension that is summed over, and a fifth
- * chunk of padding: rows lie 20 banks apart, so that what a warp reads at once lies in different banks. */
+ * A tile is rows of four chunks of 16 bytes (16 floats, or 32 halves), the dimension that is summed over. The chunks of a
+ * row are swizzled: chunk c of row r lies at c ^ (r / 2 % 4). So one chunk of eight consecutive rows lies in all banks once,
+ * and ldmatrix and 16-byte accesses have no bank conflicts. */
 #ifndef MG_TILE_MMA_CUH
 #define MG_TILE_MMA_CUH
 #include "cuda.cuh"
 
 #include <tensor_core.cuh>
 
-constexpr int MG_TILE_CHUNKS = 4, MG_TILE_STRIDE = 5, MG_TILE_WORDS = 4 * MG_TILE_STRIDE;
+constexpr int MG_TILE_CHUNKS = 4;
 
 template <class T> __host__ __device__ constexpr int mg_chunk_elements() { return (int)(MG_CUDA_CHUNK / sizeof(T)); }
 template <class T> __host__ __device__ constexpr int mg_tile_depth() { return MG_TILE_CHUNKS * mg_chunk_elements<T>(); }
 
-/* A chunk of a row of `channels` elements, from `channel` on; zeros beyond its end, and for row NULL. `aligned`: rows begin at a multiple of a chunk and
- * are made of whole chunks. U: the type in memory. */
+/* Where a chunk of a tile lies, in chunks. */
+__device__ inline int mg_tile_chunk(int row, int chunk) {
+    return row * MG_TILE_CHUNKS + (chunk ^ (row / 2 % MG_TILE_CHUNKS));
+}
+
+template <class T> __device__ inline T *mg_tile_element(uint4 *tile, int row, int element) {
+    constexpr int N = mg_chunk_elements<T>();
+    return (T *)(tile + mg_tile_chunk(row, element / N)) + element % N;
+}
+
+/* A chunk of a row of `channels` elements, from `channel` on; zeros beyond its end, and for row NULL. `aligned`: rows
+ * begin at a multiple of a chunk and are made of whole chunks. U: the type in memory. */
 template <class T, class U>
 __device__ inline uint4 mg_load_chunk(const U *row, int64_t channel, int64_t channels, bool aligned) {
     uint4 chunk = make_uint4(0, 0, 0, 0);
@@ -52,24 +63,27 @@ template <class T, int ROWS, int COLUMNS> struct mg_tile_mma {
     __device__ int warp_column() const { return threadIdx.x / MG_CUDA_WARP / 4 * (COLUMNS / 2); }
 
     __device__ void multiply(const uint4 *a, const uint4 *b) {
-        const int lane = threadIdx.x % MG_CUDA_WARP;
-        const uint32_t *rows = (const uint32_t *)a + (warp_row() + lane / 4) * MG_TILE_WORDS + lane % 4;
-        const uint32_t *columns = (const uint32_t *)b + (warp_column() + lane / 4) * MG_TILE_WORDS + lane % 4;
+        const int lane = threadIdx.x % MG_CUDA_WARP, matrix = lane / 8, row = lane % 8;
+        const int a_row = warp_row() + matrix % 2 * 8 + row, b_row = warp_column() + matrix / 2 * 8 + row;
 #pragma unroll
-        for (int word = 0; word < 4 * MG_TILE_CHUNKS; word += 8) {
-            uint32_t a_fragment[ROW_FRAGMENTS][4];
+        for (int chunk = 0; chunk < MG_TILE_CHUNKS; chunk += 2) {
+            uint32_t b_fragment[COLUMN_FRAGMENTS][2];
 #pragma unroll
-            for (int i = 0; i < ROW_FRAGMENTS; i++)
+            for (int j = 0; j < COLUMN_FRAGMENTS; j += 2) {
+                uint32_t matrices[4];
+                mg_load_matrices(matrices, b + mg_tile_chunk(b_row + j * 8, chunk + matrix % 2));
+                b_fragment[j][0] = matrices[0];
+                b_fragment[j][1] = matrices[1];
+                b_fragment[j + 1][0] = matrices[2];
+                b_fragment[j + 1][1] = matrices[3];
+            }
 #pragma unroll
-                for (int e = 0; e < 4; e++)
-                    a_fragment[i][e] = rows[(i * 16 + e % 2 * 8) * MG_TILE_WORDS + word + e / 2 * 4];
+            for (int i = 0; i < ROW_FRAGMENTS; i++) {
+                uint32_t a_fragment[4];
+                mg_load_matrices(a_fragment, a + mg_tile_chunk(a_row + i * 16, chunk + matrix / 2));
 #pragma unroll
-            for (int j = 0; j < COLUMN_FRAGMENTS; j++) {
-                const uint32_t *column = columns + j * 8 * MG_TILE_WORDS + word;
-                const uint32_t b_fragment[2] = {column[0], column[4]};
-#pragma unroll
-                for (int i = 0; i < ROW_FRAGMENTS; i++)
-                    mg_mma(accumulator[i][j], a_fragment[i], b_fragment, T());
+                for (int j = 0; j < COLUMN_FRAGMENTS; j++)
+                    mg_mma(accumulator[i][j], a_fragment, b_fragment[j], T());
             }
         }
     }
@@ -101,23 +115,24 @@ template <int ROWS, int COLUMNS> struct mg_tile_mma<float, ROWS, COLUMNS> {
     }
 
     __device__ void multiply(const uint4 *a, const uint4 *b) {
-        const float4 *rows = (const float4 *)a + threadIdx.x / 16 * MG_TILE_STRIDE;
-        const float4 *columns = (const float4 *)b + threadIdx.x % 16 * MG_TILE_STRIDE;
+        const float4 *rows = (const float4 *)a, *columns = (const float4 *)b;
+        const int row = threadIdx.x / 16, column = threadIdx.x % 16;
 #pragma unroll
         for (int chunk = 0; chunk < MG_TILE_CHUNKS; chunk++) {
             float4 a_fragment[ROW_FRAGMENTS];
 #pragma unroll
             for (int i = 0; i < ROW_FRAGMENTS; i++)
-                a_fragment[i] = rows[i * 16 * MG_TILE_STRIDE + chunk];
+                a_fragment[i] = rows[mg_tile_chunk(row + i * 16, chunk)];
 #pragma unroll
             for (int j = 0; j < COLUMN_FRAGMENTS; j++) {
-                const float4 b_fragment = columns[j * 16 * MG_TILE_STRIDE + chunk];
+                const float4 b_fragment = columns[mg_tile_chunk(column + j * 16, chunk)];
 #pragma unroll
                 for (int i = 0; i < ROW_FRAGMENTS; i++) {
-                    accumulator[i][j] = fmaf(a_fragment[i].x, b_fragment.x, accumulator[i][j]);
-                    accumulator[i][j] = fmaf(a_fragment[i].y, b_fragment.y, accumulator[i][j]);
-                    accumulator[i][j] = fmaf(a_fragment[i].z, b_fragment.z, accumulator[i][j]);
-                    accumulator[i][j] = fmaf(a_fragment[i].w, b_fragment.w, accumulator[i][j]);
+                    float sum = accumulator[i][j];
+                    sum = fmaf(a_fragment[i].x, b_fragment.x, sum);
+                    sum = fmaf(a_fragment[i].y, b_fragment.y, sum);
+                    sum = fmaf(a_fragment[i].z, b_fragment.z, sum);
+                    accumulator[i][j] = fmaf(a_fragment[i].w, b_fragment.w, sum);
                 }
             }
         }

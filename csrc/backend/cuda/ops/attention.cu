@@ -1,20 +1,22 @@
-/* attention.cu: attention by online softmax: blocks of queries pass over blocks of keys with a running maximum and
- * sum; the score matrix is never written.
+/* attention.cu: attention by online softmax: tiles of queries iterate over tiles of keys with a running maximum and sum;
+ * the score matrix is never written. Halves take flash_attention.cuh, one wide head attention_products.cu, and all others
+ * the tiled kernel below.
  *
- * A block of threads makes up to VALUES channels of 64 queries of one head; a head with more channels takes several
- * blocks, which compute the same scores. Scores are a tile product over blocks of channels. The probabilities then go
- * through shared memory, as a tile whose rows are summed over 64 keys, against the values, transposed. */
-#include "../attention.cuh"
+ * There a block makes up to VALUES channels of 64 queries of one head; a head with more channels takes several blocks,
+ * which compute the same scores. Scores are a tile product over blocks of channels. The probabilities then go through
+ * shared memory, as a tile whose rows are summed over 64 keys, against the values, transposed. */
+#include "../attention_products.cuh"
+#include "../flash_attention.cuh"
 
 /* The tiles of scores and of the second product need never lie in shared memory at the same time. */
 template <class T, int VALUES> struct attention_tiles {
     static constexpr int PARTS = KEY_TILE / mg_tile_depth<T>(); /* tiles along the keys */
     union {
         struct {
-            uint4 q[QUERY_TILE * MG_TILE_STRIDE], k[KEY_TILE * MG_TILE_STRIDE];
+            uint4 q[QUERY_TILE * MG_TILE_CHUNKS], k[KEY_TILE * MG_TILE_CHUNKS];
         } scores;
         struct {
-            uint4 p[QUERY_TILE * MG_TILE_STRIDE], v[VALUES * MG_TILE_STRIDE];
+            uint4 p[QUERY_TILE * MG_TILE_CHUNKS], v[VALUES * MG_TILE_CHUNKS];
         } sums;
     } u;
     float score[QUERY_TILE][KEY_TILE + 1];
@@ -62,9 +64,8 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS)
         __syncthreads();
         result.for_each([&](int row, int, float &sum) { sum *= shared.correction[row]; });
         for (int part = 0; part < KEY_TILE; part += mg_tile_depth<T>()) {
-            T *weights = (T *)shared.u.sums.p + own * MG_TILE_STRIDE * mg_chunk_elements<T>();
             for (int i = threadIdx.x % 4; i < mg_tile_depth<T>(); i += 4)
-                weights[i] = mg_element<T>(shared.score[own][part + i]);
+                *mg_tile_element<T>(shared.u.sums.p, own, i) = mg_element<T>(shared.score[own][part + i]);
             load_values<T, U, VALUES>(shared.u.sums.v, v, key + part, p.keys, p.channels, count);
             __syncthreads();
             result.multiply(shared.u.sums.p, shared.u.sums.v);
@@ -77,8 +78,8 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS)
     });
 }
 
-static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
-    const struct heads p = heads_of(call->op);
+/* The tiled kernel, for all types, head sizes and alignments. */
+static void attend_tiled(struct mg_cuda_state *state, const struct mg_op_call *call, const struct heads &p) {
     const int64_t heads = call->op->params.attention.heads;
     const dim3 grid((unsigned)mg_cuda_divide_up(p.queries, QUERY_TILE), (unsigned)mg_cuda_divide_up(p.size, p.values),
                     (unsigned)(call->op->in[0].dim[0] * heads));
@@ -99,4 +100,52 @@ static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *
                            (const float *)call->in[1], (const float *)call->in[2], p, heads);
     });
 }
-const struct mg_cuda_driver mg_cuda_attention = {.run = attention_run};
+
+/* ---- halves, heads of up to 160 channels ---- */
+constexpr int64_t MANY_QUERIES = 1024; /* from which on eight warps share a tile of keys */
+
+static bool is_flash(const struct mg_op_shape *op, const struct heads &p) {
+    return op->out.dtype != MG_F32 && op->in[1].dtype == op->out.dtype && p.aligned && p.size <= MAX_FLASH_SIZE;
+}
+
+template <int SIZE, int WARPS, int KEY_COUNT, class T>
+static void launch_flash(struct mg_cuda_state *state, const struct mg_op_call *call, const struct heads &p, T) {
+    const int64_t heads = call->op->params.attention.heads;
+    const dim3 grid((unsigned)mg_cuda_divide_up(p.queries, WARPS * FLASH_ROWS),
+                    (unsigned)(call->op->in[0].dim[0] * heads));
+    mg_cuda_launch(state, grid, WARPS * MG_CUDA_WARP, flash_attention_kernel<T, SIZE, WARPS, KEY_COUNT>, (T *)call->out,
+                   (const T *)call->in[0], (const T *)call->in[1], (const T *)call->in[2], p, heads);
+}
+
+template <class T>
+static void attend_flash(struct mg_cuda_state *state, const struct mg_op_call *call, const struct heads &p, T zero) {
+    if (p.size <= 48)
+        launch_flash<48, 4, 64>(state, call, p, zero);
+    else if (p.size <= 64 && p.queries >= MANY_QUERIES)
+        launch_flash<64, 8, 64>(state, call, p, zero);
+    else if (p.size <= 64)
+        launch_flash<64, 4, 64>(state, call, p, zero);
+    else if (p.size <= 96)
+        launch_flash<96, 4, 32>(state, call, p, zero);
+    else
+        launch_flash<MAX_FLASH_SIZE, 4, 32>(state, call, p, zero);
+}
+
+/* MARIGOLD_CUDA_ATTENTION=tiled asks for the tiled kernel where there is
+ * another one. */
+static void attention_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+    const struct heads p = heads_of(call->op);
+    if (!state->tiled_attention && mg_cuda_attention_is_products(call->op))
+        mg_cuda_attention_products(state, call);
+    else if (!state->tiled_attention && is_flash(call->op, p) && call->op->out.dtype == MG_F16)
+        attend_flash(state, call, p, __half());
+    else if (!state->tiled_attention && is_flash(call->op, p))
+        attend_flash(state, call, p, __nv_bfloat16());
+    else
+        attend_tiled(state, call, p);
+}
+
+static size_t attention_bytes(const struct mg_op_shape *op) {
+    return mg_cuda_attention_is_products(op) ? mg_cuda_attention_products_bytes(op) : 0;
+}
+const struct mg_cuda_driver mg_cuda_attention = {.run = attention_run, .workspace_bytes = attention_bytes};

@@ -13,7 +13,7 @@
 
 /* ---- rows: the logarithm of the softmax's sum, and dy times output ---- */
 struct row_tiles {
-    uint4 q[QUERY_TILE * MG_TILE_STRIDE], k[KEY_TILE * MG_TILE_STRIDE];
+    uint4 q[QUERY_TILE * MG_TILE_CHUNKS], k[KEY_TILE * MG_TILE_CHUNKS];
     float score[QUERY_TILE][KEY_TILE + 1];
     float correction[QUERY_TILE], row_sum[QUERY_TILE], row_max[QUERY_TILE];
 };
@@ -120,7 +120,7 @@ template <class A, class B> struct gradient_operands {
 };
 
 struct gradient_tiles {
-    uint4 a[QUERY_TILE * MG_TILE_STRIDE], b[KEY_TILE * MG_TILE_STRIDE];
+    uint4 a[QUERY_TILE * MG_TILE_CHUNKS], b[KEY_TILE * MG_TILE_CHUNKS];
     float score[QUERY_TILE][KEY_TILE + 1];
     float logarithm[KEY_TILE], product[KEY_TILE]; /* of the rows of the queries in the present tiles */
 };
@@ -168,11 +168,11 @@ __device__ void accumulate_columns(struct mg_tile_mma<P, QUERY_TILE, CHANNEL_TIL
                                    struct gradient_tiles &shared, const B *factor, int64_t first_column,
                                    int64_t column_count, int64_t stride, int64_t count) {
     const int own = threadIdx.x / 4;
-    T *scores = (T *)shared.a + own * MG_TILE_STRIDE * mg_chunk_elements<T>();
+
     for (int part = 0; part < KEY_TILE; part += mg_tile_depth<T>()) {
         __syncthreads();
         for (int i = threadIdx.x % 4; i < mg_tile_depth<T>(); i += 4)
-            scores[i] = mg_element<T>(shared.score[own][part + i]);
+            *mg_tile_element<T>(shared.a, own, i) = mg_element<T>(shared.score[own][part + i]);
         load_values<T, B, CHANNEL_TILE>(shared.b, factor, first_column + part, column_count, stride, count);
         __syncthreads();
         result.multiply(shared.a, shared.b);
