@@ -244,7 +244,8 @@ def most_registers(kernel: Kernel) -> int:
 def over_limits(kernels: Iterable[Kernel]) -> list[str]:
     return [
         f"{kernel.name} on {kernel.architecture}: {kernel.registers} registers, {kernel.shared_bytes} bytes of shared "
-        f"memory, {kernel.spilled_bytes} spilled; allowed: {most_registers(kernel)}, {MOST_SHARED_BYTES}, {MOST_SPILLED_BYTES}"
+        f"memory, {kernel.spilled_bytes} spilled; allowed: {most_registers(kernel)}, {MOST_SHARED_BYTES}, "
+        f"{MOST_SPILLED_BYTES}"
         for kernel in kernels
         if kernel.registers > most_registers(kernel)
         or kernel.shared_bytes > MOST_SHARED_BYTES

@@ -106,6 +106,25 @@ def test_attention_to_float32_keys(case: Case) -> None:
     check(run("cuda", None, 1, case, mixed, precision="mixed"), expected, allowed)
 
 
+# Variants that the environment chooses, and the cases that they are for.
+VARIANTS = {
+    ("MARIGOLD_CUDA_CONV2D_TILE", "wide"): [case for case in HALF_CASES if case.op == "conv2d"],
+    ("MARIGOLD_CUDA_ATTENTION", "tiled"): [case for case in HALF_CASES if case.op == "attention"],
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "case"),
+    [pytest.param(*chosen, case, id=f"{chosen[1]}-{case}") for chosen, cases in VARIANTS.items() for case in cases],
+)
+def test_variants_agree_with_float64(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, case: Case) -> None:
+    precision = "bfloat16"
+    monkeypatch.setenv(variable, value)
+    expected, unit = half_reference(case, precision), ROUNDED[precision]
+    allowed = 1.01 * unit * np.abs(expected.value) + HALF_TOLERANCES[case.op][0] * unit * expected.magnitude + 2.0**-25
+    check(run("cuda", None, 1, case, rounded_inputs(case, precision), precision=precision), expected, allowed)
+
+
 COOPERATIVE = ("conv2d", "attention", "groupnorm", "layernorm", "nchw_to_nhwc", "nhwc_to_nchw")
 
 
