@@ -142,6 +142,29 @@ def test_what_does_not_fit_is_refused(base: Path, tmp_path: Path) -> None:
         load_config(configure(base, tmp_path, trainer__name="MarigoldTrainer"))
 
 
+def test_an_autoencoder_of_three_levels(base: Path, tmp_path: Path) -> None:
+    """It shrinks by 4: it is trained, and so is a UNet on its latents, whose mask has a cell for each 4 x 4 pixels."""
+    like = tmp_path / "like"
+    like.mkdir()
+    for part in (base / "start").iterdir():
+        if part.name != "vae":
+            (like / part.name).symlink_to(part)
+    config = json.loads((base / "start" / "vae" / "config.json").read_text())
+    for key in ("block_out_channels", "down_block_types", "up_block_types"):
+        config[key] = config[key][:3]
+    (like / "vae").mkdir()
+    (like / "vae" / "config.json").write_text(json.dumps(config))
+    start = tmp_path / "start"
+    make_model(start, like, seed=3)
+    found = run(base, tmp_path / "vae", steps=2, model__pretrained_path=str(start), trainer__validation_period=2)
+    assert weights(found) != (start / "vae" / "diffusion_pytorch_model.safetensors").read_bytes()
+    values = settings("depth", model__pretrained_path=str(start), gt_mask_type="valid_mask_raw")
+    path = write_config(tmp_path / "unet.yaml", values)
+    options = RunOptions(folder=tmp_path / "unet", base_data_dir=base, threads=1, say=lambda text: None)
+    train(load_config(path), options)
+    assert (tmp_path / "unet" / "checkpoint" / "latest" / "unet").is_dir()
+
+
 def test_threads_do_not_change_a_bit(base: Path) -> None:
     rng = np.random.default_rng(0)
     images = np.tanh(rng.standard_normal((3, 3, 48, 64))).astype(np.float32)

@@ -51,7 +51,8 @@ class LatentEncoder:
             for first in range(0, maps.shape[1], 3)
         ]
         target = np.concatenate(targets, axis=1)
-        masks = [latent_mask(one.mask) for one in examples]
+        block = maps.shape[2] // images.shape[2]  # pixels of a latent cell along one side
+        masks = [latent_mask(one.mask, block) for one in examples]
         return [
             CachedLatents(images[i], target[i], masks[i], (one.image.shape[1], one.image.shape[2]))
             for i, one in enumerate(examples)

@@ -29,7 +29,6 @@ from .reconstructions import pictures_of
 from .seeds import BatchSeeds
 from .settings import TrainingConfig
 from .state import State
-from .targets import LATENT_BLOCK
 from .yaml_tree import ConfigError
 
 
@@ -55,6 +54,7 @@ class Learner:
         self._config, self._engine, self._processes, self._stopped = config, engine, processes, stopped
         self._adds_up = needs_gradients(config, processes)
         self._latent_channels: int = vae.config["latent_channels"]
+        self._block = 2 ** (len(vae.config.get("block_out_channels", range(4))) - 1)  # pixels of a latent cell
         scale = float(vae.config["scaling_factor"])
         if config.latent_scale is not None and not math.isclose(config.latent_scale, scale, rel_tol=1e-6):
             raise ConfigError(
@@ -127,7 +127,7 @@ class Learner:
 
     def _reconstruct(self, batch: Batch) -> float:
         images = pictures_of([item.example for item in batch.items if item.example is not None])
-        sides = (side // LATENT_BLOCK for side in images.shape[2:])
+        sides = (side // self._block for side in images.shape[2:])
         latent = (len(images), self._latent_channels, *sides)
         noise = Generator(self._seeds[batch.plan.number]).randn(latent)
         return self._engine.reconstruct(images, noise, 1 / self._config.loader.accumulation)["total"]
