@@ -17,9 +17,10 @@ from typing import Any
 from ..loading.folders import default_checkpoint, resolve_folder
 from ..preparation import hypersim, interiorverse, model, sintel, vkitti
 from ..preparation.frames import Outcome
+from ..preparation.levels import generator as levels
 from ..preparation.scenes import generator, layout
 from ..progress import tqdm
-from .flag_types import integer
+from .flag_types import POSITIVE, integer
 
 _EXAMPLES = 10  # how many skipped frames are named
 
@@ -28,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Makes training data."
     kinds = parser.add_subparsers(required=True, metavar="DATA")
     _add_scenes(kinds)
+    _add_levels(kinds)
+    _add_meshes(kinds)
     _add_model(kinds)
     _add_hypersim(kinds)
     _add_interiorverse(kinds)
@@ -85,6 +88,43 @@ def _add_scenes(kinds: Any) -> None:
     parser.add_argument(
         "--workers", type=integer(1), metavar="N", help="processes; default: as many as there are processors"
     )
+
+
+def _add_views(parser: argparse.ArgumentParser, views: int) -> None:
+    parser.add_argument("--views", type=integer(1), default=views, metavar="N", help=f"of each; default: {views}")
+    parser.add_argument("--seed", type=integer(0), default=0, metavar="S", help="other seeds: other views; default: 0")
+    parser.add_argument("--size", type=_size, default=(192, 256), metavar="HxW", help="in pixels; default: 192x256")
+    parser.add_argument(
+        "--models",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="put furniture (.sh3f), people, cars and things of this folder into them; may be repeated",
+    )
+    parser.add_argument("--workers", type=integer(1), default=1, metavar="N", help="processes; default: 1")
+
+
+def _add_levels(kinds: Any) -> None:
+    parser = _parser(kinds, "levels", _levels, "draw views of game levels with their truth (needs the extra 'levels')")
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="+",
+        metavar="FOLDER",
+        help="a game's data: Quake-3 levels and .pk3 archives, tiles of UFO: Alien Invasion, tracks of TORCS",
+    )
+    _add_views(parser, 24)
+
+
+def _add_meshes(kinds: Any) -> None:
+    parser = _parser(kinds, "meshes", _meshes, "draw views of 3-D scenes with their truth (needs the extra 'levels')")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="with glTF, GLB, OBJ, PLY, STL or OFF files in it")
+    parser.add_argument(
+        "--metres", type=POSITIVE, default=1.0, metavar="M", help="length of the files' unit; default: 1"
+    )
+    parser.add_argument("--up", choices=("x", "y", "z"), help="default: y for glTF and OBJ, z for the others")
+    _add_views(parser, 100)
 
 
 def _add_model(kinds: Any) -> None:
@@ -168,6 +208,34 @@ def _scenes(args: argparse.Namespace) -> bool:
     if not args.quiet:
         print(f"{args.output_dir}: {done - failed} scenes made, {args.count - done} were there, {failed} failed")
     return not failed
+
+
+def _views(args: argparse.Namespace, jobs: Sequence[levels.Job], settings: levels.Settings) -> bool:
+    views, failed, there = 0, 0, 0
+    results = levels.make_views(jobs, args.output_dir, settings, args.models, min(args.workers, len(jobs)))
+    for made in tqdm(results, total=len(jobs), unit="world", disable=args.quiet):
+        views += max(made.views, 0)
+        there += made.views < 0
+        if made.error is not None:
+            failed += 1
+            tqdm.write(f"marigold: error: {made.error}", file=sys.stderr)
+        elif made.notes:
+            names = ", ".join(made.notes[:_EXAMPLES])
+            tqdm.write(f"marigold: warning: {made.label}: {len(made.notes)} not found: {names}", file=sys.stderr)
+    if not args.quiet:
+        worlds = len(jobs) - there - failed
+        print(f"{args.output_dir}: {views} views of {worlds} worlds, {there} were there, {failed} failed")
+    return not failed
+
+
+def _levels(args: argparse.Namespace) -> bool:
+    jobs = [job for folder in args.folders for job in levels.level_jobs(folder)]
+    return _views(args, jobs, levels.Settings(args.seed, args.size, args.views))
+
+
+def _meshes(args: argparse.Namespace) -> bool:
+    settings = levels.Settings(args.seed, args.size, args.views, metres=args.metres, up=args.up)
+    return _views(args, levels.mesh_jobs(args.folder), settings)
 
 
 def _model(args: argparse.Namespace) -> bool:
