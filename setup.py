@@ -25,12 +25,14 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "tools"))
+from border import border_flag  # noqa: E402
+
 ENGINE_ROOMS = (
     *("core", "op", "image", "io", "backend", "graph", "nn", "schedule", "pipeline", "train"),
     *("ensemble", "evaluation"),
 )
-# Files whose results must not depend on whether a processor multiplies and adds at once.
-EXACT_FLAGS = {"colormap.c": ["-ffp-contract=off"]}
+# Files whose results must not depend on whether a processor multiplies and adds at once, or that load other backends.
+FILE_FLAGS = {"colormap.c": ["-ffp-contract=off"], "library.c": [border_flag()]}
 X86_64 = platform.machine() in ("x86_64", "AMD64")
 
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
@@ -96,7 +98,7 @@ class BuildExtensions(build_ext):
             if obj not in done:
                 done[obj] = src
                 name = Path(src).name
-                flags = [*EXACT_FLAGS.get(name, []), *(INSTRUCTION_SET_FLAGS.get(name, []) if X86_64 else [])]
+                flags = [*FILE_FLAGS.get(name, []), *(INSTRUCTION_SET_FLAGS.get(name, []) if X86_64 else [])]
                 command = shlex.join([*compiler.compiler_so, src, *cc_args, *extra, *flags, *pp_opts])
                 if not is_current(Path(obj), command):
                     Path(obj).unlink(missing_ok=True)

@@ -24,6 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from border import border_flag
+
 ROOT = Path(__file__).resolve().parent.parent
 CUDA = ROOT / "csrc" / "backend" / "cuda"
 # What the backend needs of the engine's own room "core": it shares no symbols with the engine that loads it.
@@ -120,6 +123,7 @@ def compile_all(folder: Path, nvcc: Path, libraries: list[str], architectures: I
         "-Xptxas",
         "-v",
         *architecture_flags(architectures),
+        border_flag(),
         f"-I{CUDA / 'ptx'}",
         *libraries,
     ]

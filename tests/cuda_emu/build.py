@@ -14,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent / "tools"))
+from border import border_flag  # noqa: E402
+
 CSRC = HERE.parent.parent / "csrc"
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 NCCL = HERE / "nccl" / "nccl.cc"
@@ -39,7 +42,8 @@ def command(source: Path, output: Path) -> list[str]:
     if source.suffix == ".c":
         compiler = [os.environ.get("CC", "cc"), "-std=gnu11"]
     else:
-        compiler = [os.environ.get("CXX", "c++"), "-std=gnu++20", "-x", "c++", "-DMG_CUDA_NCCL", f"-I{HERE}"]
+        own = ["-DMG_CUDA_NCCL", f"-I{HERE}", border_flag()]
+        compiler = [os.environ.get("CXX", "c++"), "-std=gnu++20", "-x", "c++", *own]
     return [*compiler, *WARNINGS, *flags(), "-c", str(source), "-o", str(output)]
 
 
