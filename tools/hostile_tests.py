@@ -32,7 +32,7 @@ FILES = (
         "test_writers",
     ),
     *("test_readers", "test_hub", "test_archives", "test_visualisation", "test_source_folder", "test_packed_damage"),
-    *("test_training_checkpoints", "test_training_logs", "test_infer_kill", "test_cuda_missing", "test_rng"),
+    *("test_training_checkpoints", "test_training_logs", "test_cuda_missing", "test_rng"),
 )
 
 
