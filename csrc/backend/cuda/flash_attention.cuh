@@ -26,14 +26,14 @@ template <class T> __device__ inline uint32_t mg_pack_pair(float low, float high
 
 template <class T, int SIZE, int WARPS, int KEY_COUNT>
 __device__ inline void copy_keys(struct flash_tiles<SIZE, KEY_COUNT> &shared, int slot, const T *k, const T *v,
-                                 int64_t first, const struct heads &p) {
+                                 int first, const struct heads &p) {
     constexpr int CHUNKS = SIZE / 8, THREADS = WARPS * MG_CUDA_WARP, COPIES = KEY_COUNT * CHUNKS / THREADS;
     static_assert(COPIES * THREADS == KEY_COUNT * CHUNKS, "each thread copies as much as any other");
 #pragma unroll
     for (int n = 0; n < COPIES; n++) {
         const int i = threadIdx.x + n * THREADS, row = i / CHUNKS, chunk = i % CHUNKS, at = row * shared.STRIDE + chunk;
-        const bool valid = first + row < p.keys && chunk * 8 < p.size;
-        const int64_t from = valid ? (first + row) * p.channels + chunk * 8 : 0;
+        const bool valid = first + row < (int)p.keys && chunk * 8 < (int)p.size;
+        const int64_t from = valid ? (int64_t)(first + row) * p.channels + chunk * 8 : 0;
         mg_copy_async(&shared.k[slot][at], k + from, valid);
         mg_copy_async(&shared.v[slot][at], v + from, valid);
     }
@@ -57,14 +57,14 @@ __device__ inline void load_queries(uint32_t fragment[SIZE / 16][4], const T *q,
 
 /* Scores of keys that a query does not see become -inf. `key`: the first of the tile; `query`: of the lane's first row. */
 template <int KEY_COUNT>
-__device__ inline void mask_scores(float score[KEY_COUNT / 8][4], int64_t key, int64_t query, const struct heads &p) {
+__device__ inline void mask_scores(float score[KEY_COUNT / 8][4], int key, int query, const struct heads &p) {
     const int lane = threadIdx.x % MG_CUDA_WARP;
 #pragma unroll
     for (int j = 0; j < KEY_COUNT / 8; j++)
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-            const int64_t own = key + j * 8 + lane % 4 * 2 + e % 2;
-            if (own >= p.keys || (p.causal && own > query + e / 2 * 8))
+            const int own = key + j * 8 + lane % 4 * 2 + e % 2;
+            if (own >= (int)p.keys || (p.causal && own > query + e / 2 * 8))
                 score[j][e] = -INFINITY;
         }
 }
@@ -150,15 +150,15 @@ __global__ void __launch_bounds__(WARPS *MG_CUDA_WARP, 2)
     typedef struct flash_tiles<SIZE, KEY_COUNT> shared_tiles;
     MG_SHARED(shared_tiles, shared);
     const int lane = threadIdx.x % MG_CUDA_WARP;
-    const int64_t block = blockIdx.x * (int64_t)(WARPS * FLASH_ROWS);
-    const int64_t first = block + threadIdx.x / MG_CUDA_WARP * FLASH_ROWS, own = first + lane / 4;
+    /* Tokens of an image are counted in 32 bits, which spares registers. */
+    const int block = blockIdx.x * (WARPS * FLASH_ROWS), keys = (int)p.keys;
+    const int first = block + threadIdx.x / MG_CUDA_WARP * FLASH_ROWS, own = first + lane / 4;
     const int64_t image = blockIdx.y / head_count, head = blockIdx.y % head_count;
-    const int64_t last = p.causal && block + WARPS * FLASH_ROWS < p.keys ? block + WARPS * FLASH_ROWS : p.keys;
+    const int last = p.causal && block + WARPS * FLASH_ROWS < keys ? block + WARPS * FLASH_ROWS : keys;
     const float scale = p.scale * 1.44269504f; /* exp2 instead of exp */
     q += image * p.queries * p.channels + head * p.size;
     k += image * p.key_stride + head * p.size;
     v += image * p.key_stride + head * p.size;
-    out += image * p.queries * p.channels + head * p.size;
     uint32_t query[SIZE / 16][4];
     float output[SIZE / 8][4], row_max[2] = {-INFINITY, -INFINITY}, row_sum[2] = {0.0f, 0.0f};
     copy_keys<T, SIZE, WARPS, KEY_COUNT>(shared, 0, k, v, 0, p);
@@ -169,18 +169,19 @@ __global__ void __launch_bounds__(WARPS *MG_CUDA_WARP, 2)
         for (int e = 0; e < 4; e++)
             output[j][e] = 0.0f;
     int slot = 0;
-    for (int64_t key = 0; key < last; key += KEY_COUNT, slot ^= 1) {
+    for (int key = 0; key < last; key += KEY_COUNT, slot ^= 1) {
         float score[KEY_COUNT / 8][4];
         mg_wait_copies<0>();
         __syncthreads(); /* this tile is there, and nobody reads the one before any more */
         if (key + KEY_COUNT < last)
             copy_keys<T, SIZE, WARPS, KEY_COUNT>(shared, slot ^ 1, k, v, key + KEY_COUNT, p);
         multiply_keys<T, SIZE, KEY_COUNT>(score, query, shared, slot);
-        if (key + KEY_COUNT > p.keys || (p.causal && key + KEY_COUNT > first))
+        if (key + KEY_COUNT > keys || (p.causal && key + KEY_COUNT > first))
             mask_scores<KEY_COUNT>(score, key, own, p);
         online_softmax<KEY_COUNT, SIZE>(score, row_max, row_sum, output, scale);
         multiply_values<T, SIZE, KEY_COUNT>(output, score, shared, slot);
     }
+    out += image * p.queries * p.channels + head * p.size;
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         float sum = row_sum[half];
