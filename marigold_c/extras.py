@@ -11,6 +11,7 @@ _EXTRAS = {
     "tifffile": "tiff",
     "OpenEXR": "exr",
     "imagecodecs": "hdr",
+    "pi_heif": "heic",
     "matplotlib": "colormaps",
     "yaml": "evaluation",
     "h5py": "prepare",
@@ -26,7 +27,7 @@ _EXTRAS = {
     "mpi4py": "mpi",
 }
 # Where the name to install is not the name to import.
-_PACKAGES = {"yaml": "PyYAML"}
+_PACKAGES = {"yaml": "PyYAML", "pi_heif": "pi-heif"}
 
 
 class MissingExtra(ImportError):

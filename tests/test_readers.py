@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -374,11 +375,75 @@ def test_sizes_are_checked_first(monkeypatch: pytest.MonkeyPatch) -> None:
         bomb[29:33] = struct.pack(">I", zlib.crc32(bomb[12:29]))
         with pytest.raises(InputError, match="40000000000"):
             decode_image(bytes(bomb))
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    for name, make in samples().items():
-        if name.endswith("tiff") or name in ("hdr", "exr"):
-            with pytest.raises(InputError, match=r"22 x 13|286 pixels"):
-                decode_image(make())
+    for make in samples().values():
+        data = make()
+        assert decode_image(data, max_pixels=286).shape == (13, 22, 3)
+        with pytest.raises(InputError, match=r"22 x 13 are 286 pixels, the limit is 285; --max-pixels.* raises it"):
+            decode_image(data, max_pixels=285)
+
+
+def test_photographs_of_phones_are_read() -> None:
+    """200 megapixels, which Pillow by itself refuses; its own limit is as it was afterwards."""
+    data = saved(Image.new("1", (16320, 12240)), compress_level=1)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+    before = Image.MAX_IMAGE_PIXELS
+    with readers._open(data, ("PNG",)) as image:
+        assert image.size == (16320, 12240)
+    assert before == Image.MAX_IMAGE_PIXELS
+    with pytest.raises(InputError, match="cannot be read"):
+        decode_image(b"text")
+    assert before == Image.MAX_IMAGE_PIXELS
+    with pytest.raises(InputError, match="200000000; --max-pixels"):
+        decode_image(saved(Image.new("1", (16384, 16384))), max_pixels=200_000_000)
+
+
+def heic() -> bytes:
+    """64 x 64 pixels, written by libheif with x265: red above blue."""
+    return base64.b85decode(
+        "0000SW^{RQXk}?*00000ZE0pPXk}?*ZE0a<00042ZDn*}000000000XXk=`10000000000aA{+700000000000000000000B57=I"
+        "V*mgE07O6l0RRC200001dH?|c00000001KZ001LtX>Mi!000000RR916=`l}WdZ;I000310BCk&F#rGn01j|zbZr0t000010002i"
+        "X>f9I0002DX>en20001ZXm(>m0RwOV0058x000009`FGC{rLC*01pFT0096PKmiN^|NjGU00093kN^M!000939=ZZRVE_RDD?$MQ"
+        "18@KU0|1Z!00RI30{|YNAb|yz>PacCZUPz%2mk;B0LTCU0{{p>VgLaE2SfqEa<C#m0000JV{dG7ZewhC0096E00w{n000zeb8uw<"
+        "00000002M$002M$000nhX?SS>000032nYxO000+haBX1#00000000310R({p0|Wp704r@|VRQfh03Rp;uM1%M#=+PB_?r9nph3>d"
+        "{h9xKT;D9D{+7Dszy"
+    )
+
+
+def test_heic() -> None:
+    pi_heif = pytest.importorskip("pi_heif")
+    assert pi_heif
+    data = heic()
+    got = decode_image(data)
+    assert got.shape == (64, 64, 3)
+    assert got.dtype == np.uint8
+    assert np.abs(got[:24].astype(int) - (200, 40, 30)).mean() < 12
+    assert np.abs(got[40:].astype(int) - (20, 60, 220)).mean() < 12
+    for length in (20, 200, len(data) // 2):
+        with pytest.raises(InputError):
+            decode_image(data[:length])
+
+
+def test_heic_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    for brands in (b"heic\0\0\0\0", b"mif1\0\0\0\0mif1heic"):
+        head = struct.pack(">I", 8 + len(brands)) + b"ftyp" + brands
+        with pytest.raises(MissingExtra, match=r"reading HEIC needs pi-heif.*pip install 'marigold-c\[heic\]'"):
+            decode_image(head + bytes(100))
+    with pytest.raises(InputError):  # AVIF's brand: Pillow's
+        decode_image(struct.pack(">I", 20) + b"ftypavif\0\0\0\0mif1" + bytes(100))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_an_animation_the_first_frame(kind: str) -> None:
+    colours = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    frames = [Image.new("RGB", (9, 7), colour) for colour in colours]
+    lines: list[str] = []
+    got = decode_image(saved(frames[0], kind, save_all=True, append_images=frames[1:]), say=lines.append)
+    assert np.abs(got.astype(int) - colours[0]).max() < 5
+    assert lines == ["an animation of 3 frames: its first is taken"]
+    decode_image(saved(frames[0], kind), say=lines.append)
+    assert len(lines) == 1
 
 
 def test_what_is_no_photograph() -> None:

@@ -24,6 +24,7 @@ from . import predict
 from .flag_types import POSITIVE, integer, number, optional
 from .tasks import GEOMETRY_FORMATS, CommandTask, Result, one_uncertainty
 
+MAX_POINTS = 2_000_000  # a mesh of 48 million would have 2 GB
 GEOMETRIES: dict[str, Callable[..., Geometry]] = {"mesh": depth_to_mesh, "points": depth_to_points}
 
 
@@ -115,7 +116,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--far", type=POSITIVE, default=ASSUMED_FAR, metavar="X", help=f"farthest distance; default: {ASSUMED_FAR:g}"
     )
     group.add_argument(
-        "--max-points", type=integer(1), metavar="N", help="take fewer pixels, so that at most N points result"
+        "--max-points",
+        type=integer(1),
+        default=MAX_POINTS,
+        metavar="N",
+        help=f"take every 2nd, 3rd, ... pixel, so that at most N points result; default: {MAX_POINTS}, some 90 MB",
     )
     group.add_argument(
         "--edge-threshold",

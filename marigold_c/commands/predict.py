@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.files import Input, find_inputs, read_image
+from ..images.readers import LARGEST_PIXELS
 from ..images.tone_mapping import TONE_MAPS
 from ..images.writers import FORMATS, check_formats
 from ..messages import explain_for, suggestion
@@ -66,6 +67,13 @@ def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
         default="auto",
         help="how linear light (EXR, HDR, floating-point TIFF) becomes what a camera shows; auto: percentile for EXR "
         "and HDR, none for TIFF; default: auto",
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=integer(1, 2**40),
+        default=LARGEST_PIXELS,
+        metavar="N",
+        help=f"refuse images of more pixels, before they are decoded; default: {LARGEST_PIXELS}",
     )
     group.add_argument(
         "--skip-existing",
@@ -231,6 +239,9 @@ class _Run:
             self.progress.say(f"marigold: {source.label}: replaces {', '.join(there)}")
         return False
 
+    def note(self, line: str) -> None:
+        self.progress.say(f"marigold: {line}")
+
     def fail(self, source: Input, error: Exception) -> None:
         self.failed += 1
         self.progress.complain(f"marigold: error: {explain_for(source.label, error)}")
@@ -245,7 +256,7 @@ class _Run:
             if self.is_done(source):
                 continue
             try:
-                pixels = read_image(source, self.args.tone_map)
+                pixels = read_image(source, self.args.tone_map, self.args.max_pixels, self.note)
                 out = self.pipe(pixels, **_noise(self.args), **_options(self.args))
                 self.task.save(Result(out.prediction, out.uncertainty, pixels), source.name, self.pipe, self.args)
             except Exception as error:
@@ -261,7 +272,7 @@ class _Run:
             for number, source in enumerate(self.inputs, 1):
                 self.progress.start(source.name)
                 try:
-                    pixels = read_image(source, self.args.tone_map)
+                    pixels = read_image(source, self.args.tone_map, self.args.max_pixels, self.note)
                 except Exception as error:
                     self.fail(source, error)
                     continue
@@ -309,9 +320,10 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
         args.parser.error("--noise zeros and --sequence exclude each other: frames of a video share noise")
     if args.skip_existing and args.sequence:
         args.parser.error("--skip-existing and --sequence exclude each other: a frame starts from the one before")
-    inputs = find_inputs(sources)
+    left_out: list[str] = []
+    inputs = find_inputs(sources, left_out.append)
     if not inputs:
-        raise ValueError(f"no images in {', '.join(sources)}")
+        raise ValueError("; ".join([f"no images in {', '.join(sources)}", *left_out]))
     check_output(args.output_dir)
     progress = CommandProgress(task.title, len(inputs), args.quiet)
     with closing(progress), progress.warnings_as_lines():
@@ -319,6 +331,8 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
         pipe.set_progress_bar_config(disable=not progress.on_terminal, leave=False, position=1, desc="steps")
         for folder in task.folders(pipe, args):
             folder.mkdir(parents=True, exist_ok=True)
+        for line in left_out:
+            progress.say(f"marigold: {line}")
         _say_new_names(inputs, progress)
         run = _Run(task, args, pipe, inputs, progress)
         if args.sequence:

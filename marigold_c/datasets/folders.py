@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 
 from ..errors import DatasetError
-from ..images.files import IMAGE_SUFFIXES
+from ..images.readers import IMAGE_SUFFIXES
 from .lists import Line
 from .names import clean_name
 from .sources import Source

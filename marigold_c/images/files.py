@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import glob
+import re
 import sys
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from numpy.typing import NDArray
 
-from .readers import InputError, decode_image
+from .readers import IMAGE_SUFFIXES, LARGEST_PIXELS, InputError, decode_image
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".exr", ".hdr")
 _ARCHIVE_SUFFIX = ".tar"
 _LARGEST_FILE = 2**31  # bytes of one image
+_NAMED = 5  # of a folder's files that are no images
 
 
 @dataclass(frozen=True)
@@ -99,20 +100,37 @@ def _of_path(label: str, path: Path) -> Iterator[_Found]:
         yield _Found(label, path.stem, path)
 
 
-def _expand(argument: str) -> Iterator[_Found]:
+def _as_people_count(path: Path) -> tuple[list[str | int], str]:
+    """A key for sorting in which 2 comes before 10."""
+    parts = re.split("([0-9]+)", str(path))
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], str(path)
+
+
+def _in_folder(folder: Path, say: Callable[[str], None]) -> Iterator[_Found]:
+    """The images of a folder; what else is there is named, but for hidden files."""
+    entries = sorted(folder.iterdir(), key=_as_people_count)
+    yield from (_Found(str(one), one.stem, one) for one in entries if _is_image(one))
+    others = [one for one in entries if not _is_image(one) and not one.name.startswith(".")]
+    if others:
+        names = [_printable(one.name) + ("/" if one.is_dir() else "") for one in others[:_NAMED]]
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        say(f"{folder}: left out, no images by their names: {', '.join(names)}{more}")
+
+
+def _expand(argument: str, say: Callable[[str], None]) -> Iterator[_Found]:
     """Each image that an argument means; a path that does not exist is left to fail by name later."""
     if argument == "-":
         yield _Found("standard input", "stdin", None)
         return
     path = Path(argument)
     if path.is_dir():
-        yield from (_Found(str(one), one.stem, one) for one in sorted(path.iterdir()) if _is_image(one))
+        yield from _in_folder(path, say)
     elif path.exists() or not glob.has_magic(argument):
         yield from _of_path(argument, path)
     else:
         # A pattern means images and archives: its other matches (a text file, a folder) are passed over.
         # Path.glob refuses absolute patterns.
-        matches = sorted(Path(one) for one in glob.glob(argument, recursive=True))  # noqa: PTH207
+        matches = sorted(map(Path, glob.glob(argument, recursive=True)), key=_as_people_count)  # noqa: PTH207
         for one in [one for one in matches if _is_image(one) or _is_archive(one)] or [path]:
             yield from _of_path(str(one), one)
 
@@ -121,14 +139,15 @@ def _has_results(one: _Found) -> bool:
     return one.fault is None and (one.path is None or one.path.exists())
 
 
-def find_inputs(arguments: Iterable[str]) -> list[Input]:
+def find_inputs(arguments: Iterable[str], say: Callable[[str], None] = lambda _line: None) -> list[Input]:
     """The images of all arguments, each once. Where two have one stem, the later gets another name (_2, _3, ...).
 
     What cannot be read, as it is not there or damaged, keeps its stem and takes no name from others: it has no results.
+    `say` is told, in a line for each folder, which of its files are left out.
     """
     found: dict[Any, _Found] = {}
     for argument in arguments:
-        for one in _expand(argument):
+        for one in _expand(argument, say):
             found.setdefault((one.path.absolute() if one.path else None, one.span), one)
     stems = {one.stem for one in found.values() if _has_results(one)}
     taken: set[str] = set()
@@ -165,11 +184,17 @@ def _read_bytes(source: Input) -> bytes:
     return data
 
 
-def read_image(source: Input, tone_map: str = "auto") -> NDArray[Any]:
-    """The image as readers.decode_image gives it: (H, W, 3) of uint8, uint16, or float32 in [0, 1].
+def read_image(
+    source: Input,
+    tone_map: str = "auto",
+    max_pixels: int = LARGEST_PIXELS,
+    say: Callable[[str], None] = lambda _line: None,
+) -> NDArray[Any]:
+    """The image as readers.decode_image gives it: (H, W, 3) of uint8, uint16, or float32 in [0, 1]. `say` is told what
+    is left out of the file.
 
     InputError or OSError if that is impossible, MissingExtra if it takes a library that is not installed.
     """
     if source.fault is not None:
         raise InputError(source.fault)
-    return decode_image(_read_bytes(source), tone_map)
+    return decode_image(_read_bytes(source), tone_map, max_pixels, lambda line: say(f"{source.label}: {line}"))

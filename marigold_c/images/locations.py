@@ -19,7 +19,7 @@ from PIL import Image
 
 from ..atomic_files import write_atomically
 from .arrays import canonical, upright
-from .readers import InputError, decode_image
+from .readers import LARGEST_PIXELS, InputError, decode_image
 
 LARGEST_DOWNLOAD = 2**28  # bytes
 _TIMEOUT = 60.0  # seconds that a server may be silent
@@ -42,19 +42,20 @@ def _download(url: str) -> bytes:
     return data
 
 
-def read_image(location: Location, tone_map: str = "auto") -> NDArray[Any]:
+def read_image(location: Location, tone_map: str = "auto", max_pixels: int = LARGEST_PIXELS) -> NDArray[Any]:
     """The image at a path or a URL (http, https) as the pipelines take it: (H, W, 3) of uint8, uint16, or float32 in
     [0, 1], turned upright as EXIF says.
 
     tone_map: how linear light (EXR, HDR, floating-point TIFF) becomes what a camera shows: "auto", "percentile", ... as
     the command's --tone-map.
+    max_pixels: larger images are refused. Of an animation the first frame is taken.
     OSError: it cannot be had. InputError, a ValueError: it is no image, damaged or too large. MissingExtra: the format
     needs a library that is not installed. Each names the location.
     """
     name = fspath(location)
     try:
         data = _download(name) if name.startswith(_URL) else Path(name).expanduser().read_bytes()
-        return decode_image(data, tone_map)
+        return decode_image(data, tone_map, max_pixels)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
 

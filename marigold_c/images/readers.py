@@ -1,21 +1,25 @@
 """Files of images as arrays (H, W, 3). Files are untrusted: sizes are checked before anything is decoded.
 
 Called by files.py and datasets/decoding.py. Pillow reads the ordinary formats and 16-bit PNG; tifffile (extra `tiff`)
-the TIFFs that Pillow would refuse or cut to 8 bits; OpenEXR (extra `exr`) and imagecodecs (extra `hdr`) linear values.
+the TIFFs that Pillow would refuse or cut to 8 bits; OpenEXR (extra `exr`) and imagecodecs (extra `hdr`) linear values;
+pi_heif (extra `heic`) HEIC.
 """
 
 from __future__ import annotations
 
 import io
 import re
+import threading
 import warnings
 from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from ..extras import MissingExtra, optional_module
 from . import png16
@@ -32,20 +36,42 @@ _WHITE_IS_ZERO, _GREY_OR_RGB = 0, (0, 1, 2)
 _ORIENTATION = 0x0112
 
 
+# Every photograph of today's phones (200 megapixels) and no bomb: as much memory as 1 GiB of pixels of 8 bits takes.
+LARGEST_PIXELS = 2**28
+_ANIMATIONS = ("GIF", "WEBP", "PNG", "AVIF")
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis")  # ISO/IEC 23008-12
+# Endings of files that are read, for folders, patterns and archives.
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".exr", ".hdr", ".avif", ".heic", ".heif"),
+    *(".jp2", ".j2k", ".jpx", ".gif", ".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What one call of decode_image asks for. say: takes a line about what is left out of the file."""
+
+    max_pixels: int = LARGEST_PIXELS
+    say: Callable[[str], None] | None = None
+
+
+_DEFAULT = _Call()
+_CALL: ContextVar[_Call] = ContextVar("_CALL", default=_DEFAULT)
+_PILLOWS_LIMIT = threading.Lock()
+
+
 class InputError(ValueError):
     """An input cannot be read; the message does not name it."""
-
-
-def largest_pixels() -> int:
-    """How many pixels an image may have: Pillow's limit for all formats."""
-    return 2 * (Image.MAX_IMAGE_PIXELS or 2**30)
 
 
 def _check_size(width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise InputError(f"cannot be read as an image: its size is {width} x {height}")
-    if width * height > largest_pixels():
-        raise InputError(f"the image is too large: {width} x {height} pixels, the largest is {largest_pixels()}")
+    if width * height > _CALL.get().max_pixels:
+        raise InputError(
+            f"the image is too large: {width} x {height} are {width * height} pixels, the limit is "
+            f"{_CALL.get().max_pixels}; --max-pixels (in Python max_pixels) raises it"
+        )
 
 
 def _colours(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -81,20 +107,51 @@ def _pillow_formats() -> tuple[str, ...]:
     return tuple(name for name in _PHOTOGRAPHS if name in Image.OPEN)
 
 
-def _read_with_pillow(data: bytes) -> NDArray[Any]:
-    with Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
-        _check_size(*image.size)
+def _open(data: bytes, formats: tuple[str, ...]) -> ImageFile.ImageFile:
+    """Image.open with the limit of this call in the place of Pillow's, which photographs of phones exceed."""
+    with _PILLOWS_LIMIT:
+        theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(io.BytesIO(data), formats=formats)
+        finally:
+            Image.MAX_IMAGE_PIXELS = theirs
+    _check_size(*image.size)
+    return image
+
+
+def _say_first_frame(image: Image.Image) -> None:
+    say = _CALL.get().say
+    if say is not None and image.format in _ANIMATIONS and getattr(image, "is_animated", False):
+        say(f"an animation of {getattr(image, 'n_frames', 0)} frames: its first is taken")
+
+
+def _is_heic(data: bytes) -> bool:
+    """By the major and the compatible brands of an ISO base media file; AVIF, which has others, is Pillow's."""
+    length = int.from_bytes(data[:4], "big")
+    brands = data[8 : min(length, 256)]
+    named = [brands[at : at + 4] for at in range(0, len(brands), 4) if at != 4]  # 4: the minor version
+    return data[4:8] == b"ftyp" and any(brand in _HEIC_BRANDS for brand in named)
+
+
+def _read_heic(data: bytes) -> NDArray[Any]:
+    optional_module("pi_heif", "reading HEIC").register_heif_opener()
+    return _read_with_pillow(data, ("HEIF",))
+
+
+def _read_with_pillow(data: bytes, formats: tuple[str, ...] | None = None) -> NDArray[Any]:
+    with _open(data, formats or _pillow_formats()) as image:
+        _say_first_frame(image)
         image.load()
         return _colours(array_of_pil(upright(image)))
 
 
 def _join_16bit_png(data: bytes) -> tuple[NDArray[Any] | None, Any]:
     """The pixels as they are stored, None where Pillow decodes otherwise than png16.py expects; and the orientation."""
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        _check_size(*image.size)
+    with _open(data, ("PNG",)) as image:
         high = np.asarray(image)
         orientation = image.getexif().get(_ORIENTATION)
-    low = png16.decode_low_bytes(data)
+    with _open(data, ("PNG",)) as image:
+        low = png16.decode_low_bytes(image)
     if low is None or high.dtype != np.uint8:
         return None, orientation
     return png16.join_bytes(high[:, :, :3], low), orientation
@@ -109,14 +166,13 @@ def _read_stored(data: bytes) -> NDArray[Any]:
     if data.startswith(_EXR_MAGIC):
         return _read_exr(data)
     if png16.is_png(data):
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        with _open(data, ("PNG",)) as image:
             image.verify()  # the checksums of all chunks, which decoding does not look at
         if png16.is_16bit_colour(data):
             pixels, _ = _join_16bit_png(data)
             if pixels is not None:
                 return pixels
-    with Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
-        _check_size(*image.size)
+    with _open(data, _pillow_formats()) as image:
         image.load()
         return array_of_pil(image)
 
@@ -124,7 +180,7 @@ def _read_stored(data: bytes) -> NDArray[Any]:
 def _pillow_keeps_all(data: bytes) -> bool:
     """Whether Pillow reads this TIFF without loss; of other colour spaces than RGB nothing reads more."""
     try:
-        with Image.open(io.BytesIO(data), formats=("TIFF",)) as image:
+        with _open(data, ("TIFF",)) as image:
             tags: Any = getattr(image, "tag_v2", {})
             photometric = tags.get(_TIFF_PHOTOMETRIC)
             if max(tags.get(_TIFF_BITS, (1,))) <= 8 or photometric not in _GREY_OR_RGB:
@@ -202,6 +258,8 @@ def _decode(data: bytes, method: str) -> NDArray[Any]:
         return tone_map(_read_hdr(data), "percentile" if method == "auto" else method)
     if data.startswith(_TIFF_MAGICS):
         return _read_tiff(data, method)
+    if _is_heic(data):
+        return _read_heic(data)
     return _read_16bit_png(data) if png16.is_16bit_colour(data) else _read_with_pillow(data)
 
 
@@ -211,7 +269,7 @@ def _guarded(decode: Callable[[bytes], NDArray[Any]], data: bytes) -> NDArray[An
         raise InputError("the file is empty")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images, which may be meant; beyond twice that Pillow raises
+            warnings.simplefilter("ignore")  # of large images, which may be meant
             return decode(data)
     except (MemoryError, MissingExtra, InputError):
         raise
@@ -221,17 +279,27 @@ def _guarded(decode: Callable[[bytes], NDArray[Any]], data: bytes) -> NDArray[An
         raise InputError(f"cannot be read as an image: {error}") from error
 
 
-def decode_image(data: bytes, tone_map: str = "auto") -> NDArray[Any]:
+def decode_image(
+    data: bytes,
+    tone_map: str = "auto",
+    max_pixels: int = LARGEST_PIXELS,
+    say: Callable[[str], None] | None = None,
+) -> NDArray[Any]:
     """A file's bytes as (H, W, 3): uint8, uint16, or float32 in [0, 1], turned upright as EXIF says.
 
     Grey has three equal channels; palettes, CMYK and the like become RGB; transparency is dropped, not composited.
     `tone_map`: "auto" or one of tone_mapping.TONE_MAPS; it concerns EXR and HDR, which are linear and "percentile" by
     default, and floating-point TIFF, whose values are taken as they are by default.
+    max_pixels: a larger image is refused before it is decoded. Of an animation the first frame is taken; `say` is told.
     InputError: not an image, damaged, too large. MissingExtra: the format needs a library that is not installed.
     """
     if tone_map not in ("auto", *TONE_MAPS):
         raise ValueError(f"tone_map={tone_map!r}: choose from auto, {', '.join(TONE_MAPS)}")
-    return _guarded(lambda content: _decode(content, tone_map), data)
+    token = _CALL.set(_Call(max_pixels, say))
+    try:
+        return _guarded(lambda content: _decode(content, tone_map), data)
+    finally:
+        _CALL.reset(token)
 
 
 def decode_stored(data: bytes) -> NDArray[Any]:
@@ -248,7 +316,7 @@ def stored_size(head: bytes) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(head), formats=_pillow_formats()) as image:
+            with _open(head, _pillow_formats()) as image:
                 return image.height, image.width
     except Exception as error:  # as above
         raise InputError(f"cannot be read as an image: {error}") from error
