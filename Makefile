@@ -2,6 +2,7 @@
 PYTHON ?= python3
 DEMO := .venv-demo
 TEST := .venv-test
+DOCS := .venv-docs
 WORKERS ?= 2
 PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS)
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
@@ -16,7 +17,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -44,6 +45,17 @@ test: $(TEST)/.installed
 # A selection in an environment unlike that of its authors: another user, locale, time zone, home, path, signals, one processor.
 test-hostile: $(TEST)/.installed
 	$(TEST)/bin/python tools/hostile_tests.py
+
+$(DOCS)/.installed: setup.py pyproject.toml $(C_SOURCES)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# The pages, notebooks and references as a site; a warning is an error, nothing is fetched, no notebook is run.
+docs: $(DOCS)/.installed
+	rm -rf build/docs
+	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/docs-cache . build/docs
+	@echo "The site is in $(CURDIR)/build/docs: index.html"
 
 # Runs the notebooks and stores their outputs in them.
 notebooks: $(TEST)/.installed
@@ -144,4 +156,4 @@ bench-peers: $(TEST)/.peers
 	$(TEST)/bin/python benchmarks/peers.py
 
 clean:
-	rm -rf build dist demo_output $(DEMO) $(TEST) *.egg-info marigold_c/*.so
+	rm -rf build dist demo_output $(DEMO) $(TEST) $(DOCS) *.egg-info marigold_c/*.so

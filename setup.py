@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -157,8 +158,22 @@ def missing_requirements() -> list[str]:
     return nccl
 
 
+def description_for_an_index() -> str:
+    """The README without what leads into the repository: a package index shows it without the files beside it."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    picture, caption = r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n", r"\n\*[^*]*\*(?:[^\n]+\n)*"
+    text = re.sub(picture + caption, "", text)
+    return re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
+
+
 extensions = [extension("marigold_c._C", "csrc/py")]
 if os.environ.get("MARIGOLD_BUILD_TESTING") == "1":
     extensions.append(extension("marigold_c._testing", "tests/ext"))
 
-setup(ext_modules=extensions, cmdclass={"build_ext": BuildExtensions}, setup_requires=missing_requirements())
+setup(
+    ext_modules=extensions,
+    cmdclass={"build_ext": BuildExtensions},
+    setup_requires=missing_requirements(),
+    long_description=description_for_an_index(),
+    long_description_content_type="text/markdown",
+)

@@ -14,6 +14,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from importlib.metadata import metadata
 from itertools import groupby, takewhile
 from pathlib import Path
 
@@ -106,12 +107,15 @@ def commands(block: Block) -> Iterator[list[str]]:
                 yield command
 
 
+def optional_dependencies() -> set[str]:
+    return set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"])
+
+
 SHELL_COMMANDS = [(block, words) for block in ALL_BLOCKS if block.language == "sh" for words in commands(block)]
 
 
 @pytest.mark.parametrize(("block", "words"), SHELL_COMMANDS, ids=lambda value: str(value)[:60])
 def test_commands_exist(block: Block, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     while re.fullmatch(r"\w+=.*", words[0]):
         words = words[1:]
     if "marigold" in words:
@@ -126,7 +130,7 @@ def test_commands_exist(block: Block, words: list[str], capsys: pytest.CaptureFi
             assert re.search(rf"^{re.escape(rule)}:", makefile, re.MULTILINE), f"{block}: {target}"
     elif words[:2] == ["pip", "install"]:
         extras = [name for word in words[2:] for name in re.findall(r"\[(.*)\]", word)]
-        assert set(",".join(extras).split(",")) - {""} <= set(metadata["optional-dependencies"]), str(block)
+        assert set(",".join(extras).split(",")) - {""} <= optional_dependencies(), str(block)
     elif words[0].endswith("python"):
         assert words[1].startswith("-") or words[1] in files(), f"{block}: {words[1]}"
     else:
@@ -147,6 +151,13 @@ def test_links_lead_somewhere(page: str) -> None:
         if anchor:
             there = str(found.resolve().relative_to(ROOT))
             assert anchor in anchors(there), f"{page}:{line}: {there} has no heading {anchor!r}"
+
+
+def test_an_index_of_packages_gets_links_that_work() -> None:
+    """Installed metadata: README.md without links into the repository, which an index does not have."""
+    text = metadata("marigold-c")["Description"]
+    assert "marigold depth photo.jpg" in text and "](https://arxiv.org" in text
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", text) == []
 
 
 SOURCES = (".py", ".pyi", ".c", ".h", ".cu", ".cuh", ".inc", ".def", ".md", ".ipynb", ".toml")

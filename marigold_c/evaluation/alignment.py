@@ -45,12 +45,22 @@ def align_least_squares(
     space: str = "depth",
     max_resolution: int | None = None,
 ) -> tuple[Array, float, float]:
-    """(aligned, scale, shift): the depth map nearest to `target` among those that the prediction is affine to.
+    """Fits a prediction to a measurement: the nearest to it of the maps that are affine to the prediction.
 
-    Least squares over the valid pixels (mask true, both values finite) of scale*prediction + shift to the target
-    (space "depth"), to its inverse ("disparity": the result is 1 / max(fit, 1e-3)) or to its logarithm ("log": the
-    result is exp(fit)). max_resolution: fit on maps reduced to that longer side, as evaluations of large
-    images do. A constant prediction gets scale 0. ValueError without valid pixels.
+    Args:
+        prediction: (H, W), also with axes of size 1 around it.
+        target: The measured depth, (H, W), in any unit.
+        mask: bool (H, W), which pixels count; None: those where both are finite.
+        space: What scale * prediction + shift is fitted to by least squares: "depth", the target; "disparity", its
+            inverse (the result is 1 / max(fit, 1e-3)); "log", its logarithm (the result is exp(fit)).
+        max_resolution: Fit on maps reduced to that longer side, as evaluations of large images do; None: all pixels.
+
+    Returns:
+        (aligned, scale, shift): float32 in the shape of the prediction, and the fit; a constant prediction gets scale
+            0.
+
+    Raises:
+        ValueError: No valid pixel, or other shapes.
     """
     aligned, scale, shift = _C.align_least_squares(
         plane(prediction, "prediction"),
@@ -70,11 +80,25 @@ def align_ransac(
     max_resolution: int | None = None,
     seed: int = 0,
 ) -> tuple[Array, float, float]:
-    """(aligned, scale, shift) as align_least_squares, by random sample consensus (Fischler and Bolles 1981).
+    """As align_least_squares, by random sample consensus (Fischler and Bolles 1981): gross errors take no part.
 
-    1000 lines through two valid pixels each, drawn from `seed`. A pixel agrees with a line that misses the target
-    (in the space of the fit) by no more than the median absolute deviation of all targets; the result is the least
-    squares fit over the pixels that agree with the line that most agree with. Gross errors take no part.
+    1000 lines are drawn through two valid pixels each. A pixel agrees with a line that misses the target, in the space
+    of the fit, by no more than the median absolute deviation of all targets. The result is the least squares fit over
+    the pixels that agree with the line that most agree with.
+
+    Args:
+        prediction: (H, W), also with axes of size 1 around it.
+        target: The measured depth, (H, W), in any unit.
+        mask: bool (H, W), which pixels count; None: those where both are finite.
+        space: "depth", "disparity" or "log", as in align_least_squares.
+        max_resolution: Fit on maps reduced to that longer side; None: all pixels.
+        seed: Of the lines that are drawn.
+
+    Returns:
+        (aligned, scale, shift): float32 in the shape of the prediction, and the fit.
+
+    Raises:
+        ValueError: No valid pixel, or other shapes.
     """
     aligned, scale, shift = _C.align_ransac(
         plane(prediction, "prediction"),
@@ -90,9 +114,19 @@ def align_ransac(
 def align_median(
     prediction: Any, target: Any, mask: ArrayLike | None = None, max_resolution: int | None = None
 ) -> tuple[Array, float, float]:
-    """(aligned, scale, 0.0): times the ratio of the target's median to the prediction's, over the valid pixels.
+    """Multiplies a prediction by the ratio of the target's median to its own, over the valid pixels.
 
-    ValueError without valid pixels, or if the prediction's median is 0.
+    Args:
+        prediction: (H, W), also with axes of size 1 around it.
+        target: The measured depth, (H, W), in any unit.
+        mask: bool (H, W), which pixels count; None: those where both are finite.
+        max_resolution: Fit on maps reduced to that longer side; None: all pixels.
+
+    Returns:
+        (aligned, scale, 0.0): float32 in the shape of the prediction, and the factor.
+
+    Raises:
+        ValueError: No valid pixel, or the prediction's median is 0.
     """
     aligned, scale = _C.align_median(
         plane(prediction, "prediction"), plane(target, "target"), plane_or_none(mask), _resolution(max_resolution)

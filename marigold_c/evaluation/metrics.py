@@ -33,11 +33,19 @@ _SMALLEST_SSIM = 6  # pixels a side: half its window is reflected at the borders
 
 
 def depth(prediction: Any, target: Any, mask: ArrayLike | None = None) -> dict[str, float]:
-    """Of depth maps (H, W) in metres, over the pixels where the mask is true: DEPTH_METRICS.
+    """Compares a depth map with the truth, by the metrics of prs-eth/Marigold.
 
-    silog_rmse is in hundredths, deltas are shares from 0 to 1. A prediction or truth that is not positive, or not
-    finite, gives what the formulas give (NaN or infinity in the means; a NaN is not within any delta): clip first.
-    ValueError without valid pixels.
+    Args:
+        prediction: (H, W), metres. What is not positive, or not finite, gives what the formulas give (NaN or infinity
+            in the means; NaN is not within any delta): clip first.
+        target: (H, W), metres.
+        mask: bool (H, W), which pixels count; None: all.
+
+    Returns:
+        The names of DEPTH_METRICS with their values; silog_rmse in hundredths, deltas as shares from 0 to 1.
+
+    Raises:
+        ValueError: No valid pixel.
     """
     return _C.depth_metrics(plane(prediction, "prediction"), plane(target, "target"), plane_or_none(mask))
 
@@ -60,7 +68,19 @@ def angular_errors(prediction: Any, target: Any, mask: ArrayLike | None = None) 
 
 
 def normals(prediction: Any, target: Any, mask: ArrayLike | None = None) -> dict[str, float]:
-    """Of normals (H, W, 3), any lengths: NORMALS_METRICS, degrees and percent. ValueError without valid pixels."""
+    """Compares surface normals with the truth by the angles between them.
+
+    Args:
+        prediction: (H, W, 3), of any length; a vector of length 0 is at 90 degrees.
+        target: (H, W, 3), of any length; a vector of length 0 does not count.
+        mask: bool (H, W), which pixels count; None: all.
+
+    Returns:
+        The names of NORMALS_METRICS with their values, in degrees and percent.
+
+    Raises:
+        ValueError: No valid pixel.
+    """
     return _C.angle_statistics(angular_errors(prediction, target, mask))
 
 
@@ -166,12 +186,20 @@ def has_lpips() -> bool:
 
 
 def intrinsics(prediction: Any, target: Any, mask: ArrayLike | None = None) -> dict[str, float]:
-    """Of one target of intrinsic images, (H, W, 3) with values in [0, 1]: psnr (dB), ssim, lpips.
+    """Compares one target of intrinsic images with the truth, by PSNR, SSIM and LPIPS as torchmetrics defines them.
 
-    mask (H, W, 3) or (H, W): PSNR counts the values where it is true; for SSIM and LPIPS both images are 0 elsewhere.
-    As torchmetrics defines them, data range 1. psnr is infinite for equal images, NaN if the mask is empty; ssim is NaN
-    for images with a side below 6 pixels; lpips is NaN, with a warning, where torch, torchvision and
-    torchmetrics are not installed.
+    Args:
+        prediction: (H, W, 3) in [0, 1].
+        target: (H, W, 3) in [0, 1].
+        mask: bool (H, W, 3) or (H, W). PSNR counts the values where it is true; for SSIM and LPIPS both images are 0
+            elsewhere.
+
+    Returns:
+        "psnr" in dB, infinite for equal images, NaN if the mask is empty; "ssim", NaN for images with a side below 6
+        pixels; "lpips", NaN, with a warning, where torch, torchvision and torchmetrics are not installed.
+
+    Raises:
+        ValueError: Other shapes.
     """
     predicted, true = _vectors(prediction, "prediction"), _vectors(target, "target")
     valid = None if mask is None else as_array(mask).astype(bool)

@@ -147,7 +147,16 @@ GEOMETRY_FORMATS: dict[str, Callable[[BinaryIO, Geometry], None]] = {"ply": writ
 
 
 def write_geometry(path: str | PathLike[str], geometry: Geometry) -> None:
-    """Writes a file whose ending is one of GEOMETRY_FORMATS, whole or not at all. ValueError: another ending."""
+    """Writes points or a mesh into a file, whole or not at all.
+
+    Args:
+        path: Its ending says the format: .ply or .glb.
+        geometry: Of depth_to_points or depth_to_mesh.
+
+    Raises:
+        ValueError: Another ending.
+        OSError: The file cannot be written.
+    """
     path = Path(path)
     write = GEOMETRY_FORMATS.get(path.suffix.lower().removeprefix("."))
     if write is None:

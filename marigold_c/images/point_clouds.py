@@ -189,12 +189,25 @@ def depth_to_points(
     stride: int = 1,
     max_points: int | None = None,
 ) -> Geometry:
-    """A point at the centre of every pixel, or of every `stride`-th along both axes.
+    """A point at the centre of every pixel. Coordinates are those of glTF: the camera at the origin, looking along -Z.
 
-    depth: (H, W), (H, W, 1) or (1, H, W, 1) in [0, 1]. image: PIL or (H, W[, 3]), for the colours; also of another
-    resolution. mask: bool (H, W), which pixels count (the sky may be left out). focal_length: pixels of the map;
-    or field_of_view: degrees across the longer side. max_points: raises the stride until no more remain.
-    ValueError: bad arguments, depths that are not finite, no pixel that counts.
+    Args:
+        depth: (H, W), (H, W, 1) or (1, H, W, 1) in [0, 1].
+        image: PIL image or (H, W[, 3]), for the colours; may have another resolution.
+        mask: bool (H, W), which pixels count; the sky may be left out.
+        focal_length: Of the camera, in pixels of the map.
+        field_of_view: Degrees across the longer side, instead of the focal length; default: 60.
+        near: The distance of depth 0, along the axis of view.
+        far: The distance of depth 1.
+        prediction_type: "depth", or "disparity" for maps that are linear in 1 / distance, 1 at `near`.
+        stride: Take every so many pixels along both axes.
+        max_points: Raise the stride until no more points remain.
+
+    Returns:
+        Vertices (N, 3) and colours (N, 3).
+
+    Raises:
+        ValueError: Bad arguments, depths that are not finite, no pixel that counts.
     """
     grid = _grid(depth, image, mask, focal_length, field_of_view, near, far, prediction_type, stride, max_points)
     if not grid.valid.any():
@@ -223,11 +236,28 @@ def depth_to_mesh(
     max_points: int | None = None,
     edge_threshold: float = EDGE_THRESHOLD,
 ) -> Geometry:
-    """Two triangles in each square of neighbouring points of depth_to_points, whose arguments these are.
+    """Two triangles in each square of neighbouring points of depth_to_points. Points that no triangle uses are left
+    out.
 
-    A triangle is left out where the surface would be torn: where its farthest corner is more than `edge_threshold`
-    (relative, for each pixel of the stride) behind its nearest. `edge_threshold=math.inf` keeps all. Points that no
-    triangle uses are left out. ValueError: as depth_to_points; no triangle left.
+    Args:
+        depth: (H, W), (H, W, 1) or (1, H, W, 1) in [0, 1].
+        image: PIL image or (H, W[, 3]), for the colours; may have another resolution.
+        mask: bool (H, W), which pixels count; the sky may be left out.
+        focal_length: Of the camera, in pixels of the map.
+        field_of_view: Degrees across the longer side, instead of the focal length; default: 60.
+        near: The distance of depth 0, along the axis of view.
+        far: The distance of depth 1.
+        prediction_type: "depth", or "disparity" for maps that are linear in 1 / distance, 1 at `near`.
+        stride: Take every so many pixels along both axes.
+        max_points: Raise the stride until no more points remain.
+        edge_threshold: Leave out a triangle where the surface would be torn: its farthest corner is more than this part
+            behind its nearest, for each pixel of the stride. math.inf keeps all.
+
+    Returns:
+        Vertices (N, 3), colours (N, 3) and triangles (M, 3).
+
+    Raises:
+        ValueError: As depth_to_points, or no triangle is left.
     """
     if not edge_threshold > 0:
         raise ValueError(f"edge_threshold={edge_threshold}: expected a positive number")

@@ -28,12 +28,29 @@ def convert(
     local_files_only: bool = False,
     token: str | bool | None = None,
 ) -> Path:
-    """Packs a checkpoint (a folder, a hub id or a packed file) into the one file `dst`, which it returns.
+    """Packs a checkpoint into one file, which opens without reading or re-ordering a weight.
 
-    The file opens without reading or re-ordering a weight. It is made for the instruction set of this processor; others
-    re-order the weights when they open it. dtype: precision as for from_pretrained. vae: of from_pretrained; it is
-    packed in the place of the checkpoint's own.
-    Raises FileExistsError if `dst` exists, unless `force`. The file appears whole or not at all.
+    It is made for the instruction set of this processor; others re-order the weights when they open it. The file
+    appears whole or not at all.
+
+    Args:
+        src: A folder, a hub id or a packed file.
+        dst: The file to write.
+        dtype: "float32", "bfloat16" or "int8"; None: that of a packed file, else float32.
+        variant: Which weight files, as for from_pretrained.
+        force: Replace `dst` if it exists.
+        num_threads: None: all processors that this process may use.
+        vae: Of from_pretrained; it is packed in the place of the checkpoint's own.
+        cache_dir: Where downloads are kept.
+        revision: Branch, tag or commit of the repository.
+        local_files_only: Take what was downloaded before, and ask no network.
+        token: For gated repositories; True: the one that was stored.
+
+    Returns:
+        `dst`.
+
+    Raises:
+        FileExistsError: `dst` exists, and force is not set. Otherwise as from_pretrained.
     """
     target = Path(dst).expanduser()
     if not force and target.exists():  # before anything is downloaded; the engine asks again

@@ -38,8 +38,14 @@ _SHIPPED = {
 
 
 def default_checkpoint(task: str = "depth") -> Path:
-    """The small checkpoint shipped in the package for "depth", "normals" or "intrinsics": a demonstration, far from the
-    quality of the paper's."""
+    """The path of the small checkpoint in the package: a demonstration, far from the quality of the papers'.
+
+    Args:
+        task: "depth", "normals", or "intrinsics" ("iid").
+
+    Raises:
+        ValueError: Another task.
+    """
     if task not in _SHIPPED:
         raise ValueError(f"no checkpoint for {task!r} is shipped; shipped: {', '.join(_SHIPPED)}")
     return Path(__file__).parents[1] / "checkpoints" / _SHIPPED[task]

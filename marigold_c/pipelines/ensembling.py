@@ -32,15 +32,31 @@ def ensemble_depth(
     max_res: int | None = 1024,
     solver: str = "closed-form",
 ) -> tuple[Array, Array | None]:
-    """Depth maps (E, 1, H, W) of one scene to one (1, 1, H, W) in [0, 1], and its uncertainty or None; or (E, H, W, 1),
-    as pipelines return them, to (1, H, W, 1).
+    """Merges depth maps of one scene.
 
-    Members are first aligned, each by a factor and an offset (affine-invariant depth), by a factor (scale_invariant
-    only), or not at all. solver "closed-form" takes the best-conditioned answer, from the correlations of the members;
-    "reference" repeats diffusers' (max_iter 2, tol 1e-3) and the paper's code (50, 1e-6): BFGS on the sum of the pairs'
-    root mean square differences plus regularizer_strength times the distance of the result from [0, 1], which only that
-    solver uses. Both look at maps of at most max_res pixels a side (None: all). Then the median (uncertainty: median
-    absolute deviation) or mean (standard deviation) is taken. ValueError for other shapes and for values not finite.
+    Members are aligned first: by a factor and an offset each (affine-invariant depth), by a factor (scale_invariant
+    alone), or not at all. Then their median is taken (uncertainty: median absolute deviation) or their mean (standard
+    deviation).
+
+    Args:
+        depth: (E, 1, H, W), or (E, H, W, 1) as pipelines return them; finite.
+        scale_invariant: Members differ by a factor.
+        shift_invariant: Members differ by an offset, too; needs scale_invariant.
+        output_uncertainty: Return the uncertainty.
+        reduction: "median" or "mean".
+        regularizer_strength: Of "reference" only: weight of the distance of the result from [0, 1].
+        max_iter: Of "reference" only: iterations of BFGS; diffusers has 2, the authors' code 50.
+        tol: Of "reference" only: its tolerance; diffusers has 1e-3, the authors' code 1e-6.
+        max_res: Align on maps of at most so many pixels a side; None: all pixels.
+        solver: "closed-form": weights from the leading eigenvector of the members' correlations. "reference": BFGS on
+            the sum of the pairs' root mean square differences, as in diffusers and the authors' code (arXiv
+            2312.02145).
+
+    Returns:
+        (1, 1, H, W), or (1, H, W, 1), in [0, 1], and its uncertainty of the same shape or None.
+
+    Raises:
+        ValueError: Another shape, values that are not finite, arguments that do not fit.
     """
     maps = as_array(depth)
     channels_last = maps.ndim == 4 and maps.shape[1] != 1 and maps.shape[3] == 1
@@ -66,10 +82,18 @@ def ensemble_depth(
 def ensemble_normals(
     normals: Any, output_uncertainty: bool = False, reduction: str = "closest"
 ) -> tuple[Array, Array | None]:
-    """Unit normals (E, 3, H, W) of one scene to one (1, 3, H, W), and its uncertainty (1, 1, H, W) or None.
+    """Merges surface normals of one scene.
 
-    reduction "mean" is the direction of the mean vector, "closest" the member nearest to that; the uncertainty is the
-    mean angle to it over pi.
+    Args:
+        normals: Unit vectors (E, 3, H, W).
+        output_uncertainty: Return the uncertainty.
+        reduction: "closest": the member nearest to the direction of the mean vector; "mean": that direction.
+
+    Returns:
+        (1, 3, H, W), and its uncertainty (1, 1, H, W), the mean angle to the result divided by pi, or None.
+
+    Raises:
+        ValueError: Another shape or reduction.
     """
     maps = as_array(normals)
     if maps.ndim != 4 or maps.shape[1] != 3:
@@ -82,9 +106,18 @@ def ensemble_normals(
 def ensemble_intrinsics(
     targets: Any, output_uncertainty: bool = False, reduction: str = "median"
 ) -> tuple[Array, Array | None]:
-    """Intrinsic images (E, T, 3, H, W) of one scene to one (T, 3, H, W), and its uncertainty (T, 3, H, W) or None.
+    """Merges intrinsic images of one scene, each value by itself.
 
-    Each value by itself: median and median absolute deviation, or mean and standard deviation.
+    Args:
+        targets: (E, T, 3, H, W).
+        output_uncertainty: Return the uncertainty.
+        reduction: "median" (uncertainty: median absolute deviation) or "mean" (standard deviation).
+
+    Returns:
+        (T, 3, H, W), and its uncertainty of the same shape or None.
+
+    Raises:
+        ValueError: Another shape or reduction.
     """
     maps = as_array(targets)
     if maps.ndim != 5 or maps.shape[2] != 3:

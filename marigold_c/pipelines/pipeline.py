@@ -122,18 +122,31 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> Self:
-        """Opens a folder in diffusers layout, a file of `convert`, or a hub id such as "prs-eth/marigold-depth-v1-1",
-        which is downloaded first.
+        """Opens a checkpoint.
 
-        variant "fp16" picks the files *.fp16.safetensors of each component that has them; without it they are taken
-        only where a component has no others.
-        dtype: "float32", "bfloat16", "float16" (on a CPU computed as bfloat16, which the first call says) or "int8",
-        also as torch.float32, np.float32, "fp32" and the like; alias torch_dtype. A packed file has its own, and others
-        are refused.
-        "auto", and None for a packed file: the file's own; float32 for a folder.
-        device: "cpu", or a GPU: "cuda", "cuda:1"; DeviceError says what is missing for it. `to` changes both.
-        num_threads: None for all processors allowed to this process.
-        vae: folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
+        Args:
+            pretrained_model_name_or_path: A folder in diffusers layout, a packed file (see `convert`), or a hub id such
+                as "prs-eth/marigold-depth-v1-1", which is downloaded first.
+            variant: "fp16" takes the files whose names end in ".fp16.safetensors", in each component that has them.
+                Without it they are taken only where a component has no others.
+            dtype: "float32" (the default for a folder), "bfloat16", "float16" (on a CPU computed as bfloat16, which the
+                first call says) or "int8"; also as torch.float32, np.float32, "fp32" and the like. "auto", and None for
+                a packed file: the file's own; others are refused for a packed file.
+            torch_dtype: Another name of dtype.
+            device: "cpu", or a GPU: "cuda", "cuda:1". `to` changes device and dtype.
+            num_threads: None: all processors that this process may use.
+            vae: Folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
+            cache_dir: Where downloads are kept.
+            revision: Branch, tag or commit of the repository.
+            local_files_only: Take what was downloaded before, and ask no network.
+            token: For gated repositories; True: the one that was stored.
+
+        Raises:
+            CheckpointError: A file is damaged, or does not fit its configuration.
+            NotImplementedError: An architecture that is not built; names the configuration's key and value.
+            DeviceError: Something is missing for the device; says what.
+            ValueError: A packed file has another dtype; a variant that the checkpoint lacks.
+            OSError: There is no such checkpoint, or the hub cannot be reached.
         """
         threads = checked_threads(num_threads)
         folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
@@ -251,7 +264,12 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         )
 
     def memory_stats(self) -> dict[str, int]:
-        """Bytes: weights (mapped files and own copies), activations, workspace, and the largest sum so far (peak)."""
+        """Bytes in use.
+
+        Returns:
+            "weights" (the sum of "weights_mapped" and "weights_packed", own copies), "activations", "workspace",
+            "training", and the largest sum so far, "peak".
+        """
         stats = self._engine.memory()
         return {"weights": stats["weights_mapped"] + stats["weights_packed"], **stats}
 
@@ -301,17 +319,38 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         return_dict: bool = True,
         preset: str = "diffusers",
     ) -> Output | tuple[Any, Any, Any]:
-        """Maps of one image or of several.
+        """Predicts the maps of one image or of several.
 
-        image: PIL image (turned upright as its EXIF says), path, URL, array (uint8, uint16, or float in [0, 1]; (H, W),
-        (H, W, C) or (N, H, W, C)), or a list of them; images of different sizes give lists.
-        generator: Generator, seed, or a list with one for each sample.
-        latents: (N*E, C, h, w), "zeros", or a list of them for images of different sizes. num_inference_steps and
-        processing_resolution default to the checkpoint's; processing_resolution 0 is the image's own.
-        ensemble_size: samples for each image, made in batches of batch_size and merged as ensembling_kwargs says
-        (reduction; for depth also solver, regularizer_strength, max_iter, tol, max_res: see ensemble_depth).
-        batch_size 0 or None: on a GPU what its free memory holds, on a CPU 1. MemoryError if batch_size is too much.
-        preset "paper" repeats the resizing of the paper's code instead of diffusers'.
+        Args:
+            image: A PIL image (turned upright as its EXIF says), a path, a URL, an array (H, W), (H, W, C) or (N, H, W,
+                C) of uint8, uint16 or floats in [0, 1], or a list of them. Images of different sizes give lists.
+            num_inference_steps: Denoising steps; None: the checkpoint's.
+            ensemble_size: Predictions of each image that are merged, E.
+            processing_resolution: The longer side in pixels while it is computed; 0: the image's own; None: the
+                checkpoint's.
+            match_input_resolution: Resize the result to the size of the image.
+            resample_method_input: "nearest", "nearest-exact", "bilinear", "bicubic" or "area".
+            resample_method_output: The same, for results.
+            batch_size: Samples in one pass of the UNet; 0 or None: what a GPU's free memory holds, 1 on a CPU.
+            ensembling_kwargs: How members are merged: reduction; for depth also solver, regularizer_strength, max_iter,
+                tol and max_res of `ensemble_depth`.
+            latents: The noise to start from, (N*E, C, h, w); "zeros"; for images of different sizes a list of them.
+            generator: A `Generator`, a torch generator of the CPU, a seed, or a list with one for each of the N*E
+                samples.
+            output_type: "np", or "pt" for tensors (N, C, H, W).
+            output_uncertainty: How much the members disagree; needs an ensemble.
+            output_latent: The latent of each sample, before it is decoded.
+            return_dict: False: a tuple (prediction, uncertainty, latent).
+            preset: Whose resizing and padding: "diffusers", or "paper" for those of the authors' code.
+
+        Returns:
+            The maps, float32 (N, H, W, C).
+
+        Raises:
+            ValueError: Bad arguments, under diffusers' conditions.
+            MemoryError: batch_size is too much for the memory.
+            RuntimeError: Another thread uses this pipeline.
+            KeyboardInterrupt: Ctrl-C; the pipeline stays usable.
         """
         info = self._engine.info()
         run = check_arguments(

@@ -37,13 +37,24 @@ def predict_sequence(
     generator: Any = None,
     **options: Any,
 ) -> Iterator[MarigoldOutput]:
-    """The prediction of each frame as it is made; frames (images as the pipeline takes them) may be a generator.
+    """Predicts the frames of a video one after the other, with less flicker than frames by themselves.
 
     Every frame starts from the same noise, into which the latent of the frame before is mixed: (1 - blend) * noise +
-    blend * latent, as in the video recipe of diffusers' tutorial on Marigold. blend 0 shares the noise alone. options:
-    those of the pipeline's call but latents, generator and return_dict. LCM schedulers add noise between several steps;
-    that noise no generator decides here. ValueError: a blend outside [0, 1], frames of
-    different sizes, an option that does not fit.
+    blend * latent, as in the video recipe of diffusers' tutorial on Marigold. LCM schedulers add noise between several
+    steps; that noise no generator decides here.
+
+    Args:
+        pipe: A pipeline.
+        frames: Images of one size, as the pipeline takes them; may be a generator.
+        blend: How much of the frame before, in [0, 1]; 0 shares the noise alone.
+        generator: Of the noise, as in the pipeline's call.
+        options: Those of the pipeline's call, but latents, generator and return_dict.
+
+    Yields:
+        The output of each frame, as it is made.
+
+    Raises:
+        ValueError: A blend outside [0, 1], frames of different sizes, an option that does not fit.
     """
     if not 0 <= blend <= 1:
         raise ValueError(f"`blend` is {blend}; it must be between 0 and 1")

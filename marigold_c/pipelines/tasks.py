@@ -90,11 +90,19 @@ def load(
 @overload
 def load(path_or_id: str | PathLike[str], task: None = None, **options: Any) -> MarigoldPipeline[Any]: ...
 def load(path_or_id: str | PathLike[str], task: str | None = None, **options: Any) -> MarigoldPipeline[Any]:
-    """The pipeline that the model_index.json of a checkpoint (folder, packed file, hub id) names; `options` as for
-    from_pretrained.
+    """Opens a checkpoint as the pipeline that its model_index.json names.
 
-    task: "depth", "normals" or "intrinsics" makes the type known to editors and type checkers; ValueError if the
-    checkpoint is for another one.
+    Args:
+        path_or_id: A folder, a packed file or a hub id.
+        task: "depth", "normals" or "intrinsics" makes the type known to editors and type checkers.
+        options: Those of from_pretrained.
+
+    Returns:
+        A MarigoldDepthPipeline, MarigoldNormalsPipeline or MarigoldIntrinsicsPipeline.
+
+    Raises:
+        ValueError: The checkpoint is for another task.
+        NotImplementedError: model_index.json names another class. Otherwise as from_pretrained.
     """
     if task is not None and task not in _CLASSES:
         raise ValueError(f"task={task!r}: choose from {', '.join(_CLASSES)}")

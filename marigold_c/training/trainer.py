@@ -85,29 +85,46 @@ class Trainer:
         local_files_only: bool = False,
         token: str | bool | None = None,
     ) -> Self:
-        """Opens a folder in diffusers layout, or a hub id. Any of diffusers' schedulers for discrete time steps will
-        do: its betas, number of time steps and prediction_type are used.
+        """Opens a checkpoint to train it.
 
-        task: "depth", "normals" or "iid" ("intrinsics"); None: the one that model_index.json names.
-        objective: "latent", the mean square error of the UNet's output, of the scheduler's prediction_type;
-        "e2e", one step whose result is decoded and compared in pixels (arXiv 2409.11355); "lcm", distillation into
-        a latent consistency model (2310.04378); "autoencoder" trains the VAE instead of the UNet: see reconstruct.
-        optimizer: "adam" or "adamw"; weight_decay None is 0 or 0.01, as in torch.
-        dtype: "float32", or "bfloat16": of activations and their gradients; weights, their gradients and the optimiser
-        stay in float32.
-        gradient_checkpointing: keeps only what passes between the UNet's layers and computes the rest twice.
-        max_gradient_norm: clips the gradients of a step by the norm of all.
-        keep_gradients: False: each weight moves during the backward pass, as soon as its own gradient is whole, and the
-        gradients are never in memory all together: a quarter less of what weights, gradients and moments take (3.5 GB
-        for Stable Diffusion 2's UNet), for the same weights to the bit. Then train_step alone learns: no sums over
-        batches or processes, no clipping.
-        zero_terminal_snr: rescales the noise schedule so that the last time step is pure noise.
-        num_targets: maps for one image, where a text-to-image UNet is widened for the first time: its first
-        convolution is repeated for the image and each target and divided by their number, its last one repeated.
-        teacher, ema_decay, num_ddim_timesteps: of "lcm": the checkpoint that the training began with (None: this one);
-        how much of the average of the weights stays in each step; parts of the schedule, whose last time steps are
-        trained. It holds the weights three times.
-        reconstruction: of "autoencoder": what the terms of the loss are multiplied by; see reconstruct.
+        Args:
+            pretrained_model_name_or_path: A folder in diffusers layout, or a hub id. Any of diffusers' schedulers for
+                discrete time steps will do: its betas, number of time steps and prediction_type are used.
+            task: "depth", "normals" or "iid" ("intrinsics"); None: the one that model_index.json names.
+            objective: "latent", the mean square error of the UNet's output (arXiv 2312.02145); "e2e", one step whose
+                result is decoded and compared in pixels (2409.11355); "lcm", distillation into a latent consistency
+                model (2310.04378); "autoencoder" trains the VAE instead of the UNet: see reconstruct.
+            optimizer: "adam" or "adamw".
+            learning_rate: Of optimizer_step and train_step, unless they are given another.
+            dtype: "float32", or "bfloat16": of activations and their gradients; weights, their gradients and the
+                optimiser stay in float32.
+            gradient_checkpointing: Keep only what passes between the UNet's layers, and compute the rest twice.
+            device: "cpu", or a GPU: "cuda", "cuda:1".
+            num_threads: None: all processors that this process may use.
+            betas: Of the optimiser.
+            epsilon: Of the optimiser.
+            weight_decay: None: 0 for "adam", 0.01 for "adamw", as in torch.
+            max_gradient_norm: Clip the gradients of a step by the norm of all; None: do not.
+            keep_gradients: False: each weight moves during the backward pass, as soon as its own gradient is whole, and
+                the gradients are never in memory all together: a quarter less of what weights, gradients and moments
+                take (3.5 GB for Stable Diffusion 2's UNet), for the same weights to the bit. Then train_step alone
+                learns: no sums over batches or processes, no clipping.
+            zero_terminal_snr: Rescale the noise schedule so that the last time step is pure noise.
+            num_targets: Maps for one image, where a text-to-image UNet is widened for the first time: its first
+                convolution is repeated for the image and each target and divided by their number, its last one
+                repeated.
+            teacher: Of "lcm": the checkpoint that the training began with; None: this one.
+            ema_decay: Of "lcm": how much of the average of the weights stays in each step.
+            num_ddim_timesteps: Of "lcm": parts of the schedule, whose last time steps are trained.
+            reconstruction: Of "autoencoder": what the terms of the loss are multiplied by; see reconstruct.
+            variant: Which weight files, for example "fp16".
+            cache_dir: Where downloads are kept.
+            revision: Branch, tag or commit of the repository.
+            local_files_only: Take what was downloaded before, and ask no network.
+            token: For gated repositories; True: the one that was stored.
+
+        Raises:
+            ValueError: Bad arguments. Otherwise as for the pipelines' from_pretrained.
         """
         if task is not None and task not in _TASKS:
             raise ValueError(f"`task` is {task!r}; known: {', '.join(map(repr, _TASKS))}")
@@ -160,17 +177,27 @@ class Trainer:
         pixel_target: ArrayLike | None = None,
         pixel_mask: ArrayLike | None = None,
     ) -> float:
-        """The loss of a batch; its gradients, times `weight`, are added to those of earlier calls.
+        """Computes the loss of a batch, and adds its gradients to those of earlier calls.
 
-        Latents are (N, C, h, w), scaled as the UNet takes them; timesteps N whole numbers, of "lcm" those of the
-        distillation (199, 399, ... 999); mask (N, 1 or C, h, w), true where a cell counts: the loss is the mean over
-        these.
+        Args:
+            image_latent: (N, C, h, w), scaled as the UNet takes it.
+            target_latent: (N, C, h, w), scaled alike; not for "e2e".
+            noise: (N, C, h, w). Of "e2e": what the step begins with; None: zeros.
+            timesteps: N whole numbers; of "lcm" those of the distillation (199, 399, ... 999); not for "e2e".
+            mask: (N, 1 or C, h, w), true where a cell counts: the loss is the mean over these; None: all.
+            weight: What the gradients are multiplied by; 1 / batches where several make a step.
+            pixel_target: Of "e2e": (N, C, H, W), H and W the latent's times 8 (the autoencoder's scale). C is 1 for
+                depth, in any unit; 3 for normals (x right, y up, z to the viewer; 0 where there is none); 3 for each
+                intrinsic image, in [-1, 1].
+            pixel_mask: Of "e2e": (N, 1, H, W), true where a pixel counts; what it leaves out may be anything, NaN
+                included.
 
-        "e2e" takes image_latent and pixels instead: pixel_target (N, C, H, W), H and W the latent's times 8 (the
-        autoencoder's scale): C is 1 for depth, in any unit; 3 for normals (x right, y up, z to the viewer; 0 where
-        there is none); 3 for each intrinsic image, in [-1, 1]. pixel_mask (N, 1, H, W), true where a pixel counts; what
-        it leaves out may be anything, NaN included. noise is what the step begins with; None: zeros.
-        ValueError: what the objective needs is missing, does not fit, or nothing counts.
+        Returns:
+            The loss, without the weight.
+
+        Raises:
+            ValueError: What the objective needs is missing, does not fit, or nothing counts.
+            NotFiniteError: The loss is no finite number.
         """
         if self._sums is not None:
             self._sums.note_batch()
@@ -190,11 +217,27 @@ class Trainer:
         pixel_target: ArrayLike | None = None,
         pixel_mask: ArrayLike | None = None,
     ) -> tuple[float, float]:
-        """forward_backward and optimizer_step of one batch: its loss, and the norm of the gradients. With
-        keep_gradients=False the only way to learn; once weights move, it cannot be interrupted.
+        """forward_backward and optimizer_step of one batch. With keep_gradients=False the only way to learn; once
+        weights
+        move, it cannot be interrupted.
 
-        Errors as of these. NotFiniteError: the loss is not finite, and nothing moves; or the gradients: where they are
-        not kept, some weights have moved then, and the trainer refuses everything else.
+        Args:
+            image_latent: This and the following as in forward_backward.
+            target_latent: As there.
+            noise: As there.
+            timesteps: As there.
+            mask: As there.
+            learning_rate: None: that of from_pretrained.
+            pixel_target: As there.
+            pixel_mask: As there.
+
+        Returns:
+            The loss, and the norm of the gradients.
+
+        Raises:
+            ValueError: As forward_backward.
+            NotFiniteError: The loss is not finite, and nothing moves; or the gradients. Where these are not kept, some
+                weights have moved then, and the trainer refuses everything else.
         """
         rate = self.learning_rate if learning_rate is None else learning_rate
         return self._engine.train_step(
@@ -202,30 +245,39 @@ class Trainer:
         )
 
     def reconstruct(self, images: ArrayLike, noise: ArrayLike | None = None, weight: float = 1.0) -> dict[str, float]:
-        """For objective "autoencoder": encodes images (N, 3, H, W) in [-1, 1], decodes a sample of the posterior, and
-        compares both. Gradients, times `weight`, are added to those of earlier calls.
+        """For objective "autoencoder": encodes images, decodes a sample of the posterior, and compares both. The
+        gradients
+        are added to those of earlier calls.
 
-        noise: normal, as large as the latents; None: the posterior's mean is decoded instead of a sample.
-        Returns the loss ("total") and its terms before they are weighted: "absolute" and "square" errors; "edges", the
-        absolute errors of differences between neighbours in the image, halved and quartered; "divergence" of the
-        posterior from the normal distribution, in nats for each number of the latent. All are means.
+        Args:
+            images: (N, 3, H, W) in [-1, 1].
+            noise: Normal, as large as the latents; None: the posterior's mean is decoded instead of a sample.
+            weight: What the gradients are multiplied by.
+
+        Returns:
+            The loss ("total") and its terms before they are weighted, all means: "absolute" and "square" errors;
+                "edges", the absolute errors of differences between neighbours in the image, halved and quartered;
+                "divergence" of the posterior from the normal distribution, in nats for each number of the latent.
         """
         if self._sums is not None:
             self._sums.note_batch()
         return self._engine.reconstruct(images, noise, float(weight))
 
     def summed_over(self, communicator: Any) -> GradientSums | DeviceGradientSums:
-        """Around the last forward_backward of a step: its gradients and those of earlier calls are summed over the
-        processes of an mpi4py communicator, while the backward pass still runs.
-
-            with trainer.summed_over(MPI.COMM_WORLD):
-                loss = trainer.forward_backward(*batch, weight=1 / batches_of_all_processes)
-            trainer.optimizer_step()
+        """Sums gradients over processes: to be put around the last forward_backward of a step, as in ``with
+        trainer.summed_over(MPI.COMM_WORLD):``. The gradients of that call and of earlier ones are summed while its
+        backward pass still runs.
 
         All processes then take the same step, to the bit: each adds its batches one by one, and MPI adds the processes'
-        sums in float32, in an order that depends on their number and on the MPI library alone.
-        On GPUs, one for each process, NCCL sums them when the backward pass is done (extra `nccl`).
-        ProcessFailed: another process failed; the gradients are worthless. DeviceError: NCCL is missing, or failed.
+        sums in float32, in an order that depends on their number and on the MPI library alone. On GPUs, one for each
+        process, NCCL sums them when the backward pass is done (extra `nccl`).
+
+        Args:
+            communicator: Of mpi4py.
+
+        Raises:
+            ProcessFailed: Another process failed; the gradients are worthless.
+            DeviceError: NCCL is missing, or failed.
         """
         processes = processes_of(communicator)
         if not is_cuda(self.device):
@@ -238,9 +290,16 @@ class Trainer:
         return self._sums
 
     def optimizer_step(self, learning_rate: float | None = None) -> float:
-        """Moves the weights along the gradients, which become 0. Returns their norm, before they were clipped.
+        """Moves the weights along the gradients, which become 0.
 
-        NotFiniteError: the gradients are not finite; nothing moves.
+        Args:
+            learning_rate: None: that of from_pretrained.
+
+        Returns:
+            The norm of the gradients, before they were clipped.
+
+        Raises:
+            NotFiniteError: The gradients are not finite; nothing moves.
         """
         return self._engine.step(self.learning_rate if learning_rate is None else learning_rate)
 
