@@ -10,11 +10,12 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import sysconfig
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from importlib.metadata import metadata
+from importlib.metadata import distributions
 from itertools import groupby, takewhile
 from pathlib import Path
 
@@ -155,7 +156,8 @@ def test_links_lead_somewhere(page: str) -> None:
 
 def test_an_index_of_packages_gets_links_that_work() -> None:
     """Installed metadata: README.md without links into the repository, which an index does not have."""
-    text = metadata("marigold-c")["Description"]
+    (installed,) = distributions(name="marigold_c", path=[sysconfig.get_path("purelib")])
+    text = installed.metadata["Description"]
     assert "marigold depth photo.jpg" in text and "](https://arxiv.org" in text
     assert re.findall(r"\]\((?!https?:)[^)]*\)", text) == []
 
