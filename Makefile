@@ -6,7 +6,7 @@ DOCS := .venv-docs
 WORKERS ?= 2
 PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS)
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]' -o -name '*.inc')
+C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]')
 CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)
 
 # What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.

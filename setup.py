@@ -56,7 +56,7 @@ def extension(name: str, folder: str) -> Extension:
     return Extension(
         name,
         sources=[*sources(*(f"csrc/{room}" for room in ENGINE_ROOMS)), *sources(folder)],
-        depends=[str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".inc", ".def")],
+        depends=[str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".def")],
         include_dirs=[numpy.get_include(), scipy_openblas32.get_include_dir()],
         library_dirs=[scipy_openblas32.get_lib_dir()],
         libraries=[scipy_openblas32.get_library(), "m"],

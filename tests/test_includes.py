@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from engine_rooms import CSRC, INCLUDES, room_of
 
-SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".c", ".h", ".inc", ".def", ".cu", ".cuh"))
+SOURCES = sorted(path for path in CSRC.rglob("*") if path.suffix in (".c", ".h", ".def", ".cu", ".cuh"))
 
 PYTHON_HEADERS = re.compile(r"^(Python\.h|structmember\.h|numpy/.*|pythread\.h)$")
 FORBIDDEN_CALLS = re.compile(r"(?<![\w.>])(exit|_exit|abort|printf|fprintf|puts|perror|alloca)\s*\(")

@@ -17,13 +17,9 @@ SOURCES = sorted(CSRC.rglob("*.c"))
 
 Needs = dict[str, dict[str, set[str]]]  # file -> file that it needs -> for which symbols
 
-CPU = CSRC / "backend" / "cpu"
-# Circles that are still to be opened, as sets of files: the drivers of the CPU backend ask its table for layouts of
-# weights, and one another for parts; a scheduler asks scheduler.c, which lists it, for its noise levels.
-KNOWN_CIRCLES = (
-    {path.relative_to(CSRC).as_posix() for path in CPU.rglob("*.c")},
-    {f"schedule/{name}.c" for name in ("scheduler", "ddim", "lcm")},
-)
+# Circles that are still to be opened, as sets of files: a scheduler asks scheduler.c, which lists it, for its noise
+# levels.
+KNOWN_CIRCLES = ({f"schedule/{name}.c" for name in ("scheduler", "ddim", "lcm")},)
 
 
 def objects_in(folder: Path) -> dict[str, Path]:

@@ -1,5 +1,4 @@
-/* pack_weight.c: brings a weight, of a checkpoint or packed for another processor, into the layout that a backend asks for.
- * Called by graph/weights when a weight is bound or saved; calls core. */
+/* pack_weight.c: brings a weight, of a checkpoint or packed for another processor, into the layout that a backend asks for. */
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
-/* context.c: the memory that all plans of one pipeline share, and the question whether to stop.
- * Called by graph/executor and marigold/pipeline. */
+/* context.c: the memory that all plans of one pipeline share, and the question whether to stop. */
 #include "core.h"
 
 void mg_context_note_peak(struct mg_context *context) {

@@ -1,4 +1,4 @@
-/* error.c: how every fault becomes a status and a message, formatted once, where it is found. Called by all rooms. */
+/* error.c: how every fault becomes a status and a message, formatted once, where it is found. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

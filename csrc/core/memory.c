@@ -1,4 +1,4 @@
-/* memory.c: aligned blocks and arenas. Called by all rooms; nothing allocates while an operation runs. */
+/* memory.c: aligned blocks and arenas. Nothing allocates while an operation runs. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

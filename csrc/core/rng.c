@@ -1,5 +1,5 @@
 /* rng.c: the random stream of torch.Generator("cpu"): Mersenne Twister 19937 (Matsumoto and Nishimura 1998) and the
- * ways in which torch makes normal numbers of it. Called by marigold/pipeline and through marigold.h.
+ * ways in which torch makes normal numbers of it.
  *
  * torch.randn takes two paths. From 16 elements on: a float32 uniform (24 bits) for each element, then Box-Muller on
  * blocks of 16, the first half of a block against the second; a tail that is no block is drawn anew as the last 16

@@ -1,4 +1,4 @@
-/* tensor.c: descriptors of tensors and the conversion of stored types to float32. Called by all rooms. */
+/* tensor.c: descriptors of tensors and the conversion of stored types to float32. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
 /* align_closed_form.c: scales and shifts that make the members of a depth ensemble agree, from one Gram matrix.
- * Called by ensemble_depth.c; calls symmetric_eigen.c.
  *
  * Members are standardised, z_i = (d_i - mean_i) / std_i, and weighted by a unit vector u so that the sum over pairs of
  * |u_i z_i - u_j z_j|^2 is least. With C the correlations of the members that sum is E - u^T C u: the answer is the

@@ -1,6 +1,6 @@
 /* align_reference.c: the alignment of diffusers and of the paper's code, for whoever must repeat old runs: the sum over
  * pairs of the root mean square difference, and a regulariser that pulls the reduction to [0, 1], minimised by BFGS with
- * finite differences. Called by ensemble_depth.c; calls bfgs.c and reduce.c.
+ * finite differences.
  *
  * The references compute the cost in float32 and differentiate it with steps of 1.5e-8, which is below the resolution of
  * a float32: most differences vanish and the solver stalls near its start, which is what saves it from the useless minimum

@@ -1,5 +1,5 @@
-/* bfgs.c: quasi-Newton minimisation of a function of a few hundred variables. Called by align_reference.c; calls
- * line_search.c. The update is that of Nocedal and Wright, Numerical Optimization, equation 6.17, from the identity. */
+/* bfgs.c: quasi-Newton minimisation of a function of a few hundred variables. The update is that of Nocedal and
+ * Wright, Numerical Optimization, equation 6.17, from the identity. */
 #include <math.h>
 #include <string.h>
 

@@ -1,10 +1,8 @@
 /* ensemble.h: what the files of this room share. Ensembling merges E maps of one scene: aligned (depth only), reduced
- * pixel by pixel, with the spread as uncertainty. Called by csrc/marigold and the binding through marigold.h; knows core
- * and, of the rest of the engine, only mg_resize.
+ * pixel by pixel, with the spread as uncertainty.
  *
  * Work is cut into tiles and chunks whose borders depend on the sizes alone, and partial sums are added in their order:
- * no result depends on the number of threads.
- */
+ * no result depends on the number of threads. */
 #ifndef MG_ENSEMBLE_H
 #define MG_ENSEMBLE_H
 #include "../core/core.h"

@@ -1,5 +1,4 @@
-/* ensemble_depth.c: depth maps of one scene, each known up to scale and shift (or scale, or not at all), to one.
- * Called through marigold.h; calls the aligners and reduce.c of this room, and mg_resize. */
+/* ensemble_depth.c: depth maps of one scene, each known up to scale and shift (or scale, or not at all), to one. */
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
-/* ensemble_intrinsics.c: intrinsic images of one scene to one, element by element: nothing has to be aligned.
- * Called through marigold.h; calls reduce.c. */
+/* ensemble_intrinsics.c: intrinsic images of one scene to one, element by element: nothing has to be aligned. */
 #include "ensemble.h"
 
 mg_status mg_ensemble_intrinsics(float *out, float *uncertainty, const float *targets, int64_t members,

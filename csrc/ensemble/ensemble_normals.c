@@ -1,5 +1,5 @@
 /* ensemble_normals.c: normal maps of one scene to one: the direction of the mean, or the member closest to it; the mean
- * angle to it as uncertainty. Called through marigold.h. */
+ * angle to it as uncertainty. */
 #include <math.h>
 
 #include "../core/thread_pool.h"

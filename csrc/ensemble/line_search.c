@@ -1,5 +1,4 @@
 /* line_search.c: how far to go along a direction: two searches for a step that satisfies the strong Wolfe conditions.
- * Called by bfgs.c.
  *
  * The first is that of Moré and Thuente (ACM TOMS 20, 1994; MINPACK-2's dcsrch and dcstep), the second brackets and zooms
  * (Nocedal and Wright, Numerical Optimization, algorithms 3.5 and 3.6). Their constants are those that scipy uses. */

@@ -1,4 +1,4 @@
-/* names.c: the options of ensembling by name, and their defaults. Called by the binding through marigold.h. */
+/* names.c: the options of ensembling by name, and their defaults. */
 #include <string.h>
 
 #include "ensemble.h"

@@ -1,4 +1,4 @@
-/* reduce.c: many maps to one, pixel by pixel: median or mean, and the spread. Called by the files of this room.
+/* reduce.c: many maps to one, pixel by pixel: median or mean, and the spread.
  *
  * The median of a column is found by sorting: a tile of columns goes through one sorting network (merge exchange, Knuth
  * 5.2.2M), whose steps compare whole rows and so run on vectors. */

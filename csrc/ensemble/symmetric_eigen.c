@@ -1,5 +1,4 @@
-/* symmetric_eigen.c: eigenvectors of a small symmetric matrix by cyclic Jacobi rotations (Golub and Van Loan 8.5).
- * Called by align_closed_form.c. */
+/* symmetric_eigen.c: eigenvectors of a small symmetric matrix by cyclic Jacobi rotations (Golub and Van Loan 8.5). */
 #include <math.h>
 
 #include "ensemble.h"

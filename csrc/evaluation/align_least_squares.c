@@ -1,6 +1,5 @@
 /* align_least_squares.c: scale and shift that bring a prediction closest to a ground truth, in depth, disparity or
- * logarithm, as evaluations of affine-invariant depth do (prs-eth/Marigold, src/util/alignment.py). Called through
- * marigold.h. */
+ * logarithm, as evaluations of affine-invariant depth do (prs-eth/Marigold, src/util/alignment.py). */
 #include <string.h>
 
 #include "../core/thread_pool.h"

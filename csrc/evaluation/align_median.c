@@ -1,5 +1,5 @@
 /* align_median.c: one factor that brings the median of a prediction to that of the ground truth, as evaluations of
- * self-supervised depth do (Zhou et al., CVPR 2017). Called through marigold.h. */
+ * self-supervised depth do (Zhou et al., CVPR 2017). */
 #include "evaluation.h"
 
 mg_status mg_align_median(float *aligned, double *scale, const float *prediction, const float *target,

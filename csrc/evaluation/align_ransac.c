@@ -1,6 +1,6 @@
 /* align_ransac.c: scale and shift by random sample consensus (Fischler and Bolles 1981): lines through two random samples,
  * the one that most samples lie near, and least squares over those. Gross errors of the truth or the prediction take no
- * part. Called through marigold.h. */
+ * part. */
 #include <math.h>
 
 #include "../core/rng.h"

@@ -1,5 +1,5 @@
 /* depth_metrics.c: all numbers that depth maps are compared by, in one pass (definitions of prs-eth/Marigold,
- * src/util/metric.py). Called through marigold.h.
+ * src/util/metric.py).
  *
  * Valid pixels are gathered in blocks. Where a block holds positive finite numbers only, which is the rule, its sums run
  * over eight pixels at a time with a logarithm of our own; else pixel by pixel with the library's, which knows what the

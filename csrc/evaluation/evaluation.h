@@ -1,5 +1,5 @@
 /* evaluation.h: what the files of this room share. An evaluation fits a prediction to a ground truth (depth is known up to
- * scale and shift) and compares both. Called by the binding through marigold.h; knows core.
+ * scale and shift) and compares both.
  *
  * Pixels are cut into chunks whose borders depend on their number alone, sums are double, and partial sums are added in
  * the order of the chunks: no result depends on the number of threads. */

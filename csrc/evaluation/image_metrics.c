@@ -1,5 +1,5 @@
 /* image_metrics.c: PSNR, and SSIM (Wang, Bovik, Sheikh and Simoncelli 2004) with the constants and the window of
- * torchmetrics, for images with values from 0 to 1. Called through marigold.h. */
+ * torchmetrics, for images with values from 0 to 1. */
 #include <math.h>
 
 #include "../core/thread_pool.h"

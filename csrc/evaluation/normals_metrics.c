@@ -1,5 +1,5 @@
 /* normals_metrics.c: angles between predicted and true surface normals, and the numbers made of them (definitions of
- * prs-eth/Marigold, src/util/metric.py). Called through marigold.h. */
+ * prs-eth/Marigold, src/util/metric.py). */
 #include <math.h>
 #include <string.h>
 

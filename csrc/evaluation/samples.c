@@ -1,4 +1,4 @@
-/* samples.c: which pixels a fit sees, and in which quantity. Called by the align_*.c files of this room. */
+/* samples.c: which pixels a fit sees, and in which quantity. */
 #include <math.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* select.c: medians by selection (Hoare's quickselect, the middle of three as pivot). Called by the files of this room. */
+/* select.c: medians by selection (Hoare's quickselect, the middle of three as pivot). */
 #include <math.h>
 
 #include "evaluation.h"

@@ -1,7 +1,7 @@
 /* cpu.h: what the drivers in cpu/ops and the kernels in cpu/isa share. Private to backend/cpu.
  *
  * A driver (ops/NAME.c) cuts an operation into tiles whose borders depend on the shape of ONE image only, never on the
- * number of threads or images, and runs them with OpenMP; a kernel (isa/) is pure arithmetic on one tile: no memory, no
+ * number of threads or images, and shares them out to threads; a kernel (isa/) is pure arithmetic on one tile: no memory, no
  * threads, no errors. Every kernel is written once, on vectors of MG_LANES floats (isa/vector.h), and compiled once per
  * instruction set (isa/kernels_SET.c).
  */
@@ -12,7 +12,7 @@
 /* The kernels that read and write activations, once per element type: void pointers are arrays of that type, everything
  * else is float32. Sums, statistics and transforms are float32 or better whatever the type. */
 struct mg_cpu_elements {
-    /* isa/pointwise.inc: count >= 0, any alignment, out may be an input ------------------------------------------------ */
+    /* isa/pointwise.h: count >= 0, any alignment, out may be an input ------------------------------------------------ */
     void (*activate)(void *out, const void *x, int64_t count, mg_activation activation);
     void (*geglu)(void *out, const void *value, const void *gate, int64_t count);       /* value * gelu(gate) */
     void (*scale)(void *out, const void *x, float factor, float offset, int64_t count); /* x * factor + offset */
@@ -23,7 +23,7 @@ struct mg_cpu_elements {
     void (*widen)(float *out, const void *x, int64_t count);
     void (*narrow)(void *out, const float *x, int64_t count);
 
-    /* isa/norm.inc -------------------------------------------------------------------------------------------------- */
+    /* isa/norm.h -------------------------------------------------------------------------------------------------- */
     /* Adds to sum[c] and sum_of_squares[c] (doubles) the statistics of rows x channels values x - shift[c]. */
     void (*channel_sums)(double *sum, double *sum_of_squares, const void *x, const float *shift, int64_t rows,
                          int64_t channels);
@@ -33,7 +33,7 @@ struct mg_cpu_elements {
     void (*layernorm)(void *out, const void *x, const float *gamma, const float *beta, int64_t rows, int64_t channels,
                       float epsilon);
 
-    /* isa/winograd.inc: F(4x4, 3x3). See ops/winograd.c for the layouts. -------------------------------------------- */
+    /* isa/winograd.h: F(4x4, 3x3). See ops/winograd.c for the layouts. -------------------------------------------- */
     /* One 6x6 input tile: pixels[36] point at c elements each (or at zeros), v + q*stride receives position q. */
     void (*winograd_input)(float *v, int64_t stride, const void *const pixels[36], int64_t c);
     /* The same for `count` <= MG_FIXED_CHANNELS channels from `begin` on, in fixed point: v + q*stride receives integers (an
@@ -49,7 +49,7 @@ struct mg_cpu_elements {
      * of what the input's are multiplied with. */
     void (*winograd_gradient)(float *v, int64_t stride, const void *const pixels[16], int64_t c);
 
-    /* isa/quantise.inc ---------------------------------------------------------------------------------------------- */
+    /* isa/quantise.h ---------------------------------------------------------------------------------------------- */
     /* round(x * 127 / largest) + 128, padded to a multiple of 4 bytes; *scale turns them back. */
     void (*quantise_row)(uint8_t *out, float *scale, const void *x, int64_t count);
 };
@@ -66,7 +66,7 @@ struct mg_cpu_kernels {
     const char *isa; /* "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16" */
     int panel;       /* columns of a packed B panel: a multiple of the vector length, at most MG_MAX_PANEL */
 
-    /* isa/product.inc: C[m x panel] = (accumulate ? C : 0) + A[m x k] B[k x panel]; A and C with leading dimensions, B
+    /* isa/product.h: C[m x panel] = (accumulate ? C : 0) + A[m x k] B[k x panel]; A and C with leading dimensions, B
      * contiguous: k rows of the panel, the 1, 2 or 4 of a group side by side for each column ---------------------------- */
     void (*product_f32)(int64_t m, int64_t k, const float *a, int64_t lda, const float *b, float *c, int64_t ldc,
                         bool accumulate);
@@ -84,11 +84,11 @@ struct mg_cpu_kernels {
     void (*dequantise)(void *c, int64_t ldc, int64_t rows, int64_t columns, const float *row_scales,
                        const float *column_scales, const int32_t *column_sums);
 
-    /* isa/panels.inc: rows of a panel in pairs (bfloat16) or fours (int8, times scales[panel]) to [count][panel] floats - */
+    /* isa/panels.h: rows of a panel in pairs (bfloat16) or fours (int8, times scales[panel]) to [count][panel] floats - */
     void (*widen_pairs)(float *out, const mg_bf16 *pairs, int64_t count);
     void (*widen_quads)(float *out, const int8_t *quads, const float *scales, int64_t count);
 
-    /* isa/winograd_weights.inc -------------------------------------------------------------------------------------- */
+    /* isa/winograd_weights.h -------------------------------------------------------------------------------------- */
     /* One panel of the filter, weight[9][c][panel]: u + q*stride receives position q, [c][panel]. */
     void (*winograd_weights)(float *u, int64_t stride, const float *weight, int64_t c);
     /* The same for an even `count` <= MG_FIXED_CHANNELS of channels, in fixed point: position q as [count/2][panel][2] and
@@ -100,11 +100,11 @@ struct mg_cpu_kernels {
     void (*winograd_weight_gradient)(float *gradient, int64_t tap_stride, const float *m, int64_t stride,
                                      int64_t count);
 
-    /* isa/schedule.inc: out[0..count) = f0 a + f1 b + f2 noise (noise may be NULL). ---------------------------------- */
+    /* isa/combine.h: out[0..count) = f0 a + f1 b + f2 noise (noise may be NULL). ---------------------------------- */
     void (*combine)(float *out, const float *a, const float *b, const float *noise, const float factors[3],
                     int64_t count);
 
-    /* isa/softmax.inc: one block of online softmax, rows x columns of scores (leading dimension ld), in place ---------- */
+    /* isa/softmax.h: one block of online softmax, rows x columns of scores (leading dimension ld), in place ---------- */
     /* For each row: m' = max(running_max, scale*max(row)); p = exp(scale*row - m'); correction = exp(running_max - m');
      * running_sum = running_sum*correction + sum(p). correction[r] is returned for rescaling the output row. */
     void (*softmax_block)(float *scores, int64_t ld, int64_t rows, int64_t columns, float scale, float *running_max,
@@ -116,7 +116,7 @@ struct mg_cpu_kernels {
     void (*softmax_block_half)(mg_bf16 *out, const float *scores, int64_t ld, int64_t rows, int64_t columns,
                                float scale, float *running_max, float *running_sum, float *correction);
 
-    /* isa/gradient.inc: out may be an input of its size ---------------------------------------------------------------- */
+    /* isa/gradient.h: out may be an input of its size ---------------------------------------------------------------- */
     /* C[m x panel] += sum over k pixels of a[p][offset + i] b[p][panel], floats; b and c contiguous */
     void (*product_pixels)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b, float *c);
     /* The same over k pairs of pixels: elements of a and b are pairs of bfloat16. */
@@ -150,7 +150,7 @@ struct mg_cpu_kernels {
                                     int64_t ld_products, const float *p, const float *products, int64_t rows,
                                     int64_t columns, float scale, const float *factors, const float *dots);
 
-    /* isa/optimizer.inc: see mg_backend */
+    /* isa/optimizer.h: see mg_backend */
     void (*adam)(float *weight, float *gradient, float *m, float *v, int64_t count, const struct mg_adam *params);
     double (*sum_of_squares)(const float *x, int64_t count);
 
@@ -171,10 +171,7 @@ extern const struct mg_cpu_kernels mg_cpu_kernels_avx2, mg_cpu_kernels_avx512, m
     mg_cpu_kernels_avx512bf16;
 #endif
 
-/* ops/conv2d.c: see mg_backend.trailing_gap. */
-size_t mg_conv2d_trailing_gap(const struct mg_context *context, const struct mg_op_shape *op);
-
-/* cpu_backend.c: how the drivers read a weight. */
+/* weight_layout.c: how the drivers read a weight. */
 struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op, int slot);
 
 /* ops/optimizer.c: see mg_backend */
@@ -201,10 +198,12 @@ static inline const struct mg_cpu_elements *mg_cpu_elements_of(const struct mg_c
     return &mg_cpu_kernels_of(context)->of[tensor->dtype == MG_BF16 ? MG_CPU_BF16 : MG_CPU_F32];
 }
 
-/* One driver per operation: run, and the scratch it needs (NULL: none). */
+/* One driver per operation: run, the scratch it needs (NULL: none), and how its output may follow upon its input (NULL: not; see
+ * mg_backend). */
 struct mg_cpu_driver {
     void (*run)(const struct mg_context *context, const struct mg_op_call *call);
     size_t (*workspace_bytes)(const struct mg_context *context, const struct mg_op_shape *op);
+    size_t (*trailing_gap)(const struct mg_context *context, const struct mg_op_shape *op);
     bool widened; /* computes on float32 alone: bfloat16 is widened for it, see ops/widened.h */
 };
 #define MG_OP(ID, name, inputs, required, alias, meaning) extern const struct mg_cpu_driver mg_cpu_##name;

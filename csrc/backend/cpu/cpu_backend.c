@@ -1,5 +1,5 @@
 /* cpu_backend.c: the CPU as a backend: chooses the kernels of an instruction set and hands each operation to its
- * driver in ops/. Called through mg_backend_cpu by the registry, the graph's plans and the executor. */
+ * driver in ops/. */
 #include <cblas.h>
 #include <stdio.h>
 #include <string.h>
@@ -47,17 +47,6 @@ static mg_status cpu_open(struct mg_context *context, const char *isa, struct mg
 
 static void cpu_close(struct mg_context *context) { context->backend_state = NULL; }
 
-/* What multiplies many rows is read in the panels of the kernel; the rest is read once, where it lies. Four bytes of a column
- * lie side by side, as the kernels multiply them in one step. */
-struct mg_weight_layout mg_cpu_weight_layout(const struct mg_context *context, const struct mg_op_shape *op, int slot) {
-    const bool is_conv2d = op->kind == MG_OP_CONV2D || op->kind == MG_OP_CONV2D_INPUT_GRADIENT;
-    const bool is_linear = op->kind == MG_OP_LINEAR || op->kind == MG_OP_LINEAR_INPUT_GRADIENT;
-    if (slot != 1 || !(is_conv2d || (is_linear && !op->params.linear.few_rows)))
-        return (struct mg_weight_layout){0};
-    const mg_dtype dtype = op->in[1].dtype;
-    return (struct mg_weight_layout){mg_cpu_kernels_of(context)->panel, 4 / (int)mg_dtype_bytes(dtype), dtype};
-}
-
 static size_t cpu_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct mg_cpu_driver *driver = drivers[op->kind];
     if (mg_is_widened(driver, op))
@@ -66,7 +55,8 @@ static size_t cpu_workspace_bytes(const struct mg_context *context, const struct
 }
 
 static size_t cpu_trailing_gap(const struct mg_context *context, const struct mg_op_shape *op) {
-    return op->kind == MG_OP_CONV2D ? mg_conv2d_trailing_gap(context, op) : 0;
+    const struct mg_cpu_driver *driver = drivers[op->kind];
+    return driver->trailing_gap ? driver->trailing_gap(context, op) : 0;
 }
 
 static void cpu_run(const struct mg_context *context, const struct mg_op_call *call) {

@@ -1,5 +1,4 @@
-/* cpu_features.c: which instruction sets this processor, and its operating system, let us use. Called by cpu_backend.c
- * and, through marigold.h, by anyone; calls nothing. */
+/* cpu_features.c: which instruction sets this processor, and its operating system, let us use. */
 #include <string.h>
 
 #include "cpu.h"

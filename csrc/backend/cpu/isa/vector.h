@@ -1,15 +1,28 @@
 /* vector.h: vectors of MG_LANES floats in the compilers' own vector notation, so that a kernel is written once and
- * compiled for each instruction set. The including file (isa/kernels_SET.c) defines MG_LANES and MG_ISA (a name
- * suffix).
+ * compiled for each instruction set. A file isa/kernels_SET.c defines
+ *   MG_LANES             floats of a vector
+ *   MG_VECTOR_REGISTERS  how many vectors the processor holds: how many rows a register tile may have
+ *   MG_HAS_NAME 1        for instructions that are used by their name: AVX2; AVX512 (F, VL, BW, DQ), AVX512VNNI, AVX512BF16
+ *   MG_ISA               the suffix of its functions' names
+ * and includes kernels.h. Without them (a tool that reads this file alone) it is the baseline.
  */
+#ifndef MG_VECTOR_H
+#define MG_VECTOR_H
 #ifndef MG_LANES
-#error "include through isa/kernels_SET.c"
+#define MG_LANES 4
+#define MG_VECTOR_REGISTERS 16
+#define MG_ISA scalar
 #endif
 #include <stdint.h>
 #include <string.h>
-#if defined(__x86_64__)
+
+#include "../cpu.h"
+#if MG_HAS_AVX2 || MG_HAS_AVX512
 #include <immintrin.h>
 #endif
+
+/* For functions whose constant arguments choose what they do: loops over rows are unrolled, branches go. */
+#define MG_ALWAYS_INLINE static inline __attribute__((always_inline))
 
 typedef float mg_vf __attribute__((vector_size(MG_LANES * 4)));
 typedef int32_t mg_vi __attribute__((vector_size(MG_LANES * 4)));
@@ -95,7 +108,7 @@ static inline mg_vf mg_load_bf16(const mg_bf16 *p) {
 
 /* To the nearest, ties to even. A NaN keeps its upper bits, of which the quiet bit is set, lest rounding make it infinite. */
 static inline mg_vh mg_round_bf16(mg_vf v) {
-#if defined(__AVX512BF16__) && MG_LANES == 16
+#if MG_HAS_AVX512BF16
     return (mg_vh)_mm512_cvtneps_pbh((__m512)v);
 #else
     const mg_vu bits = (mg_vu)v, is_nan = (mg_vu)(v != v);
@@ -136,3 +149,7 @@ static inline void mg_store_part_bf16(mg_bf16 *p, mg_vf v, int64_t count) {
         mg_bf16 *: mg_load_part_bf16,                                                                                  \
         const mg_bf16 *: mg_load_part_bf16)(p, count)
 #define mg_put_part(p, v, count) _Generic((p), float * : mg_store_part, mg_bf16 * : mg_store_part_bf16)(p, v, count)
+
+/* How many of the lanes from element i on are elements of a row of `count`. */
+static inline int64_t mg_lanes_left(int64_t count, int64_t i) { return count - i < MG_LANES ? count - i : MG_LANES; }
+#endif

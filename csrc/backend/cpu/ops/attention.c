@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "../../../core/thread_pool.h"
-#include "../cpu.h"
+#include "attention_panels.h"
 
 /* SCORE_ROW: elements from one row of scores to the next, no power of two, or rows would evict each other from the first-level
  * cache. */
@@ -19,44 +19,30 @@ struct attention {
     const struct mg_cpu_kernels *kernels;
     const struct mg_cpu_elements *elements;
     struct mg_attention params;
-    bool half;                    /* bfloat16 products */
-    mg_dtype type, key_type;      /* of queries; of keys and values */
-    int64_t bytes;                /* of an element of the products */
-    int64_t channels, size;       /* size: channels of one head */
-    int64_t units;                /* four bytes each: of a query's or key's row, completed */
-    int64_t queries, keys, steps; /* of one image; keys, or pairs of keys */
-    int64_t panel, key_panels, value_panels, query_blocks;
-    int64_t row;                                  /* value_panels * panel: padded channels of the partial sums */
+    bool half; /* bfloat16 products */
+    struct mg_head_rows queries, keys;
+    int64_t query_blocks, row;                    /* row: padded channels of the partial sums */
     size_t packed_keys, packed_values;            /* bytes, shared */
     size_t scores, sums, line, completed, thread; /* bytes of a thread */
 };
 
 static struct attention attention_of(const struct mg_context *context, const struct mg_op_shape *op) {
-    struct attention a = {.kernels = mg_cpu_kernels_of(context), .params = op->params.attention};
-    a.elements = mg_cpu_elements_of(context, &op->in[0]);
-    a.type = op->in[0].dtype;
-    a.key_type = op->in[1].dtype;
-    a.half = a.type == MG_BF16;
-    a.bytes = a.half ? 2 : 4;
-    a.channels = op->in[0].dim[3];
-    a.size = a.channels / a.params.heads;
-    a.units = mg_ceil_div(a.size * a.bytes, 4);
-    a.queries = op->in[0].dim[1] * op->in[0].dim[2];
-    a.keys = op->in[1].dim[1] * op->in[1].dim[2];
-    a.steps = mg_ceil_div(a.keys * a.bytes, 4);
-    a.panel = a.kernels->panel;
-    a.key_panels = mg_ceil_div(a.keys, a.panel);
-    a.value_panels = mg_ceil_div(a.size, a.panel);
-    a.query_blocks = mg_ceil_div(a.queries, BLOCK_QUERIES);
-    a.row = a.value_panels * a.panel;
-    a.packed_keys = (size_t)(a.key_panels * a.units * a.panel) * 4;
-    a.packed_values = (size_t)(a.value_panels * a.steps * a.panel) * 4;
+    const bool half = op->in[0].dtype == MG_BF16;
+    struct attention a = {.kernels = mg_cpu_kernels_of(context),
+                          .elements = mg_cpu_elements_of(context, &op->in[0]),
+                          .params = op->params.attention,
+                          .half = half,
+                          .queries = mg_head_rows_of(context, &op->in[0], op->params.attention.heads, half),
+                          .keys = mg_head_rows_of(context, &op->in[1], op->params.attention.heads, half)};
+    a.query_blocks = mg_ceil_div(a.queries.count, BLOCK_QUERIES);
+    a.row = mg_padded_channels(&a.keys);
+    a.packed_keys = mg_transposed_bytes(&a.keys);
+    a.packed_values = mg_packed_bytes_of_rows(&a.keys);
     a.scores = (size_t)BLOCK_QUERIES * SCORE_ROW * sizeof(float);
-    a.sums = (size_t)(BLOCK_QUERIES * a.row + 3 * BLOCK_QUERIES) * sizeof(float);
-    a.line = (size_t)(2 * a.row) * sizeof(float);
-    a.completed = a.half && a.size % 2 ? (size_t)(BLOCK_QUERIES * a.units) * 4 : 0;
+    a.sums = mg_aligned_bytes(BLOCK_QUERIES * a.row + 3 * BLOCK_QUERIES, sizeof(float));
+    a.line = mg_line_bytes(&a.keys);
+    a.completed = a.half && a.queries.size % 2 ? mg_aligned_bytes(BLOCK_QUERIES * a.queries.units, 4) : 0;
     a.thread = a.scores + (a.half ? a.scores / 2 : 0) + a.sums + a.line + a.completed;
-    a.thread = mg_aligned(a.thread);
     return a;
 }
 
@@ -91,53 +77,6 @@ static struct scratch scratch_of(const struct attention *a, char *at) {
     return s;
 }
 
-/* One row of a head in the products' type, zeros up to `elements`. x: of type `type`. */
-static void load_row(const struct attention *a, char *out, const char *x, mg_dtype type, int64_t elements) {
-    if (!a->half || type == MG_BF16)
-        memcpy(out, x, (size_t)(a->size * a->bytes));
-    else
-        a->elements->narrow(out, (const float *)x, a->size);
-    memset(out + a->size * a->bytes, 0, (size_t)((elements - a->size) * a->bytes));
-}
-
-static const char *row_of(const struct attention *a, const char *head, int64_t index, mg_dtype type) {
-    return head + index * a->channels * (int64_t)mg_dtype_bytes(type);
-}
-
-/* packed[units][panel]: four bytes of the keys of one panel side by side; zeros past the last key. */
-static void pack_keys(const struct attention *a, const char *k, int64_t p, char *packed, char *line) {
-    const int64_t count = a->keys - p * a->panel < a->panel ? a->keys - p * a->panel : a->panel;
-    packed += p * a->units * a->panel * 4;
-    memset(packed, 0, (size_t)(a->units * a->panel * 4));
-    for (int64_t j = 0; j < count; j++) {
-        load_row(a, line, row_of(a, k, p * a->panel + j, a->key_type), a->key_type, a->units * 4 / a->bytes);
-        for (int64_t u = 0; u < a->units; u++)
-            memcpy(packed + (u * a->panel + j) * 4, line + u * 4, 4);
-    }
-}
-
-/* packed[value_panels][steps][panel]: floats of one key, or bfloat16 of two side by side; zeros past the last channel of the
- * head and past the last key. */
-static void pack_values(const struct attention *a, const char *v, int64_t step, char *packed, char *line) {
-    const int64_t key = a->half ? 2 * step : step;
-    char *second = line + a->row * a->bytes;
-    load_row(a, line, row_of(a, v, key, a->key_type), a->key_type, a->row);
-    if (a->half && key + 1 < a->keys)
-        load_row(a, second, row_of(a, v, key + 1, a->key_type), a->key_type, a->row);
-    else
-        memset(second, 0, (size_t)(a->row * a->bytes));
-    for (int64_t p = 0; p < a->value_panels; p++) {
-        char *to = packed + (p * a->steps + step) * a->panel * 4;
-        const char *from = line + p * a->panel * a->bytes, *other = second + p * a->panel * a->bytes;
-        if (!a->half)
-            memcpy(to, from, (size_t)a->panel * 4);
-        for (int64_t c = 0; a->half && c < a->panel; c++) {
-            memcpy(to + 4 * c, from + 2 * c, 2);
-            memcpy(to + 4 * c + 2, other + 2 * c, 2);
-        }
-    }
-}
-
 static void hide_later_keys(float *scores, int64_t query, int64_t rows, int64_t key, int64_t columns) {
     for (int64_t i = 0; i < rows; i++)
         for (int64_t j = query + i - key + 1 > 0 ? query + i - key + 1 : 0; j < columns; j++)
@@ -147,34 +86,33 @@ static void hide_later_keys(float *scores, int64_t query, int64_t rows, int64_t 
 /* Scores of `rows` queries (at q, `ld` elements apart) with the keys of panel `p`. */
 static void score(const struct attention *a, const void *q, int64_t ld, const char *keys, int64_t rows, int64_t p,
                   float *scores) {
-    const char *panel = keys + p * a->units * a->panel * 4;
+    const void *panel = keys + p * a->keys.units * a->keys.panel * 4;
     if (a->half)
-        a->kernels->product_bf16(rows, 2 * a->units, q, ld, (const mg_bf16 *)panel, scores, SCORE_ROW, false);
+        a->kernels->product_bf16(rows, 2 * a->keys.units, q, ld, panel, scores, SCORE_ROW, false);
     else
-        a->kernels->product_f32(rows, a->size, q, ld, (const float *)panel, scores, SCORE_ROW, false);
+        a->kernels->product_f32(rows, a->keys.size, q, ld, panel, scores, SCORE_ROW, false);
 }
 
 /* sums += probabilities of `columns` keys from `key` on (even) times their values. */
 static void add_values(const struct attention *a, const struct scratch *s, const char *values, int64_t rows,
                        int64_t key, int64_t columns) {
     const int64_t first = a->half ? key / 2 : key, even = (columns + 1) / 2 * 2;
-    for (int64_t p = 0; p < a->value_panels; p++) {
-        const char *panel = values + (p * a->steps + first) * a->panel * 4;
-        float *sums = s->sums + p * a->panel;
+    for (int64_t p = 0; p < a->keys.channel_panels; p++) {
+        const void *panel = values + (p * a->keys.steps + first) * a->keys.panel * 4;
+        float *sums = s->sums + p * a->keys.panel;
         if (a->half)
-            a->kernels->product_bf16(rows, even, s->probabilities, SCORE_ROW, (const mg_bf16 *)panel, sums, a->row,
-                                     key > 0);
+            a->kernels->product_bf16(rows, even, s->probabilities, SCORE_ROW, panel, sums, a->row, key > 0);
         else
-            a->kernels->product_f32(rows, columns, s->scores, SCORE_ROW, (const float *)panel, sums, a->row, key > 0);
+            a->kernels->product_f32(rows, columns, s->scores, SCORE_ROW, panel, sums, a->row, key > 0);
     }
 }
 
 /* One block of queries against one block of keys, into the partial sums. */
 static void run_key_block(const struct attention *a, const void *q, int64_t ld, const char *keys, const char *values,
                           int64_t query, int64_t rows, int64_t key, const struct scratch *s) {
-    const int64_t columns = a->keys - key < BLOCK_KEYS ? a->keys - key : BLOCK_KEYS;
-    for (int64_t j = 0; j < columns; j += a->panel)
-        score(a, q, ld, keys, rows, (key + j) / a->panel, s->scores + j);
+    const int64_t columns = a->keys.count - key < BLOCK_KEYS ? a->keys.count - key : BLOCK_KEYS;
+    for (int64_t j = 0; j < columns; j += a->keys.panel)
+        score(a, q, ld, keys, rows, (key + j) / a->keys.panel, s->scores + j);
     if (a->params.causal)
         hide_later_keys(s->scores, query, rows, key, columns);
     if (a->half)
@@ -192,14 +130,15 @@ static void run_key_block(const struct attention *a, const void *q, int64_t ld, 
 
 static void run_query_block(const struct attention *a, const char *q, const char *keys, const char *values, char *out,
                             int64_t block, const struct scratch *s) {
+    const struct mg_head_rows *queries = &a->queries;
     const int64_t query = block * BLOCK_QUERIES;
-    const int64_t rows = a->queries - query < BLOCK_QUERIES ? a->queries - query : BLOCK_QUERIES;
-    const void *first = row_of(a, q, query, a->type);
-    int64_t ld = a->channels;
+    const int64_t rows = queries->count - query < BLOCK_QUERIES ? queries->count - query : BLOCK_QUERIES;
+    const void *first = mg_head_row(queries, q, query);
+    int64_t ld = queries->channels;
     if (a->completed) {
-        ld = a->units * 4 / a->bytes;
+        ld = queries->units * 4 / queries->bytes;
         for (int64_t i = 0; i < rows; i++)
-            load_row(a, s->completed + i * a->units * 4, row_of(a, q, query + i, a->type), a->type, ld);
+            mg_load_head_row(queries, s->completed + i * queries->units * 4, mg_head_row(queries, q, query + i), ld);
         first = s->completed;
     }
     for (int64_t i = 0; i < rows; i++) {
@@ -207,13 +146,13 @@ static void run_query_block(const struct attention *a, const char *q, const char
         s->total[i] = 0.0f;
     }
     /* Causal blocks of keys that lie wholly behind the last query have nothing to add. */
-    const int64_t end = a->params.causal && query + rows < a->keys ? query + rows : a->keys;
+    const int64_t end = a->params.causal && query + rows < a->keys.count ? query + rows : a->keys.count;
     for (int64_t key = 0; key < end; key += BLOCK_KEYS)
         run_key_block(a, first, ld, keys, values, query, rows, key, s);
     for (int64_t i = 0; i < rows; i++) {
         float *sums = s->sums + i * a->row;
-        a->kernels->of[MG_CPU_F32].scale(sums, sums, 1.0f / s->total[i], 0.0f, a->size);
-        a->elements->narrow(out + (query + i) * a->channels * a->bytes, sums, a->size);
+        a->kernels->of[MG_CPU_F32].scale(sums, sums, 1.0f / s->total[i], 0.0f, queries->size);
+        a->elements->narrow(out + (query + i) * queries->channels * queries->bytes, sums, queries->size);
     }
 }
 
@@ -231,13 +170,13 @@ static struct scratch own_scratch(const struct head *h, int thread) {
 static void pack_all_keys(const void *user, int64_t begin, int64_t end, int thread) {
     const struct head *h = user;
     for (int64_t p = begin; p < end; p++)
-        pack_keys(h->a, h->k, p, h->keys, own_scratch(h, thread).line);
+        mg_transpose_rows(&h->a->keys, h->k, p, h->keys, own_scratch(h, thread).line);
 }
 
 static void pack_all_values(const void *user, int64_t begin, int64_t end, int thread) {
     const struct head *h = user;
     for (int64_t step = begin; step < end; step++)
-        pack_values(h->a, h->v, step, h->values, own_scratch(h, thread).line);
+        mg_pack_step(&h->a->keys, h->v, step, h->values, own_scratch(h, thread).line);
 }
 
 static void run_query_blocks(const void *user, int64_t begin, int64_t end, int thread) {
@@ -250,20 +189,20 @@ static void run_query_blocks(const void *user, int64_t begin, int64_t end, int t
 static void attention_run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct attention a = attention_of(context, call->op);
     const int64_t images = call->op->in[0].dim[0], key_images = call->op->in[1].dim[0];
-    const int64_t key_bytes = (int64_t)mg_dtype_bytes(a.key_type);
+    const int64_t key_bytes = (int64_t)mg_dtype_bytes(a.keys.type);
     struct head h = {.a = &a, .keys = call->workspace};
     h.values = h.keys + a.packed_keys;
     h.threads = h.values + a.packed_values;
     for (int64_t i = 0; i < images * a.params.heads; i++) {
-        const int64_t n = i / a.params.heads, head = i % a.params.heads * a.size;
-        const int64_t at = (n * a.queries * a.channels + head) * a.bytes;
-        const int64_t key_at = ((key_images == 1 ? 0 : n) * a.keys * a.channels + head) * key_bytes;
+        const int64_t n = i / a.params.heads, head = i % a.params.heads * a.queries.size;
+        const int64_t at = (n * a.queries.count * a.queries.channels + head) * a.queries.bytes;
+        const int64_t key_at = ((key_images == 1 ? 0 : n) * a.keys.count * a.keys.channels + head) * key_bytes;
         h.q = (const char *)call->in[0] + at;
         h.k = (const char *)call->in[1] + key_at;
         h.v = (const char *)call->in[2] + key_at;
         h.out = (char *)call->out + at;
-        mg_parallel_for(context->num_threads, a.key_panels, pack_all_keys, &h);
-        mg_parallel_for(context->num_threads, a.steps, pack_all_values, &h);
+        mg_parallel_for(context->num_threads, a.keys.panels, pack_all_keys, &h);
+        mg_parallel_for(context->num_threads, a.keys.steps, pack_all_values, &h);
         mg_parallel_for(context->num_threads, a.query_blocks, run_query_blocks, &h);
     }
 }

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "../../../core/thread_pool.h"
-#include "../cpu.h"
+#include "attention_panels.h"
 
 enum { BLOCK_ROWS = 96, BLOCK_COLUMNS = 256, SCORE_ROW = BLOCK_COLUMNS + 16 };
 
@@ -17,9 +17,10 @@ struct job {
     struct mg_attention params;
     bool of_keys; /* rows are keys and values, columns queries and dy */
     int64_t channels, size, panel;
-    int64_t rows, columns, row_blocks, column_panels, channel_panels;
-    size_t transposed, packed;   /* bytes of the columns of a head, each of them twice */
-    size_t scores, sums, thread; /* bytes of a thread */
+    int64_t rows, columns, row_blocks, channel_panels;
+    struct mg_head_rows packing;       /* of the columns */
+    size_t transposed, packed;         /* bytes of the columns of a head, each of them twice */
+    size_t scores, sums, line, thread; /* bytes of a thread */
 };
 
 static struct job job_of(const struct mg_context *context, const struct mg_op_shape *op) {
@@ -33,14 +34,15 @@ static struct job job_of(const struct mg_context *context, const struct mg_op_sh
     a.rows = a.of_keys ? keys : queries;
     a.columns = a.of_keys ? queries : keys;
     a.row_blocks = mg_ceil_div(a.rows, BLOCK_ROWS);
-    a.column_panels = mg_ceil_div(a.columns, a.panel);
-    a.channel_panels = mg_ceil_div(a.size, a.panel);
-    a.transposed = mg_aligned_bytes(a.column_panels * a.size * a.panel, sizeof(float));
-    a.packed = mg_aligned_bytes(a.channel_panels * a.columns * a.panel, sizeof(float));
+    a.packing = mg_head_rows_of(context, &op->in[a.of_keys ? 0 : 1], a.params.heads, false);
+    a.channel_panels = a.packing.channel_panels;
+    a.transposed = mg_transposed_bytes(&a.packing);
+    a.packed = mg_packed_bytes_of_rows(&a.packing);
+    a.line = mg_line_bytes(&a.packing);
     a.scores = mg_aligned_bytes(BLOCK_ROWS * SCORE_ROW, sizeof(float));
     a.sums = mg_aligned_bytes(BLOCK_ROWS * a.channel_panels * a.panel, sizeof(float));
-    /* Two blocks of scores, turned around for keys; two sums; log sums and dots of rows, of columns. */
-    a.thread = 2 * a.scores + 2 * a.sums + mg_aligned_bytes(2 * BLOCK_ROWS + 2 * BLOCK_COLUMNS, sizeof(float));
+    /* Two blocks of scores, turned around for keys; two sums; log sums and dots of rows, of columns; a row while it is packed. */
+    a.thread = 2 * a.scores + 2 * a.sums + a.line + mg_aligned_bytes(2 * BLOCK_ROWS + 2 * BLOCK_COLUMNS, sizeof(float));
     return a;
 }
 
@@ -53,38 +55,17 @@ static size_t workspace_bytes(const struct mg_context *context, const struct mg_
     return bytes;
 }
 
-/* ---- packing: x points at the head's channels of the first column ---- */
-
-/* transposed[panel][size][panel columns]; zeros past the last column. */
-static void transpose_panel(const struct job *a, const float *x, int64_t p, float *out) {
-    const int64_t first = p * a->panel, count = a->columns - first < a->panel ? a->columns - first : a->panel;
-    out += p * a->size * a->panel;
-    for (int64_t c = 0; c < a->size; c++)
-        for (int64_t j = 0; j < a->panel; j++)
-            out[c * a->panel + j] = j < count ? x[(first + j) * a->channels + c] : 0.0f;
-}
-
-/* packed[channel panel][columns][panel channels]; zeros past the last channel of the head. */
-static void pack_columns(const struct job *a, const float *x, int64_t p, float *out) {
-    for (int64_t j = p * a->panel; j < a->columns && j < (p + 1) * a->panel; j++)
-        for (int64_t c = 0; c < a->channel_panels * a->panel; c += a->panel) {
-            const int64_t count = a->size - c < a->panel ? a->size - c : a->panel;
-            float *to = out + (c / a->panel * a->columns + j) * a->panel;
-            memcpy(to, x + j * a->channels + c, (size_t)count * sizeof *to);
-            memset(to + count, 0, (size_t)(a->panel - count) * sizeof *to);
-        }
-}
-
 /* ---- one block of rows ---- */
 struct scratch {
-    float *scores, *products, *first, *second, *row_values, *column_values;
+    float *scores, *products, *first, *second, *line, *row_values, *column_values;
 };
 
 static struct scratch scratch_of(const struct job *a, char *at) {
     struct scratch s = {.scores = (float *)at, .products = (float *)(at + a->scores)};
     s.first = (float *)(at + 2 * a->scores);
     s.second = (float *)(at + 2 * a->scores + a->sums);
-    s.row_values = (float *)(at + 2 * a->scores + 2 * a->sums);
+    s.line = (float *)(at + 2 * a->scores + 2 * a->sums);
+    s.row_values = (float *)(at + 2 * a->scores + 2 * a->sums + a->line);
     s.column_values = s.row_values + 2 * BLOCK_ROWS;
     return s;
 }
@@ -178,15 +159,19 @@ struct head {
     char *threads;
 };
 
+/* The columns of some panels, in both orders. */
 static void pack_panels(const void *user, int64_t begin, int64_t end, int thread) {
     const struct head *h = user;
-    (void)thread;
+    const struct mg_head_rows *columns = &h->a->packing;
+    float *line = scratch_of(h->a, h->threads + (size_t)thread * h->a->thread).line;
     for (int64_t p = begin; p < end; p++) {
-        transpose_panel(h->a, h->column_left, p, h->transposed_left);
-        transpose_panel(h->a, h->column_right, p, h->transposed_right);
-        pack_columns(h->a, h->column_left, p, h->packed_left);
-        if (h->a->of_keys)
-            pack_columns(h->a, h->column_right, p, h->packed_right);
+        mg_transpose_rows(columns, h->column_left, p, h->transposed_left, line);
+        mg_transpose_rows(columns, h->column_right, p, h->transposed_right, line);
+        for (int64_t i = p * columns->panel; i < columns->count && i < (p + 1) * columns->panel; i++) {
+            mg_pack_step(columns, h->column_left, i, h->packed_left, line);
+            if (h->a->of_keys)
+                mg_pack_step(columns, h->column_right, i, h->packed_right, line);
+        }
     }
 }
 
@@ -223,7 +208,7 @@ static void run(const struct mg_context *context, const struct mg_op_call *call)
         h.rows = (const float *)call->in[4] + n * q[1] * q[2] * 2 * heads;
         h.out = (float *)call->out + channel + n * (a.of_keys ? 2 * key_image : query_image);
         h.accumulate = a.of_keys && k[0] == 1 && n > 0;
-        mg_parallel_for(context->num_threads, a.column_panels, pack_panels, &h);
+        mg_parallel_for(context->num_threads, a.packing.panels, pack_panels, &h);
         mg_parallel_for(context->num_threads, a.row_blocks, run_blocks, &h);
     }
 }
@@ -282,16 +267,20 @@ struct rows_head {
     char *threads;
 };
 
+static char *own_memory(const struct rows_head *h, int thread) {
+    return h->threads + (size_t)thread * (h->a->thread + mg_aligned_bytes(3 * BLOCK_ROWS, sizeof(float)));
+}
+
 static void transpose_panels(const void *user, int64_t begin, int64_t end, int thread) {
     const struct rows_head *h = user;
-    (void)thread;
+    float *line = scratch_of(h->a, own_memory(h, thread)).line;
     for (int64_t p = begin; p < end; p++)
-        transpose_panel(h->a, h->k, p, h->keys);
+        mg_transpose_rows(&h->a->packing, h->k, p, h->keys, line);
 }
 
 static void rows_of_blocks(const void *user, int64_t begin, int64_t end, int thread) {
     const struct rows_head *h = user;
-    char *mine = h->threads + (size_t)thread * (h->a->thread + mg_aligned_bytes(3 * BLOCK_ROWS, sizeof(float)));
+    char *mine = own_memory(h, thread);
     for (int64_t block = begin; block < end; block++)
         rows_of_block(h->a, h->call, h->q, h->first_pixel, h->index, h->keys, block, (float *)mine,
                       (float *)(mine + h->a->thread));
@@ -309,7 +298,7 @@ static void rows_run(const struct mg_context *context, const struct mg_op_call *
         h.first_pixel = n * a.rows;
         h.q = (const float *)call->in[0] + n * a.rows * a.channels + channel;
         h.k = (const float *)call->in[1] + n * key_image + channel;
-        mg_parallel_for(context->num_threads, a.column_panels, transpose_panels, &h);
+        mg_parallel_for(context->num_threads, a.packing.panels, transpose_panels, &h);
         mg_parallel_for(context->num_threads, a.row_blocks, rows_of_blocks, &h);
     }
 }

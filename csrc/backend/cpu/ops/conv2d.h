@@ -1,4 +1,4 @@
-/* conv2d.h: the two convolution algorithms behind the conv2d driver. Private to backend/cpu/ops. */
+/* conv2d.h: the two algorithms behind the driver of conv2d, and what they share. Private to backend/cpu/ops. */
 #ifndef MG_CPU_CONV2D_H
 #define MG_CPU_CONV2D_H
 #include "../cpu.h"
@@ -37,19 +37,22 @@ static inline const char *mg_conv_image(const struct mg_conv_sizes *z, const str
     return (const char *)call->in[0] + n * z->in_h * z->in_w * z->c * z->bytes;
 }
 
+/* bias + channel vector of one image: into out[k], or the bias itself, or NULL when there is neither. */
+const float *mg_conv_addend(const struct mg_cpu_kernels *kernels, const struct mg_op_call *call, int64_t image,
+                            float *out);
+bool mg_conv_uses_winograd(const struct mg_conv_sizes *z);
+
+/* ---- winograd.c, winograd_weight_gradient.c ---- */
 size_t mg_winograd_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
 void mg_winograd_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
 size_t mg_winograd_trailing_gap(const struct mg_context *context, const struct mg_conv_sizes *z);
-bool mg_conv_uses_winograd(const struct mg_conv_sizes *z);
 /* The gradient of the filter; false: the image is too large, or the convolution no case for Winograd. */
 bool mg_winograd_has_weight_gradient(const struct mg_context *context, const struct mg_conv_sizes *z);
 size_t mg_winograd_weight_gradient_bytes(const struct mg_context *context, const struct mg_conv_sizes *z);
 void mg_winograd_weight_gradient(const struct mg_context *context, const struct mg_conv_sizes *z, const void *x,
                                  const void *dy, float *gradient, void *workspace);
+
+/* ---- direct.c ---- */
 size_t mg_direct_workspace(const struct mg_context *context, const struct mg_conv_sizes *z);
 void mg_direct_run(const struct mg_context *context, const struct mg_op_call *call, const struct mg_conv_sizes *z);
-
-/* bias + channel vector of one image: into out[k], or the bias itself, or NULL when there is neither. */
-const float *mg_conv_addend(const struct mg_cpu_kernels *kernels, const struct mg_op_call *call, int64_t image,
-                            float *out);
 #endif

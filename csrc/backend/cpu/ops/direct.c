@@ -1,6 +1,6 @@
 /* direct.c: convolution of any window and stride as a matrix product (im2col): a tile of output pixels gathers its windows,
- * a chunk of the R*S*C values at a time, and multiplies them with the same rows of the filter's panels. Called by conv2d.c
- * for strided windows, 1x1 windows with stride, and maps too small for Winograd.
+ * a chunk of the R*S*C values at a time, and multiplies them with the same rows of the filter's panels.
+ * For strided windows, and maps too small for Winograd.
  *
  * Filters in int8, which are for Winograd's sake, are turned back to float32 here, chunk by chunk: only the smallest maps come
  * this way. */

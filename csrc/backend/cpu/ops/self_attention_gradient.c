@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "../../../core/thread_pool.h"
-#include "../cpu.h"
+#include "attention_panels.h"
 
 enum {
     BLOCK_QUERIES = 24,
@@ -30,8 +30,8 @@ struct job {
     bool half;
     int64_t bytes; /* of an element */
     int64_t pixels, channels, size;
-    int64_t units, steps; /* of a row's channels; of the pixels */
-    int64_t panel, panels, channel_panels, chunks;
+    struct mg_head_rows packing; /* of each operand */
+    int64_t panel, channel_panels, chunks;
     int64_t ld; /* units or floats from one row of a slab to the next */
     float scale;
     int64_t tasks;
@@ -52,16 +52,14 @@ static struct job job_of(const struct mg_context *context, const struct mg_op_sh
                     .scale = op->params.attention.scale,
                     .tasks = dim[0] * op->params.attention.heads,
                     .threads = context->num_threads};
-    a.units = mg_ceil_div(a.size * a.bytes, 4);
-    a.steps = mg_ceil_div(a.pixels * a.bytes, 4);
-    a.panel = a.kernels->panel;
-    a.panels = mg_ceil_div(a.pixels, a.panel);
-    a.channel_panels = mg_ceil_div(a.size, a.panel);
+    a.packing = mg_head_rows_of(context, &op->in[0], op->params.attention.heads, a.half);
+    a.panel = a.packing.panel;
+    a.channel_panels = a.packing.channel_panels;
     a.chunks = mg_ceil_div(a.pixels, CHUNK_KEYS);
     /* Rows a power of two apart would evict each other from the caches. */
-    a.ld = a.panels * a.panel + 16;
-    a.transposed = mg_aligned_bytes(a.panels * a.units * a.panel, 4);
-    a.packed = mg_aligned_bytes(a.channel_panels * a.steps * a.panel, 4);
+    a.ld = a.packing.panels * a.panel + 16;
+    a.transposed = mg_transposed_bytes(&a.packing);
+    a.packed = mg_packed_bytes_of_rows(&a.packing);
     a.sums = mg_aligned_bytes(a.channel_panels * a.pixels * a.panel, sizeof(float));
     a.slab = mg_aligned_bytes((a.half ? SLAB_QUERIES / 2 : SLAB_QUERIES) * a.ld, 4);
     a.areas = a.tasks < a.threads ? 1 : a.threads;
@@ -70,10 +68,10 @@ static struct job job_of(const struct mg_context *context, const struct mg_op_sh
     a.products = mg_aligned_bytes(BLOCK_QUERIES * CHUNK_ROW, sizeof(float));
     a.rows = mg_aligned_bytes((4 + a.chunks) * BLOCK_QUERIES, sizeof(float));
     a.queries = mg_aligned_bytes(BLOCK_QUERIES * a.channel_panels * a.panel, sizeof(float));
-    a.line = mg_aligned_bytes(2 * a.channel_panels * a.panel, sizeof(float));
+    a.line = mg_line_bytes(&a.packing);
     /* The gradients of scores in rows of bfloat16; rows with an odd number of channels, completed. */
     a.thread = a.probabilities + a.products + a.rows + a.queries + a.line + (a.half ? a.products : 0) +
-               2 * mg_aligned_bytes(BLOCK_QUERIES * a.units, 4);
+               2 * mg_aligned_bytes(BLOCK_QUERIES * a.packing.units, 4);
     return a;
 }
 
@@ -128,45 +126,9 @@ static struct scratch scratch_of(const struct job *a, char *at) {
     s.queries = (float *)(at += a->rows);
     s.line = at += a->queries;
     s.left = at += a->line;
-    s.right = at += mg_aligned_bytes(BLOCK_QUERIES * a->units, 4);
-    s.rounded = (mg_bf16 *)(at + mg_aligned_bytes(BLOCK_QUERIES * a->units, 4));
+    s.right = at += mg_aligned_bytes(BLOCK_QUERIES * a->packing.units, 4);
+    s.rounded = (mg_bf16 *)(at + mg_aligned_bytes(BLOCK_QUERIES * a->packing.units, 4));
     return s;
-}
-
-/* ---- packing: x points at the head's channels of the first pixel ---- */
-static const char *row_of(const struct job *a, const char *x, int64_t pixel) {
-    return x + pixel * a->channels * a->bytes;
-}
-
-/* One panel of pixels, their units side by side; zeros past the last pixel and channel. */
-static void transpose_panel(const struct job *a, const char *x, int64_t p, char *out, char *line) {
-    const int64_t first = p * a->panel, count = a->pixels - first < a->panel ? a->pixels - first : a->panel;
-    out += p * a->units * a->panel * 4;
-    memset(out, 0, (size_t)(a->units * a->panel * 4));
-    memset(line, 0, (size_t)(a->units * 4));
-    for (int64_t j = 0; j < count; j++) {
-        memcpy(line, row_of(a, x, first + j), (size_t)(a->size * a->bytes));
-        for (int64_t u = 0; u < a->units; u++)
-            memcpy(out + (u * a->panel + j) * 4, line + u * 4, 4);
-    }
-}
-
-/* One step, a pixel or two of them, in panels of channels; zeros past the last channel and pixel. */
-static void pack_step(const struct job *a, const char *x, int64_t step, char *out, char *line) {
-    const int64_t padded = a->channel_panels * a->panel;
-    char *second = line + padded * a->bytes;
-    memset(line, 0, (size_t)(2 * padded * a->bytes));
-    memcpy(line, row_of(a, x, a->half ? 2 * step : step), (size_t)(a->size * a->bytes));
-    if (a->half && 2 * step + 1 < a->pixels)
-        memcpy(second, row_of(a, x, 2 * step + 1), (size_t)(a->size * a->bytes));
-    for (int64_t p = 0; p < a->channel_panels; p++) {
-        char *to = out + (p * a->steps + step) * a->panel * 4;
-        if (a->half)
-            a->kernels->pair_rows((uint32_t *)to, (const mg_bf16 *)line + p * a->panel,
-                                  (const mg_bf16 *)second + p * a->panel, a->panel);
-        else
-            memcpy(to, line + p * a->panel * 4, (size_t)a->panel * 4);
-    }
 }
 
 /* ---- blocks of queries ---- */
@@ -176,11 +138,11 @@ static const char *rows_of(const struct job *a, const char *x, int64_t first, in
                            int64_t *ld) {
     *ld = a->channels;
     if (a->size * a->bytes % 4 == 0)
-        return row_of(a, x, first);
-    *ld = a->units * 2;
-    memset(completed, 0, (size_t)(count * a->units * 4));
+        return mg_head_row(&a->packing, x, first);
+    *ld = a->packing.units * 2;
     for (int64_t i = 0; i < count; i++)
-        memcpy(completed + i * a->units * 4, row_of(a, x, first + i), (size_t)(a->size * a->bytes));
+        mg_load_head_row(&a->packing, completed + i * a->packing.units * 4, mg_head_row(&a->packing, x, first + i),
+                         *ld);
     return completed;
 }
 
@@ -188,9 +150,10 @@ static const char *rows_of(const struct job *a, const char *x, int64_t first, in
 static void multiply(const struct job *a, const char *rows, int64_t lda, int64_t count, const char *transposed,
                      int64_t begin, int64_t columns, float *out, int64_t ldo) {
     for (int64_t j = 0; j < columns; j += a->panel) {
-        const void *panel = transposed + (begin + j) * a->units * 4;
+        const void *panel = transposed + (begin + j) * a->packing.units * 4;
         if (a->half)
-            a->kernels->product_bf16(count, 2 * a->units, (const mg_bf16 *)rows, lda, panel, out + j, ldo, false);
+            a->kernels->product_bf16(count, 2 * a->packing.units, (const mg_bf16 *)rows, lda, panel, out + j, ldo,
+                                     false);
         else
             a->kernels->product_f32(count, a->size, (const float *)rows, lda, panel, out + j, ldo, false);
     }
@@ -202,8 +165,8 @@ static void finish_rows(const struct job *a, const char *y, const char *dy, int6
                         const struct scratch *s) {
     float *wide = (float *)s->line, *other = wide + a->channel_panels * a->panel;
     for (int64_t i = 0; i < count; i++) {
-        a->elements->widen(wide, row_of(a, y, first + i), a->size);
-        a->elements->widen(other, row_of(a, dy, first + i), a->size);
+        a->elements->widen(wide, mg_head_row(&a->packing, y, first + i), a->size);
+        a->elements->widen(other, mg_head_row(&a->packing, dy, first + i), a->size);
         s->dots[i] = 0.0f;
         for (int64_t c = 0; c < a->size; c++)
             s->dots[i] += wide[c] * other[c];
@@ -231,7 +194,7 @@ static void run_chunk(const struct job *a, const struct area *h, const struct sc
         a->kernels->attention_gradient((float *)(h->probabilities + at), (float *)(h->gradients + at), a->ld,
                                        s->products, CHUNK_ROW, count, columns, a->scale, factors, s->dots);
     for (int64_t p = 0; p < a->channel_panels; p++) {
-        const void *keys = h->packed_keys + (p * a->steps + begin / even) * a->panel * 4;
+        const void *keys = h->packed_keys + (p * a->packing.steps + begin / even) * a->panel * 4;
         float *sums = s->queries + p * a->panel;
         const int64_t ldc = a->channel_panels * a->panel;
         if (a->half)
@@ -289,7 +252,7 @@ static void run_keys(const struct job *a, const struct area *h, int64_t slab, in
         gradients[i] = h->gradients + i * a->ld * 4;
     }
     for (int64_t p = 0; p < a->channel_panels; p++) {
-        const int64_t from = (p * a->steps + step) * a->panel * 4, to = (p * a->pixels + key) * a->panel;
+        const int64_t from = (p * a->packing.steps + step) * a->panel * 4, to = (p * a->pixels + key) * a->panel;
         if (a->half) {
             a->kernels->product_pixels_half(keys, steps, gradients, key, h->packed_queries + from, h->key_sums + to);
             a->kernels->product_pixels_half(keys, steps, probabilities, key, h->packed_dy + from, h->value_sums + to);
@@ -333,8 +296,8 @@ static void transpose_panels(const void *user, int64_t begin, int64_t end, int t
     const struct task *t = user;
     const struct scratch mine = own_scratch(t, thread);
     for (int64_t p = begin; p < end; p++) {
-        transpose_panel(t->a, t->k, p, t->area.keys, mine.line);
-        transpose_panel(t->a, t->v, p, t->area.values, mine.line);
+        mg_transpose_rows(&t->a->packing, t->k, p, t->area.keys, mine.line);
+        mg_transpose_rows(&t->a->packing, t->v, p, t->area.values, mine.line);
     }
 }
 
@@ -342,9 +305,9 @@ static void pack_steps(const void *user, int64_t begin, int64_t end, int thread)
     const struct task *t = user;
     const struct scratch mine = own_scratch(t, thread);
     for (int64_t step = begin; step < end; step++) {
-        pack_step(t->a, t->k, step, t->area.packed_keys, mine.line);
-        pack_step(t->a, t->head.q, step, t->area.packed_queries, mine.line);
-        pack_step(t->a, t->head.dy, step, t->area.packed_dy, mine.line);
+        mg_pack_step(&t->a->packing, t->k, step, t->area.packed_keys, mine.line);
+        mg_pack_step(&t->a->packing, t->head.q, step, t->area.packed_queries, mine.line);
+        mg_pack_step(&t->a->packing, t->head.dy, step, t->area.packed_dy, mine.line);
     }
 }
 
@@ -380,8 +343,8 @@ static void store_all_keys(const void *user, int64_t begin, int64_t end, int thr
 static void run_task(struct task *t) {
     const struct job *a = t->a;
     const int64_t slabs = mg_ceil_div(a->pixels, SLAB_QUERIES);
-    mg_parallel_for(t->threads, a->panels, transpose_panels, t);
-    mg_parallel_for(t->threads, a->steps, pack_steps, t);
+    mg_parallel_for(t->threads, a->packing.panels, transpose_panels, t);
+    mg_parallel_for(t->threads, a->packing.steps, pack_steps, t);
     mg_parallel_for(t->threads, a->channel_panels * a->pixels, clear_sums, t);
     for (t->slab = 0; t->slab < slabs; t->slab++) {
         const int64_t left = a->pixels - t->slab * SLAB_QUERIES, queries = left < SLAB_QUERIES ? left : SLAB_QUERIES;

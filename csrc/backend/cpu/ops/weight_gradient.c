@@ -1,4 +1,4 @@
-/* weight_gradient.c: gradients of the weights of convolutions and linear layers: for each position of the window, input pixels
+/* weight_gradient.c: see weight_gradient.h: for each position of the window, input pixels
  * (transposed) times output pixels, added to the gradient in the panels in which the weight lies.
  *
  * A task has some channels at one position of the window and some panels of filters, and runs over all images in chunks of
@@ -9,6 +9,7 @@
 
 #include "../../../core/thread_pool.h"
 #include "conv2d.h"
+#include "weight_gradient.h"
 
 enum {
     PIXEL_CHUNK = 128, /* a packed panel of dy of so many pixels stays in the first-level cache */
@@ -72,9 +73,7 @@ static struct weight_gradient weight_gradient_of(const struct mg_context *contex
     return g;
 }
 
-static size_t workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
-    if (op->kind == MG_OP_LINEAR_WEIGHT_GRADIENT && op->params.linear.few_rows)
-        return 0;
+size_t mg_weight_gradient_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct mg_op_shape forward = forward_of(op);
     const struct weight_gradient g = weight_gradient_of(context, &forward);
     size_t bytes;
@@ -164,7 +163,7 @@ static void run_tasks(const void *user, int64_t begin, int64_t end, int thread) 
         run_task(job->g, job->call, i, scratch);
 }
 
-static void run_many_rows(const struct mg_context *context, const struct mg_op_call *call) {
+void mg_weight_gradient_run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct mg_op_shape forward = forward_of(call->op);
     const struct weight_gradient g = weight_gradient_of(context, &forward);
     if (call->out != call->in[2])
@@ -177,41 +176,3 @@ static void run_many_rows(const struct mg_context *context, const struct mg_op_c
     memset(call->workspace, 0, g.zeros);
     mg_parallel_for(context->num_threads, g.window * g.tiles * g.groups, run_tasks, &job);
 }
-
-/* The weight lies as it is stored: a row for each filter. */
-struct few_rows {
-    const struct mg_cpu_kernels *kernels;
-    const struct mg_op_call *call;
-};
-
-static void add_filters(const void *user, int64_t begin, int64_t end, int thread) {
-    const struct few_rows *f = user;
-    const int64_t filters = f->call->op->out.dim[0], channels = f->call->op->out.dim[1];
-    const int64_t rows = mg_tensor_count(&f->call->op->in[0]) / channels;
-    const float *x = f->call->in[0], *dy = f->call->in[1], *sum = f->call->in[2];
-    (void)thread;
-    for (int64_t k = begin; k < end; k++) {
-        float *out = (float *)f->call->out + k * channels;
-        if (sum != f->call->out)
-            memcpy(out, sum + k * channels, (size_t)channels * sizeof *out);
-        for (int64_t row = 0; row < rows; row++)
-            f->kernels->combine(out, out, x + row * channels, NULL, (float[3]){1.0f, dy[row * filters + k], 0.0f},
-                                channels);
-    }
-}
-
-static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
-    const struct few_rows f = {.kernels = mg_cpu_kernels_of(context), .call = call};
-    const int64_t filters = call->op->out.dim[0], channels = call->op->out.dim[1];
-    mg_parallel_for(filters * channels > 65536 ? context->num_threads : 1, filters, add_filters, &f);
-}
-
-static void run_linear(const struct mg_context *context, const struct mg_op_call *call) {
-    if (call->op->params.linear.few_rows)
-        run_few_rows(context, call);
-    else
-        run_many_rows(context, call);
-}
-
-const struct mg_cpu_driver mg_cpu_conv2d_weight_gradient = {.run = run_many_rows, .workspace_bytes = workspace_bytes};
-const struct mg_cpu_driver mg_cpu_linear_weight_gradient = {.run = run_linear, .workspace_bytes = workspace_bytes};

@@ -1,5 +1,5 @@
 /* widened.c: see widened.h: activations are widened on the way in, the result is rounded on the way out. For gradients that are a
- * pass over memory or small: a hundredth of a training step. Called by cpu_backend.c; calls the driver of cast.
+ * pass over memory or small: a hundredth of a training step.
  * Workspace: the widened inputs, the result, what the driver needs. */
 #include "widened.h"
 

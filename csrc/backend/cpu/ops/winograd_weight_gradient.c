@@ -1,6 +1,6 @@
 /* winograd_weight_gradient.c: gradients of 3x3 filters of stride 1 by Winograd's F(4x4, 3x3) run backwards: of
  * y = A^T [(G g G^T) * (B^T d B)] A the gradient of g is G^T [(A dy A^T) * (B^T d B)] G. So 36 products over tiles, a quarter of
- * the multiplications over pixels. Called by weight_gradient.c.
+ * the multiplications over pixels.
  *
  * An image after the other: its tiles are transformed, V[36][tiles][C] and D[36][panel][tiles][panel]; a task has some channels and
  * a panel of filters, sums over all tiles in their order, and adds to what is there. So neither threads nor batches change a bit.

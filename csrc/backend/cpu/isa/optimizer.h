@@ -1,5 +1,9 @@
-/* optimizer.inc: Adam's arithmetic. Included by kernels.inc; reached through the table by ops/optimizer.c. The compilers turn
+/* optimizer.h: Adam's arithmetic. Included by kernels.h; reached through the table by ops/optimizer.c. The compilers turn
  * these loops into vectors by themselves, roots and all; lanes do not meet, so the width changes nothing. */
+#ifndef MG_OPTIMIZER_H
+#define MG_OPTIMIZER_H
+#include "doubles.h"
+
 static void MG_KERNEL(adam)(float *restrict weight, float *restrict gradient, float *restrict m, float *restrict v,
                             int64_t count, const struct mg_adam *p) {
     const float keep = p->decoupled ? 1.0f - p->learning_rate * p->decay : 1.0f;
@@ -31,3 +35,4 @@ static double MG_KERNEL(sum_of_squares)(const float *x, int64_t count) {
         sum += (double)x[i] * (double)x[i];
     return sum;
 }
+#endif

@@ -1,5 +1,8 @@
-/* panels.inc: rows of packed panels back to float32, for the transforms of Winograd's filters and for attention. Reached
+/* panels.h: rows of packed panels back to float32, for the transforms of Winograd's filters and for attention. Reached
  * through the table by ops/winograd.c. */
+#ifndef MG_PANELS_H
+#define MG_PANELS_H
+#include "product.h"
 
 /* [count/2][panel][2] bfloat16 -> [count][panel] */
 static void MG_KERNEL(widen_pairs)(float *out, const mg_bf16 *pairs, int64_t count) {
@@ -26,3 +29,4 @@ static void MG_KERNEL(widen_quads)(float *out, const int8_t *quads, const float 
             }
         }
 }
+#endif

@@ -1,10 +1,13 @@
-/* conv2d_input_gradient.c: the gradient of a convolution's input: a convolution of dy, spread out by the stride with zeros
- * between, with the transposed and turned filter. Called by cpu_backend.c; calls the driver of conv2d.
- * Workspace: the filter, dy spread out, what that convolution needs. */
+/* conv2d_gradient.c: the gradients of a convolution.
+ *
+ * Of its input: a convolution of dy, spread out by the stride with zeros between, with the transposed and turned filter, by the
+ * driver of conv2d. Workspace: the filter, dy spread out, what that convolution needs.
+ * Of its filter: weight_gradient.c. */
 #include <string.h>
 
 #include "tiles.h"
 #include "transposed_weight.h"
+#include "weight_gradient.h"
 
 struct backward {
     struct mg_op_shape forward; /* the convolution of dy */
@@ -60,3 +63,5 @@ static void run(const struct mg_context *context, const struct mg_op_call *call)
 }
 
 const struct mg_cpu_driver mg_cpu_conv2d_input_gradient = {.run = run, .workspace_bytes = workspace_bytes};
+const struct mg_cpu_driver mg_cpu_conv2d_weight_gradient = {.run = mg_weight_gradient_run,
+                                                            .workspace_bytes = mg_weight_gradient_bytes};

@@ -1,6 +1,10 @@
-/* doubles.inc: vectors of doubles, in which the statistics of group normalisation are kept, and single elements. Included by
- * kernels.inc before elements.inc. */
+/* doubles.h: vectors of doubles, in which the statistics of group normalisation are kept, and single elements. Included by
+ * kernels.h before elements.h. */
+#ifndef MG_DOUBLES_H
+#define MG_DOUBLES_H
 #include <math.h>
+
+#include "vector.h"
 
 /* Half a vector of floats, widened to a full vector of doubles. */
 typedef float mg_vf_half __attribute__((vector_size(MG_LANES * 2)));
@@ -39,3 +43,4 @@ static inline void mg_add_to(double *p, mg_vd addend) {
     v += addend;
     memcpy(p, &v, sizeof v);
 }
+#endif

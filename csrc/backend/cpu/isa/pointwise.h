@@ -1,11 +1,11 @@
-/* pointwise.inc: kernels that treat every element alike: activations, GEGLU, scaling, sums, and what follows a matrix
- * product. Included by elements.inc once per element type. Any count, any alignment, the output may be an input. Each one
+/* pointwise.h: kernels that treat every element alike: activations, GEGLU, scaling, sums, and what follows a matrix
+ * product. Included by elements.h once per element type. Any count, any alignment, the output may be an input. Each one
  * runs whole vectors and then the rest of the row as a part of one, by the same arithmetic, in float32.
  */
 
 /* Inlined with a constant activation, so that the loop holds no branch. */
-static inline __attribute__((always_inline)) void
-MG_ELEMENT_KERNEL(activate_as)(MG_ELEMENT *out, const MG_ELEMENT *x, int64_t count, mg_activation activation) {
+MG_ALWAYS_INLINE void MG_ELEMENT_KERNEL(activate_as)(MG_ELEMENT *out, const MG_ELEMENT *x, int64_t count,
+                                                     mg_activation activation) {
     int64_t i = 0;
     for (; i + MG_LANES <= count; i += MG_LANES)
         mg_put(out + i, MG_ELEMENT_KERNEL(activated)(mg_get(x + i), activation));
@@ -71,10 +71,9 @@ static void MG_ELEMENT_KERNEL(add)(void *to, const void *left, const void *right
 }
 
 /* One row of the epilogue. `activation`, and which of bias and residual are there, are the same for all rows. */
-static inline __attribute__((always_inline)) void MG_ELEMENT_KERNEL(epilogue_row)(MG_ELEMENT *out, const float *c,
-                                                                                  int64_t columns, const float *bias,
-                                                                                  mg_activation activation,
-                                                                                  const MG_ELEMENT *residual) {
+MG_ALWAYS_INLINE void MG_ELEMENT_KERNEL(epilogue_row)(MG_ELEMENT *out, const float *c, int64_t columns,
+                                                      const float *bias, mg_activation activation,
+                                                      const MG_ELEMENT *residual) {
     int64_t i = 0;
     for (; i + MG_LANES <= columns; i += MG_LANES) {
         mg_vf v = mg_get(c + i);

@@ -1,18 +1,22 @@
-/* math.inc: elementary functions of a vector of floats, and sums and maxima over its lanes. Included by kernels.inc
+/* vector_math.h: elementary functions of a vector of floats, and sums and maxima over its lanes. Included by kernels.h
  * before the kernels that use them; knows vector.h only.
  *
  * Comparisons of vectors give all ones or all zeros in each lane; a choice between two vectors is made through such a
  * mask.
  */
+#ifndef MG_VECTOR_MATH_H
+#define MG_VECTOR_MATH_H
+#include "vector.h"
+
 static inline mg_vf mg_select(mg_vi mask, mg_vf yes, mg_vf no) {
     return (mg_vf)((mask & (mg_vi)yes) | (~mask & (mg_vi)no));
 }
 
 /* b where a lane of a is not a number */
 static inline mg_vf mg_max(mg_vf a, mg_vf b) {
-#if MG_LANES == 16
+#if MG_HAS_AVX512
     return (mg_vf)_mm512_max_ps((__m512)a, (__m512)b);
-#elif defined(__AVX2__) && MG_LANES == 8
+#elif MG_HAS_AVX2
     return (mg_vf)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return mg_select(a > b, a, b);
@@ -132,7 +136,7 @@ static inline mg_vf mg_coarse_silu(mg_vf x) {
     y = mg_select(y < -126.0f, mg_splat(-126.0f), y);
     y = mg_select(y > 126.0f, mg_splat(126.0f), y);
     const mg_vf exponential = mg_coarse_exp2(y);
-#if MG_LANES == 16
+#if MG_HAS_AVX512
     return x * (mg_vf)_mm512_rcp14_ps((__m512)(1.0f + exponential));
 #else
     return x / (1.0f + exponential);
@@ -172,3 +176,4 @@ static inline mg_vf mg_activate(mg_vf x, mg_activation activation) {
     }
     return x;
 }
+#endif

@@ -1,4 +1,4 @@
-/* norm.inc: kernels of group and layer normalisation. Included by elements.inc once per element type; reached through the
+/* norm.h: kernels of group and layer normalisation. Included by elements.h once per element type; reached through the
  * table by ops/groupnorm.c and ops/layernorm.c.
  *
  * The statistics of a group run over up to 10^7 values, whose mean may be far larger than their spread: sums are kept
@@ -66,9 +66,9 @@ static void MG_ELEMENT_KERNEL(channel_sums)(double *sum, double *sum_of_squares,
 }
 
 /* Inlined with a constant activation, so that the loop holds no branch. */
-static inline __attribute__((always_inline)) void
-MG_ELEMENT_KERNEL(affine_rows)(MG_ELEMENT *out, const MG_ELEMENT *x, const float *factor, const float *offset,
-                               int64_t rows, int64_t channels, mg_activation activation) {
+MG_ALWAYS_INLINE void MG_ELEMENT_KERNEL(affine_rows)(MG_ELEMENT *out, const MG_ELEMENT *x, const float *factor,
+                                                     const float *offset, int64_t rows, int64_t channels,
+                                                     mg_activation activation) {
     for (int64_t r = 0; r < rows; r++, out += channels, x += channels) {
         int64_t c = 0;
         for (; c + MG_LANES <= channels; c += MG_LANES)

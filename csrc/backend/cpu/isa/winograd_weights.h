@@ -1,5 +1,13 @@
-/* winograd_weights.inc: G g G^T of one panel of filters, in float32 or in fixed point. Reached through the table by
+/* winograd_weights.h: G g G^T of one panel of filters, in float32 or in fixed point. Reached through the table by
  * ops/winograd.c; fixed point is explained there. */
+#ifndef MG_WINOGRAD_WEIGHTS_H
+#define MG_WINOGRAD_WEIGHTS_H
+#include <math.h>
+
+#include "fixed_point.h"
+#include "vector_math.h"
+#include "winograd_lines.h"
+
 static void MG_KERNEL(winograd_weights)(float *u, int64_t stride, const float *weight, int64_t c) {
     const int64_t panel = 2 * MG_LANES;
     for (int64_t at = 0; at < c * panel; at += MG_LANES) {
@@ -121,3 +129,4 @@ static void MG_KERNEL(winograd_weight_gradient)(float *gradient, int64_t tap_str
         }
     }
 }
+#endif

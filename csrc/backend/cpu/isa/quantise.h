@@ -1,4 +1,4 @@
-/* quantise.inc: rows of activations as unsigned bytes around 128, with a scale each, and back. Included by elements.inc once
+/* quantise.h: rows of activations as unsigned bytes around 128, with a scale each, and back. Included by elements.h once
  * per element type; reached through the table by ops/linear.c and ops/direct.c. */
 
 /* out[count rounded up to 4] = round(x * 127 / largest) + 128, the padding 128; *scale = largest / 127, NaN for a row that is

@@ -1,11 +1,15 @@
-/* winograd_lines.inc: one line of each transform of Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv
- * 1509.09308), used by winograd.inc and winograd_weights.inc. The
+/* winograd_lines.h: one line of each transform of Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray, arXiv
+ * 1509.09308), used by winograd.h and winograd_weights.h. The
  * interpolation points are 0, +-3/4, +-3/2 and infinity, which halve the rounding error of 0, +-1, +-2.
  *
  *   output = A^T [ (G g G^T) * (B^T d B) ] A,   d a 6x6 input tile, g a 3x3 filter
  *
  * For points p, q (p = 3/4, q = 3/2): rows of B^T are the coefficients of prod(x - others), rows of G the filter evaluated
  * at a point over the same product at that point, columns of A^T the powers of the point. */
+#ifndef MG_WINOGRAD_LINES_H
+#define MG_WINOGRAD_LINES_H
+#include "vector.h"
+
 #define MG_P2 0.5625f /* p^2 */
 #define MG_Q2 2.25f   /* q^2 */
 #define MG_P 0.75f
@@ -80,3 +84,4 @@ static inline void MG_KERNEL(weight_bound_line)(mg_vf o[6], mg_vf g0, mg_vf g1, 
     o[3] = o[4] = (g0 + g1 * MG_Q + g2 * MG_Q2) * at_q;
     o[5] = g2;
 }
+#endif

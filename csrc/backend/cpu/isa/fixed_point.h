@@ -1,11 +1,14 @@
-/* fixed.inc: numbers of 16 bits with a common scale: block floating point, as Winograd's products use it (ops/winograd.c
- * says why). Included by kernels.inc before the kernels that use it. */
+/* fixed_point.h: numbers of 16 bits with a common scale: block floating point, as Winograd's products use it (ops/winograd.c
+ * says why). Included by kernels.h before the kernels that use it. */
+#ifndef MG_FIXED_POINT_H
+#define MG_FIXED_POINT_H
+#include "vector.h"
 
 /* Maxima of magnitudes, compared as integers: NaN is larger than infinity, infinity than every number. */
 static inline mg_vi mg_max_bits(mg_vi a, mg_vi b) {
-#if MG_LANES == 16
+#if MG_HAS_AVX512
     return (mg_vi)_mm512_max_epi32((__m512i)a, (__m512i)b);
-#elif defined(__AVX2__) && MG_LANES == 8
+#elif MG_HAS_AVX2
     return (mg_vi)_mm256_max_epi32((__m256i)a, (__m256i)b);
 #else
     const mg_vi mask = a > b;
@@ -69,3 +72,4 @@ static inline void mg_store_byte(uint8_t *p, mg_vf v, int64_t count) {
         if (i < count)
             p[i] = lane[i];
 }
+#endif

@@ -1,4 +1,8 @@
-/* schedule.inc: the arithmetic of a scheduler's step. Reached through the table by ops/scheduler_step.c. */
+/* combine.h: weighted sums of two or three rows. Reached through the table. */
+#ifndef MG_COMBINE_H
+#define MG_COMBINE_H
+#include "vector.h"
+
 static inline mg_vf mg_combine_one(mg_vf a, mg_vf b, const float factors[3]) { return factors[0] * a + factors[1] * b; }
 
 static void MG_KERNEL(combine)(float *out, const float *a, const float *b, const float *noise, const float factors[3],
@@ -15,3 +19,4 @@ static void MG_KERNEL(combine)(float *out, const float *a, const float *b, const
         mg_store_part(out + i, noise ? v + f[2] * mg_load_part(noise + i, rest) : v, rest);
     }
 }
+#endif

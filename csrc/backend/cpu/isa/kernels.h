@@ -1,29 +1,29 @@
-/* kernels.inc: all kernels of one instruction set, and their table. Included by kernels_SET.c only. */
+/* kernels.h: all kernels of one instruction set, and their table. Included by kernels_SET.c only. */
 #include "../cpu.h"
 #include "vector.h"
-#include "math.inc"
-#include "doubles.inc"
-#include "fixed.inc"
-#include "product.inc"
-#include "panels.inc"
-#include "winograd_lines.inc"
-#include "winograd_weights.inc"
-#include "schedule.inc"
-#include "softmax.inc"
+#include "vector_math.h"
+#include "doubles.h"
+#include "fixed_point.h"
+#include "product.h"
+#include "panels.h"
+#include "winograd_lines.h"
+#include "winograd_weights.h"
+#include "combine.h"
+#include "softmax.h"
 
 #define MG_ELEMENT float
 #define MG_ELEMENT_NAME f32
-#include "elements.inc"
+#include "elements.h"
 #undef MG_ELEMENT
 #undef MG_ELEMENT_NAME
 #define MG_ELEMENT mg_bf16
 #define MG_ELEMENT_NAME bf16
-#include "elements.inc"
+#include "elements.h"
 #undef MG_ELEMENT
 #undef MG_ELEMENT_NAME
 
-#include "gradient.inc"
-#include "optimizer.inc"
+#include "gradient.h"
+#include "optimizer.h"
 
 #define MG_TABLE MG_PASTE_TABLE(MG_ISA)
 #define MG_PASTE_TABLE(isa) MG_PASTE_TABLE_(isa)

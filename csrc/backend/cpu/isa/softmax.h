@@ -1,6 +1,10 @@
-/* softmax.inc: one block of a softmax that sees its row in pieces (ops/attention.c keeps the running maximum and sum of
+/* softmax.h: one block of a softmax that sees its row in pieces (ops/attention.c keeps the running maximum and sum of
  * each row and rescales what it has summed so far by `correction`). Reached through the table.
  */
+#ifndef MG_SOFTMAX_H
+#define MG_SOFTMAX_H
+#include "vector_math.h"
+
 static inline float mg_row_max(const float *x, int64_t count) {
     mg_vf m0 = mg_splat(-__builtin_inff()), m1 = m0;
     int64_t i = 0;
@@ -129,3 +133,4 @@ static void MG_KERNEL(softmax_block_half)(mg_bf16 *out, const float *scores, int
         mg_update_sum(running_sum + r, running_max + r, correction + r, sum, maximum, subtracted);
     }
 }
+#endif

@@ -1,4 +1,4 @@
-/* elements.inc: the kernels that read and write activations, for one element type. Included by kernels.inc once per type
+/* elements.h: the kernels that read and write activations, for one element type. Included by kernels.h once per type
  * with MG_ELEMENT (the type) and MG_ELEMENT_NAME (f32, bf16) defined. */
 #define MG_ELEMENT_KERNEL(name) MG_PASTE(MG_PASTE(name, MG_ELEMENT_NAME), MG_ISA) /* add -> add__f32__avx512 */
 
@@ -11,8 +11,8 @@ static inline mg_vf MG_ELEMENT_KERNEL(activated)(mg_vf x, mg_activation activati
     return mg_activate(x, activation);
 }
 
-#include "pointwise.inc"
-#include "norm.inc"
-#include "winograd.inc"
-#include "quantise.inc"
+#include "pointwise.h"
+#include "norm.h"
+#include "winograd.h"
+#include "quantise.h"
 #undef MG_ELEMENT_KERNEL

@@ -1,9 +1,9 @@
-/* winograd.inc: the transforms of input and output tiles, B^T d B and A^T m A. Included by elements.inc once per element
+/* winograd.h: the transforms of input and output tiles, B^T d B and A^T m A. Included by elements.h once per element
  * type; reached through the table by ops/winograd.c. */
 
 /* The 36 positions of one vector of channels. */
-static inline __attribute__((always_inline)) void
-MG_ELEMENT_KERNEL(input_vector)(mg_vf d[36], const void *const pixels[36], int64_t at, int64_t count) {
+MG_ALWAYS_INLINE void MG_ELEMENT_KERNEL(input_vector)(mg_vf d[36], const void *const pixels[36], int64_t at,
+                                                      int64_t count) {
     mg_vf half[6][6];
     for (int j = 0; j < 6; j++) {
         mg_vf column[6], line[6];
@@ -57,9 +57,9 @@ static void MG_ELEMENT_KERNEL(winograd_input_fixed)(int16_t *v, int64_t stride, 
     }
 }
 
-static inline __attribute__((always_inline)) void
-MG_ELEMENT_KERNEL(output_vector)(void *const pixels[16], const float *m, int64_t stride, int64_t at, int64_t count,
-                                 const float *addend, const void *const residual[16], bool relu) {
+MG_ALWAYS_INLINE void MG_ELEMENT_KERNEL(output_vector)(void *const pixels[16], const float *m, int64_t stride,
+                                                       int64_t at, int64_t count, const float *addend,
+                                                       const void *const residual[16], bool relu) {
     mg_vf e[4][6], line[4];
     for (int j = 0; j < 6; j++) {
         mg_vf column[6];

@@ -1,52 +1,75 @@
-/* gradient.inc: kernels of the backward pass, on float32. Included by kernels.inc after product.inc; reached through the table
- * by the drivers of gradients. */
+/* gradient.h: kernels of the backward pass, on float32. Included by kernels.h after elements.h, whose
+ * row_sums it uses; reached through the table by the drivers of gradients. */
+#ifndef MG_GRADIENT_H
+#define MG_GRADIENT_H
+#include "doubles.h"
+#include "product.h"
+#include "vector_math.h"
 
 /* ---- products over pixels: C[m x panel] += sum over p of A[p][offset + i] B[p][panel], for weight gradients and those of keys ---- */
 
 /* Every element of C is a chain of additions in the order of the pixels, however they are cut into calls. Elements of A and B
  * have four bytes: a float, or the bfloat16 of two pixels. */
-#define MG_PIXEL_TILE(NAME, DOT, ROWS)                                                                                 \
-    static void MG_PASTE(NAME##_tile_##ROWS, MG_ISA)(int64_t k, const void *const *a, int64_t offset, const char *b,   \
-                                                     float *c) {                                                       \
-        mg_vf left[ROWS], right[ROWS];                                                                                 \
-        _Pragma("GCC unroll 16") for (int i = 0; i < ROWS; i++) {                                                      \
-            left[i] = mg_load(c + i * 2 * MG_LANES);                                                                   \
-            right[i] = mg_load(c + i * 2 * MG_LANES + MG_LANES);                                                       \
-        }                                                                                                              \
-        for (int64_t p = 0; p < k; p++) {                                                                              \
-            const char *x = (const char *)a[p] + offset * 4;                                                           \
-            const mg_vi b0 = mg_load_bits(b + p * 8 * MG_LANES);                                                       \
-            const mg_vi b1 = mg_load_bits(b + p * 8 * MG_LANES + 4 * MG_LANES);                                        \
-            _Pragma("GCC unroll 16") for (int i = 0; i < ROWS; i++) {                                                  \
-                const mg_vi v = mg_splat_bits(x + 4 * i);                                                              \
-                left[i] = DOT(left[i], v, b0);                                                                         \
-                right[i] = DOT(right[i], v, b1);                                                                       \
-            }                                                                                                          \
-        }                                                                                                              \
-        _Pragma("GCC unroll 16") for (int i = 0; i < ROWS; i++) {                                                      \
-            mg_store(c + i * 2 * MG_LANES, left[i]);                                                                   \
-            mg_store(c + i * 2 * MG_LANES + MG_LANES, right[i]);                                                       \
-        }                                                                                                              \
+MG_ALWAYS_INLINE void mg_pixel_tile(enum mg_operands operands, int rows, int64_t k, const void *const *a,
+                                    int64_t offset, const char *b, float *c) {
+    mg_vf left[MG_LARGEST_TILE], right[MG_LARGEST_TILE];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        left[i] = mg_load(c + i * 2 * MG_LANES);
+        right[i] = mg_load(c + i * 2 * MG_LANES + MG_LANES);
     }
-MG_ALL_TILES(MG_PIXEL_TILE, pixels, mg_dot_f32)
-MG_ALL_TILES(MG_PIXEL_TILE, pixels_half, mg_dot_bf16)
+    for (int64_t p = 0; p < k; p++) {
+        const char *x = (const char *)a[p] + offset * 4;
+        const mg_vi b0 = mg_load_bits(b + p * 8 * MG_LANES), b1 = mg_load_bits(b + p * 8 * MG_LANES + 4 * MG_LANES);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; i++) {
+            const mg_vi v = mg_splat_bits(x + 4 * i);
+            left[i] = operands == MG_OPERANDS_F32 ? mg_dot_f32(left[i], v, b0) : mg_dot_bf16(left[i], v, b0);
+            right[i] = operands == MG_OPERANDS_F32 ? mg_dot_f32(right[i], v, b1) : mg_dot_bf16(right[i], v, b1);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; i++) {
+        mg_store(c + i * 2 * MG_LANES, left[i]);
+        mg_store(c + i * 2 * MG_LANES + MG_LANES, right[i]);
+    }
+}
 
-#define MG_PIXEL_PRODUCT(NAME)                                                                                         \
-    static void MG_KERNEL(product_##NAME)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b,   \
-                                          float *c) {                                                                  \
-        static const struct {                                                                                          \
-            int64_t rows;                                                                                              \
-            void (*run)(int64_t, const void *const *, int64_t, const char *, float *);                                 \
-        } tiles[] = MG_ALL_ROWS(NAME);                                                                                 \
-        for (size_t t = 0; t < sizeof tiles / sizeof tiles[0]; t++)                                                    \
-            for (; m >= tiles[t].rows; m -= tiles[t].rows) {                                                           \
-                tiles[t].run(k, a, offset, b, c);                                                                      \
-                offset += tiles[t].rows;                                                                               \
-                c += tiles[t].rows * 2 * MG_LANES;                                                                     \
-            }                                                                                                          \
-    }
-MG_PIXEL_PRODUCT(pixels)
-MG_PIXEL_PRODUCT(pixels_half)
+MG_ALWAYS_INLINE void mg_pixel_rows(enum mg_operands operands, int64_t m, int64_t k, const void *const *a,
+                                    int64_t offset, const void *b, float *c) {
+    for (int rows; m > 0; m -= rows, offset += rows, c += rows * 2 * MG_LANES)
+        switch (rows = mg_tile_rows(m)) {
+#if MG_VECTOR_REGISTERS >= 32
+        case 12:
+            mg_pixel_tile(operands, 12, k, a, offset, b, c);
+            break;
+        case 8:
+            mg_pixel_tile(operands, 8, k, a, offset, b, c);
+            break;
+#endif
+        case 6:
+            mg_pixel_tile(operands, 6, k, a, offset, b, c);
+            break;
+        case 4:
+            mg_pixel_tile(operands, 4, k, a, offset, b, c);
+            break;
+        case 2:
+            mg_pixel_tile(operands, 2, k, a, offset, b, c);
+            break;
+        default:
+            mg_pixel_tile(operands, 1, k, a, offset, b, c);
+        }
+}
+
+static void MG_KERNEL(product_pixels)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b,
+                                      float *c) {
+    mg_pixel_rows(MG_OPERANDS_F32, m, k, a, offset, b, c);
+}
+
+static void MG_KERNEL(product_pixels_half)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b,
+                                           float *c) {
+    mg_pixel_rows(MG_OPERANDS_BF16, m, k, a, offset, b, c);
+}
 
 static void MG_KERNEL(pair_rows)(uint32_t *out, const mg_bf16 *a, const mg_bf16 *b, int64_t count) {
     int64_t i = 0;
@@ -93,19 +116,18 @@ static inline mg_vf mg_slope(mg_vf x, mg_activation activation) {
     return mg_splat(1.0f);
 }
 
-/* Runs `body` with `n` lanes from i on: whole vectors, then the rest. */
-#define MG_EACH(count, i, n)                                                                                           \
-    for (int64_t i = 0, n; i < (count) && (n = (count)-i < MG_LANES ? (count)-i : MG_LANES, true); i += MG_LANES)
-
 static void MG_KERNEL(activation_gradient)(float *out, const float *x, const float *dy, int64_t count,
                                            mg_activation activation) {
-    MG_EACH(count, i, n)
-    mg_store_part(out + i, mg_load_part(dy + i, n) * mg_slope(mg_load_part(x + i, n), activation), n);
+    for (int64_t i = 0; i < count; i += MG_LANES) {
+        const int64_t n = mg_lanes_left(count, i);
+        mg_store_part(out + i, mg_load_part(dy + i, n) * mg_slope(mg_load_part(x + i, n), activation), n);
+    }
 }
 
 static void MG_KERNEL(geglu_gradient)(float *out_value, float *out_gate, const float *value, const float *gate,
                                       const float *dy, int64_t count) {
-    MG_EACH(count, i, n) {
+    for (int64_t i = 0; i < count; i += MG_LANES) {
+        const int64_t n = mg_lanes_left(count, i);
         const mg_vf v = mg_load_part(value + i, n), g = mg_load_part(gate + i, n), d = mg_load_part(dy + i, n);
         mg_store_part(out_value + i, d * mg_gelu(g), n);
         mg_store_part(out_gate + i, d * v * mg_gelu_slope(g), n);
@@ -129,7 +151,8 @@ enum { MG_SUMMED_ROWS = 16 }; /* so many float32 sums before the doubles in memo
 static void MG_KERNEL(column_sums)(double *sum, const float *x, int64_t rows, int64_t channels) {
     for (int64_t r = 0; r < rows; r += MG_SUMMED_ROWS) {
         const int64_t some = rows - r < MG_SUMMED_ROWS ? rows - r : MG_SUMMED_ROWS;
-        MG_EACH(channels, c, n) {
+        for (int64_t c = 0; c < channels; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(channels, c);
             mg_vf s = {0};
             for (int64_t i = r; i < r + some; i++)
                 s += mg_load_part(x + i * channels + c, n);
@@ -154,7 +177,8 @@ static void MG_KERNEL(normal_sums)(double *sum, double *products, const float *x
                                    const struct mg_cpu_normal *p, int64_t rows, int64_t channels, bool silu) {
     for (int64_t r = 0; r < rows; r += MG_SUMMED_ROWS) {
         const int64_t some = rows - r < MG_SUMMED_ROWS ? rows - r : MG_SUMMED_ROWS;
-        MG_EACH(channels, c, n) {
+        for (int64_t c = 0; c < channels; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(channels, c);
             mg_vf s = {0}, q = {0};
             for (int64_t i = r; i < r + some; i++) {
                 const mg_vf normal = mg_normal(x + i * channels, p, c, n);
@@ -171,7 +195,8 @@ static void MG_KERNEL(normal_sums)(double *sum, double *products, const float *x
 static void MG_KERNEL(normal_gradient)(float *out, const float *x, const float *dy, const struct mg_cpu_normal *p,
                                        int64_t rows, int64_t channels, bool silu) {
     for (int64_t r = 0; r < rows; r++, out += channels, x += channels, dy += channels)
-        MG_EACH(channels, c, n) {
+        for (int64_t c = 0; c < channels; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(channels, c);
             const mg_vf normal = mg_normal(x, p, c, n);
             const mg_vf g = mg_before_silu(normal, mg_load_part(dy + c, n), p, c, n, silu);
             mg_store_part(out + c,
@@ -181,7 +206,7 @@ static void MG_KERNEL(normal_gradient)(float *out, const float *x, const float *
         }
 }
 
-/* Mean and 1 / deviation of a row, as layernorm (norm.inc) finds them. */
+/* Mean and 1 / deviation of a row, as layernorm (norm.h) finds them. */
 static inline void mg_row_statistics(float *mean, float *rest, float *inverse, const float *x, int64_t channels,
                                      float epsilon) {
     const float share = 1.0f / (float)channels;
@@ -199,7 +224,8 @@ static void MG_KERNEL(layernorm_sums)(double *sum, double *products, const float
     for (int64_t r = 0; r < rows; r++, x += channels, dy += channels) {
         float mean, rest, inverse;
         mg_row_statistics(&mean, &rest, &inverse, x, channels, epsilon);
-        MG_EACH(channels, c, n) {
+        for (int64_t c = 0; c < channels; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(channels, c);
             const mg_vf g = mg_load_part(dy + c, n);
             mg_add_lanes(sum + c, g, n);
             mg_add_lanes(products + c, g * ((mg_load_part(x + c, n) - mean) - rest) * inverse, n);
@@ -213,14 +239,16 @@ static void MG_KERNEL(layernorm_gradient)(float *out, const float *x, const floa
         float mean, rest, inverse;
         mg_vf s = {0}, q = {0};
         mg_row_statistics(&mean, &rest, &inverse, x, channels, epsilon);
-        MG_EACH(channels, c, n) {
+        for (int64_t c = 0; c < channels; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(channels, c);
             const mg_vf g = mg_load_part(gamma + c, n) * mg_load_part(dy + c, n);
             s += g;
             q += g * mg_load_part(x + c, n) - g * mean - g * rest; /* lanes past the end: g is 0 */
         }
         const float average = mg_sum_lanes(s) / (float)channels;
         const float projection = mg_sum_lanes(q) * inverse / (float)channels;
-        MG_EACH(channels, c, n) {
+        for (int64_t c = 0; c < channels; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(channels, c);
             const mg_vf g = mg_load_part(gamma + c, n) * mg_load_part(dy + c, n);
             const mg_vf normal = ((mg_load_part(x + c, n) - mean) - rest) * inverse;
             mg_store_part(out + c, (g - average - normal * projection) * inverse, n);
@@ -232,7 +260,8 @@ static void MG_KERNEL(layernorm_gradient)(float *out, const float *x, const floa
 static void MG_KERNEL(score_gradient)(float *scores, float *products, int64_t ld, int64_t rows, int64_t columns,
                                       float scale, const float *log_sums, const float *dots, bool by_column) {
     for (int64_t r = 0; r < rows; r++, scores += ld, products += ld)
-        MG_EACH(columns, c, n) {
+        for (int64_t c = 0; c < columns; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(columns, c);
             const mg_vf log_sum = by_column ? mg_load_part(log_sums + c, n) : mg_splat(log_sums[r]);
             const mg_vf dot = by_column ? mg_load_part(dots + c, n) : mg_splat(dots[r]);
             const mg_vf p = mg_exp(mg_load_part(scores + c, n) * scale - log_sum);
@@ -246,7 +275,8 @@ static void MG_KERNEL(attention_gradient)(float *p, float *gradients, int64_t ld
                                           const float *factors, const float *dots) {
     for (int64_t r = 0; r < rows; r++, p += ld, gradients += ld, products += ld_products) {
         const mg_vf factor = mg_splat(factors[r]), dot = mg_splat(dots[r]);
-        MG_EACH(columns, c, n) {
+        for (int64_t c = 0; c < columns; c += MG_LANES) {
+            const int64_t n = mg_lanes_left(columns, c);
             const mg_vf probability = mg_load_part(p + c, n) * factor;
             mg_store_part(p + c, probability, n);
             mg_store_part(gradients + c, probability * (mg_load_part(products + c, n) - dot) * scale, n);
@@ -297,3 +327,4 @@ static void MG_KERNEL(attention_gradient_half)(uint32_t *p_pairs, uint32_t *grad
         }
     }
 }
+#endif
