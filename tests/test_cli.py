@@ -200,6 +200,7 @@ def test_bad_images_are_named_and_the_rest_is_done(
     for name in [*bad, "missing.png", "none*.png"]:
         assert len([line for line in lines if f"/{name}: " in line]) == 1, name
     assert len(lines) == len(bad) + 2
+    assert sum("none*.png: no image and no archive matches this pattern" in line for line in lines) == 1
     assert names(out) == ["photo", "pixel"]
     assert len(written(out)) == 6
 

@@ -232,7 +232,7 @@ def test_quiet_and_warnings(photo: Path, tmp_path: Path, capfd: pytest.CaptureFi
 def test_output_that_cannot_be(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Before the checkpoint is looked for, which may be a large download.
     assert run("normals", photo, photo, "--checkpoint", tmp_path / "nowhere") == 1
-    assert capsys.readouterr().err == f"marigold: error: {photo}: Not a directory\n"
+    assert capsys.readouterr().err == f"marigold: error: {photo}: a file; results go into a folder\n"
     out = tmp_path / "out"
     out.mkdir()
     (out / "normals_vis").write_text("in the way")

@@ -272,6 +272,11 @@ def test_a_task_that_is_asked_for() -> None:
         mc.load(path, task="iid")  # type: ignore[call-overload]
 
 
+def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"is no checkpoint: it has no model_index\.json"):
+        mc.load(tmp_path)
+
+
 def test_ensemble_depth_takes_what_pipelines_return() -> None:
     maps = np.random.default_rng(2).uniform(0, 1, (4, 9, 11, 1)).astype(np.float32)
     merged, uncertainty = mc.ensemble_depth(maps, output_uncertainty=True)

@@ -214,7 +214,11 @@ JUDGED = {
 
 def write_card(checkpoint: Path, task: str, scores: Scores, facts: Mapping[str, Any]) -> None:
     targets = 3 if task == "iid" else 1
-    text = f"""# {checkpoint.name}
+    text = f"""---
+license: apache-2.0
+---
+
+# {checkpoint.name}
 
 A small Marigold model of {WHAT[task]} in the layout of diffusers, shipped so that the command works without a download.
 **A demonstration, not the quality of the paper**: sensible on rendered scenes of its kind, rough on photographs.

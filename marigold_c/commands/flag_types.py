@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import errno
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,4 +116,4 @@ def choose_checkpoint(
 def check_output(folder: Path) -> None:
     """Before a checkpoint is downloaded; what else may stand in the way shows when the folders are made."""
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        raise NotADirectoryError(errno.ENOTDIR, "a file; results go into a folder", str(folder))

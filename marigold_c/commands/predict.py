@@ -315,7 +315,7 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
     if args.output_uncertainty and args.ensemble_size < 2:
         args.parser.error("--output-uncertainty needs an --ensemble-size of 2 or more")
     if args.preset == "diffusers" and args.processing_res is not None and args.processing_res % 8:
-        args.parser.error(f"--processing-res {args.processing_res} is not a multiple of 8, which --preset paper allows")
+        args.parser.error(f"--processing-res {args.processing_res} must be a multiple of 8, unless with --preset paper")
     if args.noise == "zeros" and args.sequence:
         args.parser.error("--noise zeros and --sequence exclude each other: frames of a video share noise")
     if args.skip_existing and args.sequence:

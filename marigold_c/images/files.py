@@ -131,8 +131,11 @@ def _expand(argument: str, say: Callable[[str], None]) -> Iterator[_Found]:
         # A pattern means images and archives: its other matches (a text file, a folder) are passed over.
         # Path.glob refuses absolute patterns.
         matches = sorted(map(Path, glob.glob(argument, recursive=True)), key=_as_people_count)  # noqa: PTH207
-        for one in [one for one in matches if _is_image(one) or _is_archive(one)] or [path]:
+        meant = [one for one in matches if _is_image(one) or _is_archive(one)]
+        for one in meant:
             yield from _of_path(str(one), one)
+        if not meant:
+            yield _Found(argument, path.stem, path, fault="no image and no archive matches this pattern")
 
 
 def _has_results(one: _Found) -> bool:
