@@ -138,6 +138,18 @@ def test_commands_exist(block: Block, words: list[str], capsys: pytest.CaptureFi
         assert words[0] in ("hf", "git", "cd"), f"{block}: {words[0]}"
 
 
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"\.\. auto(?:function|class):: (\w+)$", page, re.MULTILINE))
+    listed |= {name for name in ("errors", "metrics", "utils") if f"marigold_c.{name}" in page}
+    listed |= (
+        {name for name in mc.__all__ if hasattr(mc.errors, name)}
+        if ".. automodule:: marigold_c.errors" in page
+        else set()
+    )
+    assert listed >= {*mc.__all__} - {"__version__"}
+
+
 # ---- links and names ----
 
 
