@@ -251,6 +251,15 @@ def test_shapes(photo: Path, tmp_path: Path, flags: str, options: dict[str, Any]
     assert (tmp_path / "points/depth_glb/photo_depth.glb").read_bytes() == expected
 
 
+def test_shapes_have_a_default_limit(photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GLB of all pixels of a large photograph would have gigabytes."""
+    monkeypatch.setattr("marigold_c.commands.depth.MAX_POINTS", 200)
+    assert run("depth", tmp_path / "out", photo, "--format", "glb", "--geometry", "points") == 0
+    depth = opened("depth")(PIXELS, **OPTIONS).prediction[0]
+    expected = shape_bytes(tmp_path, "glb", mc.depth_to_points(depth, PIXELS, max_points=200))
+    assert (tmp_path / "out/depth_glb/photo_depth.glb").read_bytes() == expected
+
+
 def test_the_focal_length_is_that_of_the_image(tmp_path: Path) -> None:
     """Also where the map has the processing resolution."""
     pixels = np.random.default_rng(1).integers(0, 256, (48, 64, 3), dtype=np.uint8)
