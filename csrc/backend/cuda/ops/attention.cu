@@ -25,7 +25,7 @@ template <class T, int VALUES> struct attention_tiles {
 
 /* P: the type of the products. */
 template <class T, class U, int VALUES, class P>
-__global__ void __launch_bounds__(MG_CUDA_THREADS)
+__global__ void __launch_bounds__(MG_CUDA_THREADS, 2)
     attention_kernel(T *out, const T *q, const U *k, const U *v, struct heads p, int64_t head_count) {
     typedef struct attention_tiles<T, VALUES> shared_tiles;
     MG_SHARED(shared_tiles, shared);

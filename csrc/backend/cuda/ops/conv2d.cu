@@ -183,6 +183,7 @@ __device__ inline void store_tile(const struct convolution &p, const struct conv
     constexpr int FRAGMENTS = EPILOGUE_COLUMNS / 8;
     const int lane = threadIdx.x % MG_CUDA_WARP;
     const bool whole_chunks = p.k % N == 0;
+    __syncthreads(); /* the epilogue takes the place of the tiles */
 #pragma unroll
     for (int first = 0; first < tile.COLUMN_FRAGMENTS; first += FRAGMENTS) {
 #pragma unroll
@@ -263,7 +264,6 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS, 2)
         next = next + 1 == STAGES ? 0 : next + 1;
     }
 #endif
-    __syncthreads(); /* the epilogue takes the place of the tiles */
     store_tile(p, o, accumulators, shared.epilogue[threadIdx.x / MG_CUDA_WARP], row, column);
 }
 
