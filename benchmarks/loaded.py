@@ -66,13 +66,15 @@ class Build:
         self.name, _, rest = text.partition("=")
         folder, *variables = rest.split(",")
         environment = {**os.environ, **dict(v.split("=", 1) for v in variables)}
-        if folder:
-            environment["PYTHONPATH"] = str(Path(folder).resolve())
+        place = Path(folder).resolve() if folder else None
+        if place:
+            environment["PYTHONPATH"] = str(place)
         self.process = subprocess.Popen(
             [sys.executable, "-c", WORKER, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
+            cwd=place,  # which is where `-c` imports from first
             text=True,
         )
         self.answer()
