@@ -7,12 +7,14 @@ where prs-eth cuts off fractions.
 
 from __future__ import annotations
 
+import io
 import math
 import random
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Picture
 
 from .settings import Augmentation
 
@@ -150,8 +152,39 @@ def _noisy(image: Image, sigma: float, generator: random.Random) -> Image:
     return _levels(image + numbers * np.float32(255 * sigma))
 
 
+def white_balance(image: Image, gains: tuple[float, float, float]) -> Image:
+    """Each channel times its gain, as a camera that takes the light for another colour."""
+    return _levels(image.astype(np.float32) * np.array(gains, np.float32))
+
+
+def vignette(image: Image, strength: float) -> Image:
+    """Times 1 - strength * r², r being the distance from the middle in parts of that of the corners."""
+    height, width, _ = image.shape
+    y, x = ((np.arange(side) + 0.5) / side * 2 - 1 for side in (height, width))
+    radius = (np.square(y)[:, None] + np.square(x)) / 2
+    return _levels(image.astype(np.float32) * (1 - strength * radius).astype(np.float32)[:, :, None])
+
+
+def jpeg(image: Image, quality: int) -> Image:
+    """As it is after it was stored as JPEG."""
+    file = io.BytesIO()
+    Picture.fromarray(image).save(file, "JPEG", quality=quality)
+    return np.asarray(Picture.open(file))
+
+
+def _as_cameras(image: Image, settings: Augmentation, generator: random.Random) -> Image:
+    if settings.white_balance and generator.random() < settings.white_balance:
+        reach = settings.white_balance_gain
+        red, green, blue = (generator.uniform(1 - reach, 1 + reach) for _ in range(3))
+        image = white_balance(image, (red, green, blue))
+    if settings.vignetting and generator.random() < settings.vignetting:
+        image = vignette(image, generator.uniform(0.0, settings.vignetting_strength))
+    return image
+
+
 def change_image(image: Image, settings: Augmentation, blur: bool, generator: random.Random) -> Image:
-    """Blur, motion blur, jitter and noise with their probabilities, in this order; `blur` False: none of both blurs."""
+    """Blur, motion blur, jitter, white balance, vignetting, noise and JPEG with their probabilities, in this order;
+    `blur` False: none of both blurs."""
     if generator.random() < settings.gaussian_blur and blur:
         sigma = generator.uniform(0.0, settings.gaussian_blur_sigma)
         image = gaussian_blur(image, sigma) if sigma > 0 else image
@@ -160,6 +193,9 @@ def change_image(image: Image, settings: Augmentation, blur: bool, generator: ra
         image = motion_blur(image, motion_kernel(size, generator.uniform(0.0, settings.motion_blur_angles)))
     if generator.random() < settings.jitter:
         image = _jitter(image, settings, generator)
+    image = _as_cameras(image, settings, generator)
     if settings.noise and generator.random() < settings.noise:
         image = _noisy(image, generator.uniform(0.0, settings.noise_sigma), generator)
+    if settings.jpeg and generator.random() < settings.jpeg:
+        image = jpeg(image, generator.randint(settings.jpeg_quality, 95))
     return image

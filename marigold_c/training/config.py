@@ -195,6 +195,12 @@ def _read_augmentation(root: Section) -> Augmentation:
             hue=section.number("jitter_hue_factor", 0.0, 0, 0.5),
             noise=section.number("noise_p", 0.0, 0, 1),
             noise_sigma=section.number("noise_sigma", 0.05, 0, 1),
+            white_balance=section.number("white_balance_p", 0.0, 0, 1),
+            white_balance_gain=section.number("white_balance_gain", 0.2, 0, 0.9),
+            vignetting=section.number("vignetting_p", 0.0, 0, 1),
+            vignetting_strength=section.number("vignetting_strength", 0.5, 0, 1),
+            jpeg=section.number("jpeg_p", 0.0, 0, 1),
+            jpeg_quality=section.integer("jpeg_quality", 30, low=1, high=95),
         )
 
 
@@ -239,7 +245,8 @@ def _read_loader(root: Section, augmentation: Augmentation, objective: str) -> L
             )
         if loader.latent_cache and not augmentation.only_flips:
             raise section.fail(
-                "latent_cache", "cannot be used with crops, blur, jitter or noise: their images are different each time"
+                "latent_cache",
+                "cannot be used with crops, blur, jitter or noise: their images are different each time",
             )
         if loader.latent_cache and objective in ("e2e", "autoencoder"):
             raise section.fail("latent_cache", f"cannot be used with objective {objective}: its loss needs the pixels")

@@ -47,10 +47,17 @@ class Augmentation:
     hue: float = 0.0
     noise: float = 0.0
     noise_sigma: float = 0.05
+    white_balance: float = 0.0
+    white_balance_gain: float = 0.2
+    vignetting: float = 0.0
+    vignetting_strength: float = 0.5
+    jpeg: float = 0.0
+    jpeg_quality: int = 30
 
     @property
     def only_flips(self) -> bool:
-        return not (self.crop or self.gaussian_blur or self.motion_blur or self.jitter or self.noise)
+        changes = (self.crop, self.gaussian_blur, self.motion_blur, self.jitter, self.noise)
+        return not any((*changes, self.white_balance, self.vignetting, self.jpeg))
 
 
 @dataclass(frozen=True)
