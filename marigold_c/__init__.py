@@ -40,7 +40,12 @@ from .loading.folders import default_checkpoint  # noqa: E402
 from .pipelines.components import AutoencoderTiny  # noqa: E402
 from .pipelines.ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals  # noqa: E402
 from .pipelines.outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput  # noqa: E402
-from .pipelines.schedulers import DDIMScheduler, LCMScheduler  # noqa: E402
+from .pipelines.schedulers import (  # noqa: E402
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+)
 from .pipelines.sequences import predict_sequence  # noqa: E402
 from .pipelines.tasks import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline, load  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
@@ -60,7 +65,9 @@ __all__ = [
     "AutoencoderTiny",
     "CheckpointError",
     "DDIMScheduler",
+    "DPMSolverMultistepScheduler",
     "DeviceError",
+    "EulerDiscreteScheduler",
     "Generator",
     "LCMScheduler",
     "MarigoldDepthOutput",

@@ -52,11 +52,35 @@ class Schedule:
     class_name: str
     init_noise_sigma: float
     alphas_cumprod: Floats
-    timesteps: list[int]
+    timesteps: list[Any]  # whole numbers as int
     factors: NDArray[np.float64]  # steps x (sample, model, noise; of the clean estimate: sample, model)
+    last_estimate: NDArray[np.float64]  # the factor of the estimate of the step before
+    inputs: NDArray[np.float64]  # that of what the network sees
 
 
 def schedule(config: dict[str, Any], num_inference_steps: int, eta: float = 0.0) -> Schedule:
     name, sigma, alphas, steps = engine.scheduler(json.dumps(config), num_inference_steps, eta)
-    factors = np.array([step[1] for step in steps], np.float64).reshape(-1, 5)
-    return Schedule(name, sigma, np.frombuffer(alphas, np.float32), [step[0] for step in steps], factors)
+    factors = np.array([step[1] for step in steps], np.float64).reshape(-1, 7)
+    timesteps = [int(step[0]) if step[0].is_integer() else step[0] for step in steps]
+    levels = np.frombuffer(alphas, np.float32)
+    return Schedule(name, sigma, levels, timesteps, factors[:, :5], factors[:, 5], factors[:, 6])
+
+
+def scheduler_step(
+    sample: Floats,
+    output: Floats,
+    factors: Sequence[float],
+    noise: Floats | None = None,
+    estimate: Floats | None = None,
+) -> tuple[Floats, Floats | None]:
+    """The next sample and estimate. factors: of sample, output, noise; of the estimate: sample, output; of the last
+    estimate."""
+    arrays = [None if part is None else part.tobytes() for part in (sample, estimate, output, noise)]
+    following, kept = engine.scheduler_step(*arrays, (*factors, 1.0))
+    return np.frombuffer(following, np.float32), None if kept is None else np.frombuffer(kept, np.float32)
+
+
+def head(task: str, decoded: Floats, full_z: bool = True) -> Floats:
+    """The map of decoded planes (channels, pixels)."""
+    data = engine.head(task, np.ascontiguousarray(decoded), len(decoded), full_z)
+    return np.frombuffer(data, np.float32).reshape(-1, decoded.shape[1])

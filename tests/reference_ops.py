@@ -234,37 +234,10 @@ def nhwc_to_nchw(inputs: Inputs, params: Params) -> Reference:
     return Reference(value, np.abs(value))
 
 
-def scheduler_step(inputs: Inputs, params: Params) -> Reference:
-    factors = given(inputs, 2).reshape(3)
-    terms = [factors[i] * optional(inputs, slot) for i, slot in enumerate((0, 1, 3))]
-    return Reference(sum(terms, np.zeros(1)), sum((np.abs(term) for term in terms), np.zeros(1)))
-
-
-def depth_head(inputs: Inputs, params: Params) -> Reference:
-    x = given(inputs, 0)
-    mean = x.mean(axis=3, keepdims=True)
-    return Reference((np.clip(mean, -1.0, 1.0) + 1.0) / 2.0, 1.0 + np.abs(x).mean(axis=3, keepdims=True))
-
-
-def normals_head(inputs: Inputs, params: Params) -> Reference:
-    x = np.clip(given(inputs, 0), -1.0, 1.0)
-    if not params["full_z"]:
-        x = np.stack([x[..., 0], x[..., 1], x[..., 2] * 0.5 + 0.5], axis=3)
-    length = np.maximum(np.linalg.norm(x, axis=3, keepdims=True), 1e-6)
-    # Halving the range of z near -1 cancels: its rounding is that of 1, not of the result.
-    return Reference(x / length, (np.abs(x) + (0.0 if params["full_z"] else 1.0)) / length)
-
-
-def intrinsics_head(inputs: Inputs, params: Params) -> Reference:
-    x = np.clip(given(inputs, 0), -1.0, 1.0)
-    return Reference((x + 1.0) / 2.0, 1.0 + np.abs(x))
-
-
 REFERENCES: dict[str, Callable[[Inputs, Params], Reference]] = {
     function.__name__: function
     for function in (
         *(conv2d, linear, groupnorm, layernorm, attention, geglu, activation, concat, channel_slice, scale, cast, add),
-        *(time_embedding, token_embedding, nchw_to_nhwc, nhwc_to_nchw, scheduler_step, depth_head),
-        *(normals_head, intrinsics_head),
+        *(time_embedding, token_embedding, nchw_to_nhwc, nhwc_to_nchw),
     )
 }

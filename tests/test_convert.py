@@ -166,6 +166,21 @@ def test_configurations_are_those_of_the_folder(packed: Callable[..., Path], tas
     np.testing.assert_array_equal(pipe.empty_text_embedding, expected.empty_text_embedding)
 
 
+@pytest.mark.parametrize("scheduler", [mc.EulerDiscreteScheduler, mc.DPMSolverMultistepScheduler])
+def test_every_scheduler_is_packed(scheduler: type[Any], tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(mc.default_checkpoint(), folder)
+    path = folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(scheduler.from_config(json.loads(path.read_text()), use_karras_sigmas=True).config))
+    mc.convert(folder, tmp_path / "packed.safetensors")
+    ours, theirs = load(tmp_path / "packed.safetensors"), load(folder)
+    assert type(ours.scheduler) is type(theirs.scheduler) is scheduler
+    assert ours.scheduler.config == theirs.scheduler.config
+    image = np.random.default_rng(0).random((24, 32, 3), np.float32)
+    runs = [pipe(image, num_inference_steps=3, generator=0).prediction for pipe in (ours, theirs)]
+    np.testing.assert_array_equal(*runs)
+
+
 @pytest.fixture(scope="module")
 def other_vae(folder: Path) -> Path:
     """A packed checkpoint whose VAE adds something to each pixel."""

@@ -357,6 +357,17 @@ def test_any_schedule_to_start_from(name: str, tmp_path: Path) -> None:
     assert isinstance(pipe.scheduler, mc.DDIMScheduler)
 
 
+def test_the_boundary_is_scaled_by_the_configuration(tmp_path: Path) -> None:
+    """At a scale of 0 a consistency model's answer is the sample itself, whatever the network gives: no gradient."""
+    folder = with_scheduler(tmp_path, _class_name="LCMScheduler", timestep_scaling=0.0)
+    trainer = open_trainer("lcm", folder)
+    assert trainer.forward_backward(**batch("lcm", 0)) > 0
+    assert not any(values.any() for values in trainer.gradients().values())
+    usual = open_trainer("lcm")
+    usual.forward_backward(**batch("lcm", 0))
+    assert any(values.any() for values in usual.gradients().values())
+
+
 def test_defaults_of_betas_are_those_of_the_class(tmp_path: Path) -> None:
     for name, begin, end, kind in (
         ("DDPMScheduler", 0.0001, 0.02, "linear"),

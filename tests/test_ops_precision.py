@@ -17,8 +17,7 @@ BFLOAT16, INT8 = 2.0**-8, 0.5 / 127
 
 # Operations at the edges of a network, which exist for float32 only, and casts, which test_ops.py covers.
 FLOATS_ONLY = {
-    *("time_embedding", "token_embedding", "nchw_to_nhwc", "nhwc_to_nchw", "scheduler_step"),
-    *("depth_head", "normals_head", "intrinsics_head", "cast"),
+    *("time_embedding", "token_embedding", "nchw_to_nhwc", "nhwc_to_nchw", "cast"),
 }
 # Errors beyond the rounding of the result and of the weights, as multiples of BFLOAT16 times the magnitude.
 TOLERANCES: dict[str, tuple[float, str]] = {

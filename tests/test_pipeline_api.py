@@ -384,7 +384,21 @@ def test_scheduler_options() -> None:
             mc.DDIMScheduler(**{"clip_sample": False, **bad})
 
 
-def test_pieces_make_the_prediction(pipe: mc.MarigoldDepthPipeline) -> None:
+SCHEDULERS: dict[str, Callable[[Any], Any]] = {
+    "ddim": mc.DDIMScheduler.from_config,
+    "euler": mc.EulerDiscreteScheduler.from_config,
+    "euler, leading": lambda config: mc.EulerDiscreteScheduler.from_config(config, timestep_spacing="leading"),
+    "euler, karras": lambda config: mc.EulerDiscreteScheduler.from_config(config, use_karras_sigmas=True),
+    "dpm-solver": mc.DPMSolverMultistepScheduler.from_config,
+    "dpm-solver, first order": lambda config: mc.DPMSolverMultistepScheduler.from_config(config, solver_order=1),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_pieces_make_the_prediction(name: str) -> None:
+    pipe = mc.load(mc.default_checkpoint(), num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = SCHEDULERS[name](pipe.scheduler.config)
     latents = mc.Generator(1).randn((1, 4, 12, 16))
     expected = pipe(IMAGE, 3, latents=latents, match_input_resolution=False).prediction
     x, padding, original = pipe.image_processor.preprocess(IMAGE, 128)
@@ -392,11 +406,23 @@ def test_pieces_make_the_prediction(pipe: mc.MarigoldDepthPipeline) -> None:
     scale = pipe.vae.config.scaling_factor
     image_latent = pipe.vae.encode(x) * np.float32(scale)
     pipe.scheduler.set_timesteps(3)
+    latents = latents * np.float32(pipe.scheduler.init_noise_sigma)
     for t in pipe.scheduler.timesteps:
-        model = pipe.unet(np.concatenate([image_latent, latents], 1), t, pipe.empty_text_embedding)
+        sample = pipe.scheduler.scale_model_input(latents, t)
+        model = pipe.unet(np.concatenate([image_latent, sample], 1), t, pipe.empty_text_embedding)
         latents = pipe.scheduler.step(model, t, latents).prev_sample
     depth = np.clip(pipe.vae.decode(latents / np.float32(scale)).mean(1), -1, 1) / 2 + 0.5
     assert np.abs(depth[..., None] - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_batches_do_not_change_a_bit_with_any_scheduler(name: str) -> None:
+    pipe = mc.load(mc.default_checkpoint(), num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = SCHEDULERS[name](pipe.scheduler.config)
+    expected = pipe(IMAGE, 4, ensemble_size=3, generator=1, batch_size=3).prediction
+    for batch_size in (1, 2):
+        assert np.array_equal(pipe(IMAGE, 4, ensemble_size=3, generator=1, batch_size=batch_size).prediction, expected)
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_bad_arguments_are_refused(config: dict[str, Any], steps: int, eta: floa
 
 def test_time_steps_are_checked() -> None:
     text = json.dumps({**DDIM, "steps_offset": 1})
-    assert len(engine.step_factors(text, [4], 751)) == 5
+    assert len(engine.step_factors(text, [4], 751)) == 7
     with pytest.raises(ValueError, match="call set_timesteps first"):
         engine.step_factors(text, [], 751)
     with pytest.raises(ValueError, match="time step 750 is none of"):
@@ -210,3 +210,116 @@ def test_time_steps_that_are_refused_leave_those_before() -> None:
             scheduler.set_timesteps(bad)
         assert (scheduler.num_inference_steps, list(scheduler.timesteps)) == (1, [500])
         scheduler.step(np.zeros((1, 4, 2, 2), np.float32), 500, np.zeros((1, 4, 2, 2), np.float32))
+
+
+# ---- Euler and DPM-Solver++: what diffusers does not decide (tests/oracle/test_schedulers.py has the rest) ----
+EULER, DPM = {"_class_name": "EulerDiscreteScheduler"}, {"_class_name": "DPMSolverMultistepScheduler"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({**EULER, "use_beta_sigmas": True}, '"use_beta_sigmas": true is not supported'),
+        ({**EULER, "timestep_type": "continuous"}, '"timestep_type": "continuous" is not supported'),
+        ({**EULER, "interpolation_type": "cubic"}, '"interpolation_type": "cubic"'),
+        ({**EULER, "final_sigmas_type": "one"}, '"final_sigmas_type": "one" is not supported; supported: zero'),
+        ({**EULER, "sigma_min": -1.0}, '"sigma_min": -1 is not supported'),
+        ({**EULER, "prediction_type": "flow_prediction"}, '"prediction_type": "flow_prediction"'),
+        ({**DPM, "use_beta_sigmas": True}, '"use_beta_sigmas": true'),
+        ({**DPM, "use_flow_sigmas": True}, '"use_flow_sigmas": true'),
+        ({**DPM, "use_dynamic_shifting": True}, '"use_dynamic_shifting": true'),
+        ({**DPM, "variance_type": "learned_range"}, '"variance_type": "learned_range"'),
+        ({**DPM, "algorithm_type": "dpmsolver"}, '"algorithm_type": "dpmsolver" is not supported; supported: dpm'),
+        ({**DPM, "algorithm_type": "deis"}, '"algorithm_type": "deis"'),
+        ({**DPM, "solver_type": "bh2"}, '"solver_type": "bh2" is not supported; supported: midpoint, heun'),
+        ({**DPM, "solver_order": 3}, '"solver_order": 3 is not supported; supported: 1, 2'),
+        ({**DPM, "thresholding": True}, '"thresholding": true'),
+    ],
+    ids=lambda value: str(value)[-60:],
+)
+def test_what_the_new_schedulers_do_not_do_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(NotImplementedError, match=message):
+        schedule(options, 2)
+
+
+def test_two_spreads_of_sigmas_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="both use_karras_sigmas and use_exponential_sigmas"):
+        schedule({**EULER, "use_karras_sigmas": True, "use_exponential_sigmas": True}, 2)
+    with pytest.raises(CheckpointError, match="needs all of them between 0 and 1"):
+        schedule({**EULER, "num_train_timesteps": 2, "trained_betas": [0.0, 0.1]}, 1)
+
+
+@pytest.mark.parametrize("config", [EULER, DPM], ids=["euler", "dpm-solver"])
+@pytest.mark.parametrize("steps", [1, 7, 999, 1000])
+def test_every_number_is_finite(config: dict[str, Any], steps: int) -> None:
+    """Of 1001 whole steps over 1000 two are the same: DPM-Solver's slope between them is left out."""
+    for spacing in ("leading", "trailing", "linspace"):
+        for last in ("zero", "sigma_min"):
+            ours = schedule({**config, "timestep_spacing": spacing, "final_sigmas_type": last}, steps)
+            assert np.isfinite(ours.factors).all()
+            assert np.isfinite(ours.last_estimate).all()
+            assert np.isfinite(ours.inputs).all()
+
+
+@pytest.mark.parametrize("config", [EULER, DPM], ids=["euler", "dpm-solver"])
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+def test_a_perfect_network_is_followed_to_the_end(config: dict[str, Any], prediction: str) -> None:
+    """Whatever the steps, a network that knows the clean sample leads to it, and every estimate is it."""
+    ours = schedule({**config, "prediction_type": prediction, "timestep_spacing": "trailing"}, 9)
+    clean, noise, last = 0.7, -1.3, 0.0
+    sample = noise * ours.init_noise_sigma
+    for i, t in enumerate(ours.timesteps):
+        alpha = float(ours.alphas_cumprod[t])
+        sigma = ((1 - alpha) / alpha) ** 0.5
+        seen = sample * ours.inputs[i]  # signal * (clean + sigma * noise of the sample)
+        implied = (seen / alpha**0.5 - clean) / sigma
+        signal, strength = alpha**0.5, (1 - alpha) ** 0.5
+        model = {"epsilon": implied, "sample": clean, "v_prediction": signal * implied - strength * clean}[prediction]
+        by_sample, by_model, _, x0_sample, x0_model = ours.factors[i]
+        following = by_sample * sample + by_model * model + ours.last_estimate[i] * last
+        last, sample = x0_sample * sample + x0_model * model, following
+        assert last == pytest.approx(clean, abs=2e-4)
+    assert sample == pytest.approx(clean, abs=2e-4)
+
+
+def test_a_multistep_method_begins_anew() -> None:
+    """The estimate of one schedule says nothing about the next, nor about a sample of another shape."""
+    scheduler = mc.DPMSolverMultistepScheduler()
+    rng = np.random.default_rng(0)
+    outputs = [rng.standard_normal(3).astype(np.float32) for _ in range(4)]
+
+    def run() -> list[NDArray[np.float32]]:
+        scheduler.set_timesteps(4)
+        sample, samples = outputs[0], []
+        for t, output in zip(scheduler.timesteps, outputs, strict=True):
+            sample = scheduler.step(output, t, sample).prev_sample
+            samples.append(sample)
+        return samples
+
+    first = run()
+    np.testing.assert_array_equal(run(), first)
+    scheduler.set_timesteps(4)
+    scheduler.step(outputs[0], scheduler.timesteps[0], outputs[0])
+    alone = mc.DPMSolverMultistepScheduler(solver_order=1)
+    alone.set_timesteps(4)
+    pair = np.stack([outputs[1], outputs[2]])
+    np.testing.assert_array_equal(
+        scheduler.step(pair, scheduler.timesteps[1], pair).prev_sample,
+        alone.step(pair, alone.timesteps[1], pair).prev_sample,
+    )
+
+
+def test_euler_needs_to_know_where_it_is() -> None:
+    scheduler = mc.EulerDiscreteScheduler()
+    assert scheduler.timesteps.dtype == np.float32
+    assert scheduler.init_noise_sigma == pytest.approx(157.407, rel=1e-5)
+    with pytest.raises(ValueError, match="call set_timesteps first"):
+        scheduler.scale_model_input(np.ones(2, np.float32), 999.0)
+    scheduler.set_timesteps(3)
+    assert scheduler.timesteps.tolist() == [999.0, 499.5, 0.0]
+    with pytest.raises(ValueError, match="`timestep` is needed"):
+        scheduler.scale_model_input(np.ones(2, np.float32))
+    with pytest.raises(ValueError, match=r"time step 500 is none of the scheduler's 3 time steps"):
+        scheduler.scale_model_input(np.ones(2, np.float32), 500.0)
+    with pytest.raises(NotImplementedError, match="`s_churn` is 1"):
+        scheduler.step(np.ones(2), 999.0, np.ones(2), s_churn=1.0)

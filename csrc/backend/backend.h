@@ -52,8 +52,15 @@ struct mg_backend {
     struct mg_weight_layout (*weight_layout)(const struct mg_context *context, const struct mg_op_shape *op, int slot);
     /* Scratch bytes that run() needs, for context->num_threads threads. Checked arithmetic: SIZE_MAX means too large. */
     size_t (*workspace_bytes)(const struct mg_context *context, const struct mg_op_shape *op);
-    /* NULL, or how an output may follow upon input 0 in its memory: if that input dies here, may begin so many bytes before it
-     * and overlap it. 0: it may not. Worth it for large maps only: it keeps the operation to one order. */
+    /* NULL, or how many bytes before input 0, in the same memory, the output may begin, if that input dies here:
+     *
+     *     address  --->
+     *     input              | row 0 | row 1 | row 2 | row 3 | ...
+     *     output   | row 0 | row 1 | row 2 | row 3 | ...
+     *              |<- gap ->|
+     *
+     * A row of the output is written over rows of the input that no later row reads: the gap holds what the first rows still
+     * need. 0: it may not. Worth it for large maps only, as it keeps the operation to one order of rows. */
     size_t (*trailing_gap)(const struct mg_context *context, const struct mg_op_shape *op);
     /* Cannot fail: shapes and memory were checked when the graph was built and planned. Only a device may, and
      * tells it in finish(). It may still be at work when run() returns. */

@@ -1,5 +1,4 @@
-/* layout_text.c: weight layouts as the short texts that packed checkpoints hold. Called by graph/weights and marigold/save;
- * calls core. */
+/* layout_text.c: weight layouts as the short texts that packed checkpoints hold. Calls core. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

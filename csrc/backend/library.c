@@ -1,5 +1,5 @@
-/* library.c: loads the CUDA backend, a shared object of its own, so that the engine runs where there is no CUDA.
- * Called by registry.c; calls the dynamic linker. */
+/* library.c: loads the CUDA backend, a shared object of its own, so that the engine runs where there is no CUDA. Calls
+ * the dynamic linker. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>

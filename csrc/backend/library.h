@@ -1,5 +1,4 @@
-/* library.h: what a backend in a shared object of its own shows to the engine that loads it. Included by library.c and
- * by that backend. */
+/* library.h: what a backend in a shared object of its own shows to the engine that loads it. */
 #ifndef MG_LIBRARY_H
 #define MG_LIBRARY_H
 #include "backend.h"

@@ -1,4 +1,4 @@
-/* machine.c: what this machine reaches, measured through the backend. Called through marigold.h; calls the backend. */
+/* machine.c: what this machine reaches, measured through the backend. Calls the backend. */
 #include "backend.h"
 
 mg_status mg_measure_machine(struct mg_machine_speed *out, int num_threads, const char *isa, double seconds,

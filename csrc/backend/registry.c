@@ -1,5 +1,4 @@
-/* registry.c: the backends of this build, by name. Called by marigold/model and marigold/machine; calls library.c for
- * the one that is loaded on request. */
+/* registry.c: the backends of this build, by name. Calls library.c for the one that is loaded on request. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,4 @@
-/* core.h: errors, checked sizes, tensor descriptors, arenas. Included by every room of the engine; knows none of them.
- */
+/* core.h: errors, checked sizes, tensor descriptors, arenas. Knows no room of the engine. */
 #ifndef MG_CORE_H
 #define MG_CORE_H
 

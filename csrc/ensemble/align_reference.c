@@ -161,7 +161,7 @@ static mg_status cost_of(double *cost, struct alignment *a, struct look look, st
     return MG_OK;
 }
 
-/* ---- the objective ---- */
+/* ---- the cost ---- */
 static float *parameter(struct alignment *a, int64_t k) {
     return k < a->members ? a->scale + k : a->shift + (k - a->members);
 }
@@ -233,14 +233,14 @@ mg_status mg_align_reference(float *scale, float *shift, const float *depth, int
                           .threads = mg_threads_or_all(params->num_threads),
                           .scale = scale,
                           .shift = shift};
-    const struct mg_objective objective = {evaluate, &a, (int)(shift ? 2 * members : members)};
+    const struct mg_cost_function cost = {.evaluate = evaluate, .user = &a, .n = (int)(shift ? 2 * members : members)};
     double *x = NULL;
     mg_status status;
     MG_TRY_GOTO(alloc_alignment(&a, err));
-    MG_TRY_GOTO(mg_alloc((void **)&x, (size_t)objective.n * sizeof(double), "scales and shifts", err));
+    MG_TRY_GOTO(mg_alloc((void **)&x, (size_t)cost.n * sizeof(double), "scales and shifts", err));
     start_from_range(x, &a);
-    MG_TRY_GOTO(mg_bfgs(x, &objective, params->max_iter, params->tol, err));
-    for (int k = 0; k < objective.n; k++)
+    MG_TRY_GOTO(mg_bfgs(x, &cost, params->max_iter, params->tol, err));
+    for (int k = 0; k < cost.n; k++)
         *parameter(&a, k) = (float)x[k];
 done:
     mg_free(x);

@@ -6,7 +6,7 @@
 #include "ensemble.h"
 
 struct state {
-    const struct mg_objective *objective;
+    const struct mg_cost_function *cost;
     double *x, *gradient;             /* where we are */
     double *direction;                /* where we go */
     double *trial, *trial_gradient;   /* where we look */
@@ -31,7 +31,7 @@ static double largest(const double *a, int n) {
 /* The function along the direction; the gradient of the last look is kept for the step that is taken. */
 static mg_status look_along(double *value, double *slope, double step, void *user, struct mg_err *err) {
     struct state *s = user;
-    const struct mg_objective *f = s->objective;
+    const struct mg_cost_function *f = s->cost;
     for (int i = 0; i < f->n; i++)
         s->trial[i] = s->x[i] + step * s->direction[i];
     s->trial_step = slope ? step : NAN;
@@ -42,14 +42,14 @@ static mg_status look_along(double *value, double *slope, double step, void *use
 }
 
 static void find_direction(struct state *s) {
-    const int n = s->objective->n;
+    const int n = s->cost->n;
     for (int i = 0; i < n; i++)
         s->direction[i] = -dot(s->inverse_hessian + i * n, s->gradient, n);
 }
 
 /* *moved: a step was found and taken; s->trial holds the new x, s->trial_gradient its gradient. */
 static mg_status take_step(bool *moved, double *step, struct state *s, struct mg_err *err) {
-    const int n = s->objective->n;
+    const int n = s->cost->n;
     const struct mg_line line = {look_along, s, s->value, dot(s->gradient, s->direction, n)};
     double first = 1.0, value;
     if (line.slope != 0.0) {
@@ -73,7 +73,7 @@ static mg_status take_step(bool *moved, double *step, struct state *s, struct mg
 
 /* H <- (I - r s y^T) H (I - r y s^T) + r s s^T, s the step and y the change of the gradient; work: n. */
 static void update_inverse_hessian(struct state *s, double step) {
-    const int n = s->objective->n;
+    const int n = s->cost->n;
     double *y = s->change, *direction = s->direction, *h = s->inverse_hessian, *hy = s->trial;
     for (int i = 0; i < n; i++) {
         y[i] = s->trial_gradient[i] - s->gradient[i];
@@ -89,8 +89,8 @@ static void update_inverse_hessian(struct state *s, double step) {
 }
 
 static mg_status minimise(struct state *s, int max_iter, double tol, struct mg_err *err) {
-    const int n = s->objective->n;
-    MG_TRY(s->objective->evaluate(&s->value, s->gradient, s->x, s->objective->user, err));
+    const int n = s->cost->n;
+    MG_TRY(s->cost->evaluate(&s->value, s->gradient, s->x, s->cost->user, err));
     s->value_before = s->value + sqrt(dot(s->gradient, s->gradient, n)) / 2.0;
     for (int i = 0; i < n * n; i++)
         s->inverse_hessian[i] = i % (n + 1) == 0;
@@ -110,11 +110,11 @@ static mg_status minimise(struct state *s, int max_iter, double tol, struct mg_e
     return MG_OK;
 }
 
-mg_status mg_bfgs(double *x, const struct mg_objective *objective, int max_iter, double tol, struct mg_err *err) {
-    const size_t n = (size_t)objective->n;
+mg_status mg_bfgs(double *x, const struct mg_cost_function *cost, int max_iter, double tol, struct mg_err *err) {
+    const size_t n = (size_t)cost->n;
     double *work;
     MG_TRY(mg_alloc((void **)&work, (n * n + 5 * n) * sizeof(double), "the solver's state", err));
-    struct state s = {.objective = objective,
+    struct state s = {.cost = cost,
                       .x = x,
                       .gradient = work,
                       .direction = work + n,

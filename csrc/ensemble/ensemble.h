@@ -60,7 +60,7 @@ mg_status mg_align_reference(float *scale, float *shift, const float *depth, int
 void mg_symmetric_eigen(double *values, double *vectors, double *matrix, int n);
 
 /* ---- bfgs.c ---- */
-struct mg_objective {
+struct mg_cost_function {
     /* Value at x, and if gradient is not NULL its (approximate) derivative there. */
     mg_status (*evaluate)(double *value, double *gradient, const double *x, void *user, struct mg_err *err);
     void *user;
@@ -69,7 +69,7 @@ struct mg_objective {
 /* Quasi-Newton minimisation (Broyden, Fletcher, Goldfarb, Shanno) from x, in place, with the line searches and stopping
  * rules of scipy.optimize.minimize(method="BFGS"): at most max_iter steps, until the largest component of the gradient
  * is at most tol, or until no step helps. */
-mg_status mg_bfgs(double *x, const struct mg_objective *objective, int max_iter, double tol, struct mg_err *err);
+mg_status mg_bfgs(double *x, const struct mg_cost_function *cost, int max_iter, double tol, struct mg_err *err);
 
 /* ---- line_search.c: steps along a direction that satisfy the strong Wolfe conditions ---- */
 struct mg_line {

@@ -1,5 +1,5 @@
 /* builders.c: one builder per operation: checks the shapes of its inputs, infers the shape of its output, records it.
- * Called by nn/ and marigold/. The convention for shapes is N H W C; messages show them in that order. */
+ * The convention for shapes is N H W C; messages show them in that order. */
 #include "builders.h"
 
 #include <math.h>
@@ -9,9 +9,10 @@
 
 /* Operations at the edges of a network, which have no form for bfloat16. */
 static const bool floats_only[MG_OP_COUNT] = {
-    [MG_OP_TIME_EMBEDDING] = true, [MG_OP_TOKEN_EMBEDDING] = true, [MG_OP_NCHW_TO_NHWC] = true,
-    [MG_OP_NHWC_TO_NCHW] = true,   [MG_OP_SCHEDULER_STEP] = true,  [MG_OP_DEPTH_HEAD] = true,
-    [MG_OP_NORMALS_HEAD] = true,   [MG_OP_INTRINSICS_HEAD] = true,
+    [MG_OP_TIME_EMBEDDING] = true,
+    [MG_OP_TOKEN_EMBEDDING] = true,
+    [MG_OP_NCHW_TO_NHWC] = true,
+    [MG_OP_NHWC_TO_NCHW] = true,
 };
 
 bool mg_op_begin(struct mg_graph *graph, struct mg_op_shape *op, mg_op_kind kind, const mg_value *in) {
@@ -289,39 +290,4 @@ mg_value mg_op_nhwc_to_nchw(struct mg_graph *graph, mg_value x) {
     const int64_t *d = op.in[0].dim;
     op.out = (struct mg_tensor){.dtype = MG_F32, .ndim = 4, .dim = {d[0], d[3], d[1], d[2]}};
     return mg_graph_append(graph, &op, in);
-}
-
-mg_value mg_op_scheduler_step(struct mg_graph *graph, mg_value sample, mg_value model_output, mg_value factors,
-                              mg_value noise) {
-    MG_OP_INPUTS(sample, model_output, factors, noise, MG_NONE);
-    if (!mg_op_begin(graph, &op, MG_OP_SCHEDULER_STEP, in))
-        return MG_NONE;
-    if (!mg_tensor_same_shape(&op.in[0], &op.in[1]) || mg_tensor_count(&op.in[2]) != 3 ||
-        (op.in[3].ndim && !mg_tensor_same_shape(&op.in[0], &op.in[3])))
-        return mg_op_refuse(graph, &op,
-                            "sample, model output and noise must have one shape, and there are three factors");
-    return mg_graph_append(graph, &op, in);
-}
-
-mg_value mg_op_depth_head(struct mg_graph *graph, mg_value x) {
-    MG_OP_INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);
-    if (!mg_op_begin(graph, &op, MG_OP_DEPTH_HEAD, in))
-        return MG_NONE;
-    op.out.dim[3] = 1;
-    return mg_graph_append(graph, &op, in);
-}
-
-mg_value mg_op_normals_head(struct mg_graph *graph, mg_value x, bool full_z) {
-    MG_OP_INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);
-    if (!mg_op_begin(graph, &op, MG_OP_NORMALS_HEAD, in))
-        return MG_NONE;
-    if (op.in[0].dim[3] != 3)
-        return mg_op_refuse(graph, &op, "a normal has three components");
-    op.params.normals_head.full_z = full_z;
-    return mg_graph_append(graph, &op, in);
-}
-
-mg_value mg_op_intrinsics_head(struct mg_graph *graph, mg_value x) {
-    MG_OP_INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);
-    return mg_op_begin(graph, &op, MG_OP_INTRINSICS_HEAD, in) ? mg_graph_append(graph, &op, in) : MG_NONE;
 }

@@ -1,5 +1,5 @@
-/* executor.c: makes a plan from a graph (binds weights, folds constants, places activations) and runs it.
- * Called by marigold/pipeline; calls planner.c, weights.c and the context's backend. */
+/* executor.c: makes a plan from a graph (binds weights, folds constants, places activations) and runs it. Calls
+ * planner.c, weights.c and the context's backend. */
 #include <string.h>
 
 #include "plan.h"

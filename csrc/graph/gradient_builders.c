@@ -1,5 +1,5 @@
-/* gradient_builders.c: one builder per operation that only training records: checks the shapes of its inputs, infers the
- * shape of its output. Called by tape.c. The parameters are those of the forward operation. */
+/* gradient_builders.c: one builder per operation that only training records: checks the shapes of its inputs, infers
+ * the shape of its output. The parameters are those of the forward operation. */
 #include "builders.h"
 
 static bool same_pixels(const struct mg_tensor *a, const struct mg_tensor *b) {

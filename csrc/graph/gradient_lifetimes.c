@@ -1,5 +1,5 @@
-/* gradient_lifetimes.c: when a backward pass begins the gradient of a weight, and when it needs neither that nor the weight any
- * more. Then the gradient can be summed over processes, or the weight moved. Called by executor.c as a plan is made. */
+/* gradient_lifetimes.c: when a backward pass begins the gradient of a weight, and when it needs neither that nor the
+ * weight any more. Then the gradient can be summed over processes, or the weight moved. */
 #include "plan.h"
 
 static bool of_one_weight(const struct mg_node *a, const struct mg_node *b) {

@@ -1,5 +1,5 @@
-/* graph.c: the record of a network: nodes, operations, key prefixes and the sticky first error.
- * Called by nn/ (through the builders) and marigold/; calls core and graph/weights. */
+/* graph.c: the record of a network: nodes, operations, key prefixes and the sticky first error. Calls core and
+ * graph/weights. */
 #include "graph.h"
 
 #include "builders.h"

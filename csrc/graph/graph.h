@@ -103,11 +103,6 @@ mg_value mg_op_time_embedding(struct mg_graph *graph, mg_value timesteps, const 
 mg_value mg_op_token_embedding(struct mg_graph *graph, mg_value ids, mg_value table, mg_value positions);
 mg_value mg_op_nchw_to_nhwc(struct mg_graph *graph, mg_value x);
 mg_value mg_op_nhwc_to_nchw(struct mg_graph *graph, mg_value x);
-mg_value mg_op_scheduler_step(struct mg_graph *graph, mg_value sample, mg_value model_output, mg_value factors,
-                              mg_value noise);
-mg_value mg_op_depth_head(struct mg_graph *graph, mg_value x);
-mg_value mg_op_normals_head(struct mg_graph *graph, mg_value x, bool full_z);
-mg_value mg_op_intrinsics_head(struct mg_graph *graph, mg_value x);
 
 /* ---- training: tape.c, gradient_builders.c ---- */
 /* The operations up to mg_graph_end_segment form a segment, of which a backward pass may keep the inputs only. */

@@ -1,8 +1,8 @@
 /* planner.c: where every activation lies in the one arena.
  *
  * A tensor lives from the operation that makes it to the last one that reads it. An output may take over the memory of
- * an input that dies there, where ops.def allows, or follow upon a larger one, where the backend does. Then the tensors are placed largest first, each at the lowest offset
- * free of all tensors that live at the same time. Called by executor.c (mg_plan_create). */
+ * an input that dies there, where ops.def allows, or follow upon a larger one, where the backend does. Then the tensors
+ * are placed largest first, each at the lowest offset free of all tensors that live at the same time. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* tape.c: appends the backward pass to a recorded network: walks its operations backwards and calls, for each, the builders
- * of its gradients. Layers are written once, forward only. Called by marigold/; calls gradient_builders.c and builders.c.
+/* tape.c: appends the backward pass to a recorded network: walks its operations backwards and calls, for each, the
+ * builders of its gradients. Layers are written once, forward only. Calls gradient_builders.c and builders.c.
  *
  * Nothing here places memory: what a backward operation reads lives until then, and the planner sees it as any other tensor.
  * To save memory some values are not kept but computed again when a gradient first asks for them: the outputs of cheap

@@ -1,6 +1,5 @@
-/* weights.c: declares, checks and binds the parameters of one network.
- * Called by graph.c (declare), planner.c (bind) and marigold/ (open, check, close); calls io/checkpoint and the packing of
- * backend/. Not thread-safe: a network belongs to one pipeline. */
+/* weights.c: declares, checks and binds the parameters of one network. Calls io/checkpoint and the packing of backend/.
+ * Not thread-safe: a network belongs to one pipeline. */
 #include "weights.h"
 
 #include <stdio.h>

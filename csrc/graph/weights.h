@@ -1,5 +1,5 @@
 /* weights.h: the parameters of one network: which keys its layers declare, what the checkpoint has for them, and the
- * form in which the backend wants them. Called by graph/graph (declaring), graph/executor (binding), marigold. */
+ * form in which the backend wants them. */
 #ifndef MG_WEIGHTS_H
 #define MG_WEIGHTS_H
 #include "../backend/backend.h"

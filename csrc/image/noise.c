@@ -1,5 +1,5 @@
 /* noise.c: the noise that Marigold is fine-tuned with (arXiv 2312.02145, section 3.2): random fields of several
- * resolutions on top of each other, so that low frequencies carry noise, too. Called through marigold.h; calls mg_resize.
+ * resolutions on top of each other, so that low frequencies carry noise, too. Calls mg_resize.
  *
  * Random numbers are drawn in the order of torch's code, and what decides about sizes is float32 as there: the same seed
  * gives the same noise. */

@@ -1,10 +1,10 @@
 /* preprocess.c: a photograph as the VAE wants it, in the order of one of the two references. diffusers'
- * MarigoldImageProcessor.preprocess: to [0, 1], to three channels, 2x-1, resize, pad. prs-eth/Marigold: resize pixels of
- * 0..255 and round, then to [-1, 1]; no padding. Called by run.c and through marigold.h. */
+ * MarigoldImageProcessor.preprocess: to [0, 1], to three channels, 2x-1, resize, pad. prs-eth/Marigold: resize pixels
+ * of 0..255 and round, then to [-1, 1]; no padding. */
 #include <math.h>
 #include <string.h>
 
-#include "../core/core.h"
+#include "planes.h"
 
 mg_status mg_preset_from_name(mg_preset *out, const char *name, struct mg_err *err) {
     static const char *const names[] = {[MG_PRESET_DIFFUSERS] = "diffusers", [MG_PRESET_PAPER] = "paper"};
@@ -71,18 +71,6 @@ mg_status mg_geometry_of(struct mg_geometry *out, int64_t h, int64_t w, int64_t 
     return MG_OK;
 }
 
-/* Pixel values of any type as float32 in [0, 1]; integers are divided, as torch does, not multiplied. */
-static float unit_pixel_at(const struct mg_image *image, int64_t i) {
-    switch (image->type) {
-    case MG_PIXEL_U8:
-        return (float)((const uint8_t *)image->data)[i] / 255.0f;
-    case MG_PIXEL_U16:
-        return (float)((const uint16_t *)image->data)[i] / 65535.0f;
-    default:
-        return ((const float *)image->data)[i];
-    }
-}
-
 static mg_status check_range(const struct mg_image *image, struct mg_err *err) {
     const int64_t count = image->n * image->h * image->w * image->c;
     const float *values = image->data;
@@ -123,22 +111,6 @@ static mg_status check_image(const struct mg_image *image, const struct mg_geome
     return check_range(image, err);
 }
 
-/* The same in [0, 255]. */
-static float byte_pixel_at(const struct mg_image *image, int64_t i) {
-    return image->type == MG_PIXEL_U8 ? (float)((const uint8_t *)image->data)[i] : unit_pixel_at(image, i) * 255.0f;
-}
-
-/* (N, H, W, 1 or 3) -> planes (N, 3, H, W), in [-1, 1] for diffusers and in [0, 255] for the paper. */
-static void to_planes(float *out, const struct mg_image *image, mg_preset preset) {
-    const int64_t pixels = image->h * image->w;
-    for (int64_t n = 0; n < image->n; n++)
-        for (int64_t c = 0; c < 3; c++, out += pixels)
-            for (int64_t i = 0; i < pixels; i++) {
-                const int64_t at = (n * pixels + i) * image->c + (image->c == 1 ? 0 : c);
-                out[i] = preset == MG_PRESET_PAPER ? byte_pixel_at(image, at) : unit_pixel_at(image, at) * 2.0f - 1.0f;
-            }
-}
-
 /* The paper's resized pixels: 8-bit images stay 8-bit images (rounded half to even, as torch.round); all to [-1, 1]. */
 static void normalise_bytes(float *x, size_t count, bool round) {
     for (size_t i = 0; i < count; i++) {
@@ -167,7 +139,7 @@ mg_status mg_preprocess(float *out, const struct mg_image *image, const struct m
     mg_status status;
     MG_TRY(check_image(image, g, mode, err));
     MG_TRY_GOTO(mg_alloc((void **)&planes, count * (size_t)(g->h * g->w) * sizeof(float), "the image", err));
-    to_planes(planes, image, g->preset);
+    mg_planes_of_image(planes, image, g->preset == MG_PRESET_PAPER);
     if (g->resized_h != g->h || g->resized_w != g->w) {
         MG_TRY_GOTO(mg_alloc((void **)&resized, count * (size_t)(g->resized_h * g->resized_w) * sizeof(float),
                              "the resized image", err));

@@ -1,5 +1,5 @@
-/* resize.c: torch.nn.functional.interpolate on planes: every mode is a separable weighted sum, so a table of taps
- * for each axis and two passes do all of them. Called by preprocess.c, pipeline.c and through marigold.h. */
+/* resize.c: torch.nn.functional.interpolate on planes: every mode is a separable weighted sum, so a table of taps for
+ * each axis and two passes do all of them. */
 #include <math.h>
 #include <string.h>
 

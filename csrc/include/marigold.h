@@ -136,27 +136,45 @@ mg_status mg_preprocess(float *out, const struct mg_image *image, const struct m
 
 /* ---- schedulers ---- */
 typedef struct mg_scheduler mg_scheduler;
-/* config_json: the text of scheduler_config.json, "_class_name" DDIMScheduler or LCMScheduler. */
+/* config_json: the text of scheduler_config.json, "_class_name" DDIMScheduler, LCMScheduler, EulerDiscreteScheduler or
+ * DPMSolverMultistepScheduler. MG_ERR_UNSUPPORTED names the option that is not supported. */
 mg_status mg_scheduler_create(mg_scheduler **out, const char *config_json, size_t config_bytes, struct mg_err *err);
 void mg_scheduler_destroy(mg_scheduler *scheduler);
 const char *mg_scheduler_class_name(const mg_scheduler *scheduler);
+/* What the noise that a run begins with is multiplied by; after set_timesteps that of its time steps. */
 double mg_scheduler_init_noise_sigma(const mg_scheduler *scheduler);
 int mg_scheduler_num_train_timesteps(const mg_scheduler *scheduler);
 /* num_train_timesteps values of the cumulative product of alphas (after any zero-terminal-SNR rescaling). */
 const float *mg_scheduler_alphas_cumprod(const mg_scheduler *scheduler);
 mg_status mg_scheduler_set_timesteps(mg_scheduler *scheduler, int num_inference_steps, struct mg_err *err);
 /* The time steps in order of use; *count of them. Valid until the next set_timesteps. */
-const int64_t *mg_scheduler_timesteps(const mg_scheduler *scheduler, int *count);
-/* One step: prev = sample_factor*sample + model_factor*model_output + noise_factor*noise (all reference steps are linear
- * in these), and the estimate of the clean sample likewise. */
+const double *mg_scheduler_timesteps(const mg_scheduler *scheduler, int *count);
+bool mg_scheduler_has_whole_timesteps(const mg_scheduler *scheduler); /* all are integers */
+/* Whether steps after the first need the estimate that the step before gave (a multistep method). */
+bool mg_scheduler_uses_last_estimate(const mg_scheduler *scheduler);
+/* The place of a time step in that list. MG_ERR_ARGUMENT if it is not there. */
+mg_status mg_scheduler_step_of(int *step, const mg_scheduler *scheduler, double timestep, struct mg_err *err);
+/* One step: the next sample = sample_factor*sample + model_factor*model_output + noise_factor*noise +
+ * last_estimate_factor*last_estimate, and the estimate of the clean sample (LCM: denoised) = origin_sample_factor*sample +
+ * origin_model_factor*model_output. The network sees input_factor*sample. */
 struct mg_step_coefficients {
-    float sample_factor, model_factor, noise_factor; /* of the previous sample x_{t-1} */
-    float origin_sample_factor, origin_model_factor; /* of pred_original_sample (LCM: of denoised) */
+    float input_factor;
+    float sample_factor, model_factor, noise_factor, last_estimate_factor;
+    float origin_sample_factor, origin_model_factor;
 };
-/* Coefficients of the step at `timestep`, which must be one of the current time steps. eta: DDIM only, 0 is
- * deterministic. */
-mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, mg_scheduler *scheduler, int64_t timestep,
-                                         double eta, struct mg_err *err);
+struct mg_step_options {
+    double eta;             /* DDIM only: 0 is deterministic */
+    bool has_last_estimate; /* false: a multistep method begins here */
+};
+/* Of step `step`, from 0, of the time steps that are set. */
+mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, mg_scheduler *scheduler, int step,
+                                         const struct mg_step_options *options, struct mg_err *err);
+/* Takes the step: sample[0..count) becomes the next one, and `estimate` (NULL, or the last estimate) this step's. noise may be
+ * NULL if noise_factor is 0. The same bits on every processor. */
+void mg_scheduler_step(float *sample, float *estimate, const float *output, const float *noise, size_t count,
+                       const struct mg_step_coefficients *coefficients);
+/* out[0..count) = factor * sample: by input_factor, or by init_noise_sigma. out may be sample. */
+void mg_scheduler_scale(float *out, const float *sample, size_t count, double factor);
 
 /* Called on the calling thread between operations; a non-zero return cancels the run (MG_ERR_CANCELLED). */
 typedef int (*mg_poll_fn)(void *user);
@@ -320,8 +338,9 @@ struct mg_run_params {
     mg_preset preset;                         /* diffusers */
     struct mg_ensemble_depth_params ensemble; /* of ensemble_size > 1; normals and intrinsics: its reduction only */
     bool output_uncertainty;                  /* needs ensemble_size > 1 */
-    const float *latents;                     /* NULL, or (N*E, num_targets*latent_channels, h, w) */
-    mg_generator *const *generators;          /* NULL, one, or N*E of them */
+    /* NULL, or (N*E, num_targets*latent_channels, h, w), normal numbers: times init_noise_sigma, as drawn ones are */
+    const float *latents;
+    mg_generator *const *generators; /* NULL, one, or N*E of them */
     int num_generators;
     mg_scheduler *scheduler; /* NULL: the checkpoint's own; the run calls set_timesteps on it */
     bool output_latent;

@@ -1,5 +1,5 @@
 /* crc32.c: CRC-32 in slices of eight bytes: table[s][b] is the sum of byte b followed by s zero bytes, so that the
- * eight bytes of a step are looked up independently of each other. Called by packed_file.c and packed_writer.c; calls nothing. */
+ * eight bytes of a step are looked up independently of each other. Calls nothing. */
 #include "crc32.h"
 
 enum { BITS = 8 };

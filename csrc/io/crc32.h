@@ -1,5 +1,5 @@
 /* crc32.h: the checksum CRC-32 of gzip, PNG and zlib (RFC 1952, section 8), which finds every burst of errors up to 32
- * bits. Called by packed_file.c and packed_writer.c. */
+ * bits. */
 #ifndef MG_CRC32_H
 #define MG_CRC32_H
 #include "../core/core.h"

@@ -1,4 +1,4 @@
-/* file.c: read-only file mappings. Called by checkpoint.c, json_read.c and marigold/model.c. */
+/* file.c: read-only file mappings. */
 #include "file.h"
 
 #include <errno.h>

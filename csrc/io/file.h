@@ -1,4 +1,4 @@
-/* file.h: read-only file mappings. Called by io only. */
+/* file.h: read-only file mappings. */
 #ifndef MG_FILE_H
 #define MG_FILE_H
 #include "../core/core.h"

@@ -1,4 +1,4 @@
-/* json.c: the strict JSON parser. Called by safetensors.c and by all readers of configurations; calls core.
+/* json.c: the strict JSON parser. Calls core.
  *
  * Recursive descent with a depth limit. Children of an array or object are gathered in a list that doubles and are
  * copied into the arena when the bracket closes, so a node's children are contiguous. */
@@ -167,9 +167,22 @@ static bool skip_number(struct parser *p, bool *integer) {
     return true;
 }
 
+/* What Python writes for a limit that is not there. */
+static bool skip_minus_infinity(struct parser *p) {
+    static const char word[] = "-Infinity";
+    if (p->bytes - p->at < sizeof word - 1 || memcmp(p->text + p->at, word, sizeof word - 1))
+        return false;
+    p->at += sizeof word - 1;
+    return true;
+}
+
 static mg_status read_number(struct parser *p, struct mg_json *out) {
     size_t start = p->at;
     bool integer;
+    if (skip_minus_infinity(p)) {
+        *out = (struct mg_json){.type = MG_JSON_NUMBER, .number = -INFINITY};
+        return MG_OK;
+    }
     if (!skip_number(p, &integer))
         return fail_at(p, start, "a malformed number");
     char *text = mg_arena_strdup(p->arena, p->text + start, p->at - start);

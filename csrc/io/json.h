@@ -1,7 +1,7 @@
 /* json.h: a strict JSON reader (RFC 8259) for configuration files and safetensors headers; untrusted input. Refused:
  * trailing text, duplicate keys, nesting beyond MG_JSON_MAX_DEPTH, more values than MG_JSON_MAX_VALUES (two bytes of
- * text become 100 in memory), invalid UTF-8 or escapes, numbers that are not finite doubles, NaN/Infinity words.
- * Called by io/safetensors, nn (configs), marigold. */
+ * text become 100 in memory), invalid UTF-8 or escapes, numbers that are not finite doubles, the words NaN and Infinity
+ * (-Infinity is read, as Python writes it for limits that are not there; mg_json_get_double refuses it). */
 #ifndef MG_JSON_H
 #define MG_JSON_H
 #include "../core/core.h"

@@ -1,5 +1,5 @@
-/* json_read.c: typed reads of parsed JSON, with messages that name file, key and value. Called by readers of
- * configurations. */
+/* json_read.c: typed reads of parsed JSON, with messages that name file, key and value. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -104,7 +104,7 @@ mg_status mg_json_get_double(double *out, const struct mg_json *object, const ch
     *out = fallback;
     if (!value)
         return MG_OK;
-    if (value->type != MG_JSON_NUMBER)
+    if (value->type != MG_JSON_NUMBER || !isfinite(value->number))
         return wrong_type(value, key, "a number", name, err);
     *out = value->number;
     return MG_OK;

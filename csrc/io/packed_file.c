@@ -1,5 +1,5 @@
-/* packed_file.c: opens a packed checkpoint and checks its header. Called by marigold/source; calls checkpoint.c, json.c,
- * crc32.c. The file is untrusted: whether a tensor is as long as its layout says is checked by graph/weights. */
+/* packed_file.c: opens a packed checkpoint and checks its header. Calls checkpoint.c, json.c, crc32.c. The file is
+ * untrusted: whether a tensor is as long as its layout says is checked by graph/weights. */
 #include "packed_file.h"
 
 #include <stdio.h>

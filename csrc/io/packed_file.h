@@ -7,7 +7,7 @@
  * as backend/layout_text.c writes it, and the shape that the network knows the weight by.
  *
  * Opening checks the header only, its checksum included: reading every byte of the weights would take longer than the
- * first prediction. mg_packed_verify reads them. Called by marigold/source and marigold/convert. */
+ * first prediction. mg_packed_verify reads them. */
 #ifndef MG_PACKED_FILE_H
 #define MG_PACKED_FILE_H
 #include "checkpoint.h"

@@ -1,4 +1,4 @@
-/* packed_writer.c: writes a packed checkpoint. Called by marigold/convert; calls safetensors_writer.c, crc32.c. */
+/* packed_writer.c: writes a packed checkpoint. Calls safetensors_writer.c, crc32.c. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* safetensors_writer.c: writes a safetensors file tensor by tensor. Called by packed_file.c; calls the operating system.
+/* safetensors_writer.c: writes a safetensors file tensor by tensor. Calls the operating system.
  *
  * A file without a name (O_TMPFILE) vanishes with the process, however that ends. */
 #include "safetensors_writer.h"

@@ -1,7 +1,6 @@
-/* safetensors_writer.h: writes a safetensors file tensor by tensor, so that the whole is never in memory.
- * Everything is declared first, since the header comes first; then the data follows in the same order. The file gets its
- * name when it is whole: until then it has none, or, where the file system cannot do that, NAME.PID.partial.
- * Called by packed_file.c. */
+/* safetensors_writer.h: writes a safetensors file tensor by tensor, so that the whole is never in memory. Everything is
+ * declared first, since the header comes first; then the data follows in the same order. The file gets its name when it
+ * is whole: until then it has none, or, where the file system cannot do that, NAME.PID.partial. */
 #ifndef MG_SAFETENSORS_WRITER_H
 #define MG_SAFETENSORS_WRITER_H
 #include "../core/core.h"

@@ -1,5 +1,5 @@
-/* autoencoder.c: whichever autoencoder a checkpoint has, AutoencoderKL or AutoencoderTiny, as one thing to the pipeline.
- * Called by marigold/; calls vae.c and vae_tiny.c. */
+/* autoencoder.c: whichever autoencoder a checkpoint has, AutoencoderKL or AutoencoderTiny, as one thing to the
+ * pipeline. Calls vae.c and vae_tiny.c. */
 #include <string.h>
 
 #include "nn.h"

@@ -1,5 +1,5 @@
 /* basic_layers.c: convolutions, linear layers and norms with their weights, under the names that diffusers and
- * transformers give them. Called by all of nn/; calls the builders of graph/. */
+ * transformers give them. Calls the builders of graph/. */
 #include "layers.h"
 
 static mg_value vector(struct mg_graph *graph, const char *key, int64_t count) {

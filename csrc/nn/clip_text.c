@@ -1,5 +1,5 @@
-/* clip_text.c: CLIPTextModel of transformers: its configuration and its graph up to the last hidden state.
- * Called by marigold/; calls the layers. */
+/* clip_text.c: CLIPTextModel of transformers: its configuration and its graph up to the last hidden state. Calls the
+ * layers. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
-/* clip_tokenizer.c: the two ids of the empty prompt, the only text that Marigold's networks ever see: begin, end.
- * Their names are in tokenizer_config.json or special_tokens_map.json, their ids in vocab.json or tokenizer.json; which
- * of these files exist depends on the version of transformers that wrote the folder. Called by marigold/; calls io. */
+/* clip_tokenizer.c: the two ids of the empty prompt, the only text that Marigold's networks ever see: begin, end. Their
+ * names are in tokenizer_config.json or special_tokens_map.json, their ids in vocab.json or tokenizer.json; which of
+ * these files exist depends on the version of transformers that wrote the folder. Calls io. */
 #include <string.h>
 
 #include "nn.h"

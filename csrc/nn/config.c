@@ -1,6 +1,4 @@
-/* config.c: what the readers of configurations share. Called by unet_config.c, vae_config.c, vae_tiny_config.c and
- * clip_text.c; calls
- * io/json. */
+/* config.c: what the readers of configurations share. Calls io/json. */
 #include "config.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* nn.h: networks assembled from diffusers configurations. Called by marigold/pipeline; knows graph and io/json.
- * Builders record into a graph; a NULL-weights dry run is not needed: weights are declared as the layers are built. */
+/* nn.h: networks assembled from diffusers configurations. Builders record into a graph; a NULL-weights dry run is not
+ * needed: weights are declared as the layers are built. */
 #ifndef MG_NN_H
 #define MG_NN_H
 #include "../graph/graph.h"

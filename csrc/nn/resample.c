@@ -1,5 +1,4 @@
-/* resample.c: the convolutions between two levels of a network. Called by unet.c and vae.c; calls the builders of
- * graph/. */
+/* resample.c: the convolutions between two levels of a network. Calls the builders of graph/. */
 #include "layers.h"
 
 static mg_value convolve(struct mg_graph *graph, mg_value x, const struct mg_conv2d *params) {

@@ -1,4 +1,4 @@
-/* resnet.c: ResnetBlock2D: norm, SiLU, convolution, twice, around a shortcut. Called by unet.c and vae.c. */
+/* resnet.c: ResnetBlock2D: norm, SiLU, convolution, twice, around a shortcut. */
 #include "layers.h"
 
 mg_value mg_layer_resnet(struct mg_graph *graph, mg_value x, int64_t channels, int groups, float epsilon,

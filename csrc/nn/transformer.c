@@ -1,5 +1,5 @@
 /* transformer.c: Transformer2DModel of the UNet: self-attention, cross-attention to the text and a gated feed-forward
- * layer, on the cells of a feature map. Called by unet.c.
+ * layer, on the cells of a feature map.
  *
  * Keys and values of the cross-attention depend on the text alone: with a constant text they are computed when the
  * graph is planned. */

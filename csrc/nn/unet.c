@@ -1,5 +1,5 @@
 /* unet.c: UNet2DConditionModel: levels of resnets and transformers down, a middle, and up again past the skip
- * connections. Called by marigold/; calls the layers. Keys of weights are those of diffusers. */
+ * connections. Calls the layers. Keys of weights are those of diffusers. */
 #include "config.h"
 #include "layers.h"
 #include "nn.h"

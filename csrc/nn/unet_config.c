@@ -1,4 +1,4 @@
-/* unet_config.c: reads unet/config.json as diffusers' UNet2DConditionModel understands it. Called by marigold/. */
+/* unet_config.c: reads unet/config.json as diffusers' UNet2DConditionModel understands it. */
 #include <math.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* vae.c: AutoencoderKL: the encoder's mean and the decoder. Called by marigold/; calls the layers. Keys of weights are
- * those of diffusers; older files name the attention's differently (mg_vae_weight_alias). */
+/* vae.c: AutoencoderKL: the encoder's mean and the decoder. Calls the layers. Keys of weights are those of diffusers;
+ * older files name the attention's differently (mg_vae_weight_alias). */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* vae_config.c: reads vae/config.json as diffusers' AutoencoderKL understands it. Called by marigold/. */
+/* vae_config.c: reads vae/config.json as diffusers' AutoencoderKL understands it. */
 #include <string.h>
 
 #include "config.h"

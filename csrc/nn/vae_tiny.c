@@ -1,6 +1,5 @@
 /* vae_tiny.c: AutoencoderTiny (TAESD, github.com/madebyollin/taesd): encoder and decoder of plain 3x3 convolutions.
- * Called by marigold/; calls the layers. Keys of weights count the layers, those without weights too:
- * "decoder.layers.2.conv.4.bias". */
+ * Calls the layers. Keys of weights count the layers, those without weights too: "decoder.layers.2.conv.4.bias". */
 #include "layers.h"
 #include "nn.h"
 

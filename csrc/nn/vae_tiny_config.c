@@ -1,4 +1,4 @@
-/* vae_tiny_config.c: reads the configuration of an AutoencoderTiny as diffusers understands it. Called by marigold/. */
+/* vae_tiny_config.c: reads the configuration of an AutoencoderTiny as diffusers understands it. */
 #include <string.h>
 
 #include "config.h"

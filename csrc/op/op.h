@@ -52,11 +52,6 @@ struct mg_slice {
 struct mg_scale {
     float factor, offset;
 };
-/* full_z: z spans [-1, 1]; else the network's [-1, 1] stands for [0, 1], normals that face the camera. Vectors shorter
- * than 1e-6 are divided by 1e-6. */
-struct mg_normals_head {
-    bool full_z;
-};
 /* frequency i of half = C/2: exp(-log(max_period) * i / (half - frequency_shift)); flip: cosines first. */
 struct mg_time_embedding {
     int64_t channels;
@@ -75,7 +70,6 @@ union mg_op_params {
     struct mg_slice slice;
     struct mg_scale scale; /* MG_OP_SCALE; the type that MG_OP_CAST makes is that of `out` */
     struct mg_time_embedding time_embedding;
-    struct mg_normals_head normals_head;
 };
 
 /* Gradients take the parameters of the forward operation: conv2d and linear for those of their inputs and weights, and so on.

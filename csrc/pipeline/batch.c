@@ -1,4 +1,4 @@
-/* batch.c: how many samples go through the UNet at a time. Called by denoise.c; calls stages.c. */
+/* batch.c: how many samples go through the UNet at a time. */
 #include "run.h"
 
 /* More do not occupy a GPU better. */
@@ -6,32 +6,15 @@ enum { MOST_CHOSEN = 32 };
 /* Part of the free memory that is left to others: to recordings, the driver, and to what does not fit between blocks. */
 enum { SPARED = 16 };
 
-static struct mg_stage_key denoise_key(const struct mg_run *run, int64_t samples, bool noise) {
-    return (struct mg_stage_key){.stage = MG_STAGE_DENOISE,
-                                 .n = samples,
-                                 .h = run->geometry.latent_h,
-                                 .w = run->geometry.latent_w,
-                                 .noise = noise};
-}
-
-/* All steps but the last add noise, or none. */
-static mg_status adds_noise(bool *out, const struct mg_run *run, struct mg_err *err) {
-    struct mg_step_coefficients k;
-    MG_TRY(mg_schedule_coefficients(&k, run->scheduler, run->timesteps[0], 0.0, err));
-    *out = k.noise_factor != 0.0f;
-    return MG_OK;
-}
-
 /* What the free memory and that of the context's activations, which is made anew, hold beside the weights. */
-static mg_status largest_fitting(int64_t *out, const struct mg_run *run, bool noise, struct mg_err *err) {
+static mg_status largest_fitting(int64_t *out, const struct mg_run *run, struct mg_err *err) {
     mg_pipeline *pipe = run->pipeline;
     const struct mg_context *context = &pipe->context;
-    const struct mg_stage_key one_key = denoise_key(run, 1, noise), two_key = denoise_key(run, 2, noise);
+    const struct mg_stage_key one_key = mg_denoise_key(run, 1), two_key = mg_denoise_key(run, 2);
     struct mg_plan *plan;
     size_t free_bytes, one, two;
     /* The decoder comes after the loop: its weights and its activations are to be there before the rest is given away. */
-    const struct mg_stage_key decoder = {
-        .stage = MG_STAGE_PREDICT, .n = 1, .h = run->geometry.latent_h, .w = run->geometry.latent_w};
+    const struct mg_stage_key decoder = mg_decode_key(run);
     MG_TRY(mg_stage_plan(&plan, pipe, &decoder, err));
     MG_TRY(mg_stage_plan(&plan, pipe, &one_key, err));
     MG_TRY(mg_stage_bytes(&one, pipe, &one_key, err));
@@ -50,13 +33,13 @@ static int64_t even(int64_t samples, int64_t most) {
 }
 
 /* The largest batch that fits. Fewer samples where memory lies in pieces. */
-static mg_status choose(int64_t *out, struct mg_run *run, bool noise, struct mg_err *err) {
+static mg_status choose(int64_t *out, struct mg_run *run, struct mg_err *err) {
     int64_t most;
-    MG_TRY(largest_fitting(&most, run, noise, err));
+    MG_TRY(largest_fitting(&most, run, err));
     for (;;) {
         struct mg_plan *plan;
         *out = even(run->samples, most);
-        const struct mg_stage_key key = denoise_key(run, *out, noise);
+        const struct mg_stage_key key = mg_denoise_key(run, *out);
         const mg_status status = mg_stage_plan(&plan, run->pipeline, &key, err);
         if (status != MG_ERR_MEMORY || *out == 1)
             return status;
@@ -65,8 +48,8 @@ static mg_status choose(int64_t *out, struct mg_run *run, bool noise, struct mg_
 }
 
 /* What is asked for; too much of it is told before anything is computed. */
-static mg_status check(struct mg_run *run, int64_t batch, bool noise, struct mg_err *err) {
-    const struct mg_stage_key key = denoise_key(run, batch, noise);
+static mg_status check(struct mg_run *run, int64_t batch, struct mg_err *err) {
+    const struct mg_stage_key key = mg_denoise_key(run, batch);
     struct mg_plan *plan;
     struct mg_err reason = {0};
     const mg_status status = mg_stage_plan(&plan, run->pipeline, &key, &reason);
@@ -79,15 +62,13 @@ static mg_status check(struct mg_run *run, int64_t batch, bool noise, struct mg_
 
 mg_status mg_run_choose_batch(int64_t *out, struct mg_run *run, struct mg_err *err) {
     const int asked = run->params->batch_size;
-    bool noise;
     *out = asked < run->samples ? asked : run->samples;
     /* A processor's cores are busy with one sample. */
     if (!run->pipeline->context.memory || run->samples == 1) {
         *out = asked ? *out : 1;
         return MG_OK;
     }
-    MG_TRY(adds_noise(&noise, run, err));
     if (!asked)
-        return choose(out, run, noise, err);
-    return *out > 1 ? check(run, *out, noise, err) : MG_OK;
+        return choose(out, run, err);
+    return *out > 1 ? check(run, *out, err) : MG_OK;
 }

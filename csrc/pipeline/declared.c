@@ -1,4 +1,4 @@
-/* declared.c: which weights a network of a configuration has, for those who make new ones. Called through marigold.h; calls nn. */
+/* declared.c: which weights a network of a configuration has, for those who make new ones. Calls nn. */
 #include "pipeline.h"
 
 static const char *const components[] = {"unet", "vae", "text_encoder"};

@@ -1,5 +1,5 @@
 /* denoise.c: the latents a run starts from, and the denoising loop over them, in batches of samples.
- * Called by run.c; calls stages.c, the scheduler and the generator. */
+ */
 #include <string.h>
 #include <sys/random.h>
 
@@ -10,7 +10,10 @@ struct loop {
     mg_generator *const *generators;
     int num_generators;
     int64_t batch;
-    float *noise;         /* (batch, T*C, h, w) */
+    /* (batch, T*C, h, w): what the network sees, if not the sample itself; what it gives; and of a scheduler that adds noise, or
+     * goes by its last estimate, these */
+    float *input, *output, *noise, *estimate;
+    double noise_sigma;   /* of the scheduler */
     float *image_latents; /* (batch, C, h, w) */
     int done, total;      /* steps, for the progress callback */
 };
@@ -34,31 +37,42 @@ static void draw(const struct mg_run *run, const struct loop *loop, float *out, 
 }
 
 /* ---- one step of one batch ---- */
-static mg_status denoise_step(struct mg_run *run, struct loop *loop, int64_t first, int64_t count, int step,
-                              struct mg_err *err) {
-    struct mg_step_coefficients k;
-    MG_TRY(mg_schedule_coefficients(&k, run->scheduler, run->timesteps[step], 0.0, err));
-    const bool noisy = k.noise_factor != 0.0f; /* LCM, all steps but the last */
-    if (noisy)
-        draw(run, loop, loop->noise, first, count);
-    struct mg_stage_key key = {.stage = MG_STAGE_DENOISE,
-                               .n = count,
-                               .h = run->geometry.latent_h,
-                               .w = run->geometry.latent_w,
-                               .noise = noisy};
+static mg_status run_unet(struct mg_run *run, const struct loop *loop, float *sample, int64_t count, int step,
+                          struct mg_err *err) {
+    const struct mg_stage_key key = mg_denoise_key(run, count);
+    float timestep = (float)run->timesteps[step];
     struct mg_plan *plan;
     MG_TRY(mg_stage_plan(&plan, run->pipeline, &key, err));
-    float timestep = (float)run->timesteps[step], factors[3] = {k.sample_factor, k.model_factor, k.noise_factor};
-    float *sample = run->latents + (size_t)first * run->latent_floats;
-    const struct mg_binding inputs[] = {{"image_latent", loop->image_latents},
-                                        {"sample", sample},
-                                        {"timestep", &timestep},
-                                        {"factors", factors},
-                                        {"noise", loop->noise}};
-    MG_TRY(mg_plan_run(plan, inputs, noisy ? 5 : 4, &(struct mg_binding){"sample", sample}, 1, err));
+    const struct mg_binding inputs[] = {
+        {"image_latent", loop->image_latents}, {"sample", sample}, {"timestep", &timestep}};
+    return mg_plan_run(plan, inputs, 3, &(struct mg_binding){"output", loop->output}, 1, err);
+}
+
+static mg_status denoise_step(struct mg_run *run, struct loop *loop, int64_t first, int64_t count, int step,
+                              struct mg_err *err) {
+    const struct mg_step_options options = {.has_last_estimate = step > 0};
+    const size_t floats = (size_t)count * run->latent_floats;
+    float *sample = run->latents + (size_t)first * run->latent_floats, *input = sample;
+    struct mg_step_coefficients k;
+    MG_TRY(mg_schedule_coefficients(&k, run->scheduler, step, &options, err));
+    if (k.noise_factor != 0.0f)
+        draw(run, loop, loop->noise, first, count);
+    if (k.input_factor != 1.0f) {
+        input = loop->input;
+        mg_scheduler_scale(input, sample, floats, k.input_factor);
+    }
+    MG_TRY(run_unet(run, loop, input, count, step, err));
+    mg_scheduler_step(sample, loop->estimate, loop->output, loop->noise, floats, &k);
     if (run->params->progress)
         run->params->progress(run->params->progress_user, ++loop->done, loop->total);
     return MG_OK;
+}
+
+/* Noise becomes the sample that the schedule begins with. */
+static void scale_noise(const struct mg_run *run, const struct loop *loop, int64_t first, int64_t count) {
+    float *sample = run->latents + (size_t)first * run->latent_floats;
+    if (loop->noise_sigma != 1.0)
+        mg_scheduler_scale(sample, sample, (size_t)count * run->latent_floats, loop->noise_sigma);
 }
 
 static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t first, int64_t count,
@@ -66,6 +80,7 @@ static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t fi
     /* The paper's code draws the noise of each batch when its turn comes, diffusers draws all of it at first. */
     if (run->geometry.preset == MG_PRESET_PAPER && !run->params->latents)
         draw(run, loop, run->latents + (size_t)first * run->latent_floats, first, count);
+    scale_noise(run, loop, first, count);
     for (int64_t i = 0; i < count; i++)
         memcpy(loop->image_latents + (size_t)i * run->image_latent_floats,
                run->image_latents + (size_t)((first + i) / run->params->ensemble_size) * run->image_latent_floats,
@@ -78,7 +93,11 @@ static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t fi
 static mg_status denoise_all(struct mg_run *run, struct loop *loop, struct mg_err *err) {
     mg_status status;
     MG_TRY_GOTO(mg_alloc_floats(&run->latents, run->samples, run->latent_floats, "latents", err));
+    MG_TRY_GOTO(mg_alloc_floats(&loop->input, loop->batch, run->latent_floats, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&loop->output, loop->batch, run->latent_floats, "a batch", err));
     MG_TRY_GOTO(mg_alloc_floats(&loop->noise, loop->batch, run->latent_floats, "noise", err));
+    if (mg_scheduler_uses_last_estimate(run->scheduler))
+        MG_TRY_GOTO(mg_alloc_floats(&loop->estimate, loop->batch, run->latent_floats, "an estimate", err));
     MG_TRY_GOTO(mg_alloc_floats(&loop->image_latents, loop->batch, run->image_latent_floats, "image latents", err));
     if (run->params->latents)
         memcpy(run->latents, run->params->latents, (size_t)run->samples * run->latent_floats * sizeof(float));
@@ -89,7 +108,10 @@ static mg_status denoise_all(struct mg_run *run, struct loop *loop, struct mg_er
         MG_TRY_GOTO(denoise_batch(run, loop, first, left < loop->batch ? left : loop->batch, err));
     }
 done:
+    mg_free(loop->input);
+    mg_free(loop->output);
     mg_free(loop->noise);
+    mg_free(loop->estimate);
     mg_free(loop->image_latents);
     return status;
 }
@@ -98,6 +120,7 @@ mg_status mg_run_denoise(struct mg_run *run, struct mg_err *err) {
     const struct mg_run_params *p = run->params;
     struct loop loop = {.generators = p->generators, .num_generators = p->num_generators};
     mg_generator *own = NULL;
+    loop.noise_sigma = mg_scheduler_init_noise_sigma(run->scheduler);
     MG_TRY(mg_run_choose_batch(&loop.batch, run, err));
     if (!p->num_generators) {
         MG_TRY(random_generator(&own, err));

@@ -1,5 +1,5 @@
 /* model.c: opens a checkpoint as a pipeline: configurations, weights, scheduler, the embedding of the empty prompt.
- * Called through marigold.h; calls source.c, nn, stages.c, the scheduler. */
+ * Calls source.c, nn, stages.c, the scheduler. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +37,7 @@ static mg_status read_model_index(struct mg_pipeline *p, const char *task, struc
     MG_TRY_GOTO(mg_json_get_int(&resolution, index, "default_processing_resolution", -1, -1, 1 << 20, path, err));
     p->default_steps = (int)steps;
     p->default_resolution = resolution;
-    MG_TRY_GOTO(mg_json_get_bool(&p->full_z, index, "use_full_z_range", true, path, err));
+    MG_TRY_GOTO(mg_json_get_bool(&p->head.full_z, index, "use_full_z_range", true, path, err));
 done:
     mg_arena_free(&arena);
     return status;

@@ -1,4 +1,4 @@
-/* pieces.c: the networks of a pipeline one by one, for work stage by stage. Called through marigold.h; calls stages.c. */
+/* pieces.c: the networks of a pipeline one by one, for work stage by stage. Calls stages.c. */
 #include "pipeline.h"
 
 static mg_status run_piece(mg_pipeline *pipeline, const struct mg_stage_key *key, const struct mg_binding *inputs,
@@ -23,7 +23,7 @@ mg_status mg_pipeline_vae_encode(float *out, mg_pipeline *pipeline, const float 
 
 mg_status mg_pipeline_vae_decode(float *out, mg_pipeline *pipeline, const float *z, int64_t n, int64_t h, int64_t w,
                                  struct mg_err *err) {
-    struct mg_stage_key key = {.stage = MG_STAGE_DECODE, .n = n, .h = h, .w = w};
+    struct mg_stage_key key = {.stage = MG_STAGE_DECODE, .n = n, .h = h, .w = w, .factor = 1.0f};
     return run_piece(pipeline, &key, &(struct mg_binding){"latent", (void *)z}, 1, &(struct mg_binding){"image", out},
                      err);
 }

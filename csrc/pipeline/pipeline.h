@@ -9,6 +9,21 @@
 /* ---- precision.c: NULL for an unknown name ---- */
 const struct mg_precision *mg_precision_of_name(const char *name);
 
+/* ---- heads.c: what the decoder gives, in planes (channels, pixels), to a map. A NaN stays a NaN ---- */
+struct mg_head_options {
+    /* z of a normal spans [-1, 1]; else the network's [-1, 1] stands for [0, 1], normals that face the camera */
+    bool full_z;
+};
+/* (1, pixels): the mean over the channels clipped to [-1, 1], then (y + 1) / 2. */
+void mg_depth_head(float *out, const float *decoded, int64_t channels, int64_t pixels,
+                   const struct mg_head_options *options);
+/* (3, pixels): clipped to [-1, 1], then of unit length; vectors shorter than 1e-6 are divided by 1e-6. channels is 3. */
+void mg_normals_head(float *out, const float *decoded, int64_t channels, int64_t pixels,
+                     const struct mg_head_options *options);
+/* (channels, pixels): clipped to [-1, 1], then (y + 1) / 2. */
+void mg_intrinsics_head(float *out, const float *decoded, int64_t channels, int64_t pixels,
+                        const struct mg_head_options *options);
+
 /* ---- tasks.c: one row for each kind of map that Marigold predicts ---- */
 struct mg_pipeline;
 
@@ -21,8 +36,9 @@ struct mg_task {
     float minimum;          /* of a map; its maximum is 1 */
     bool are_directions;    /* resizing leaves vectors that are not of unit length */
     mg_reduction reduction; /* of an ensemble, where none is asked for */
-    /* (N,H,W,3) -> (N,H,W,prediction_channels) */
-    mg_value (*head)(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded);
+    /* Decoded planes (channels, pixels) -> a map (prediction_channels, pixels). */
+    void (*head)(float *out, const float *decoded, int64_t channels, int64_t pixels,
+                 const struct mg_head_options *options);
     /* Maps (E, num_targets * prediction_channels, h, w) of one image to one; uncertainty may be NULL. */
     mg_status (*ensemble)(float *out, float *uncertainty, const float *maps, int64_t members, int64_t channels,
                           int64_t h, int64_t w, const struct mg_ensemble_depth_params *params, struct mg_err *err);
@@ -36,9 +52,8 @@ const char *mg_task_names(void);
 /* ---- stages.c: networks planned for one size, kept for the next run of the same size ---- */
 typedef enum mg_stage {
     MG_STAGE_ENCODE,           /* x -> posterior mean, scaled by `factor` */
-    MG_STAGE_DENOISE,          /* image latent, sample, time step, factors, (noise) -> sample of the next step */
-    MG_STAGE_PREDICT,          /* latent -> decoded -> the task's head */
-    MG_STAGE_DECODE,           /* latent -> decoded image, unscaled: the piece */
+    MG_STAGE_DENOISE,          /* image latent, sample, time step -> the UNet's output */
+    MG_STAGE_DECODE,           /* latent, times `factor` -> decoded image */
     MG_STAGE_UNET,             /* sample, time steps, text -> model output: the piece */
     MG_STAGE_TRAIN,            /* sample, time steps -> output; then its gradient -> gradients of the UNet's weights */
     MG_STAGE_ESTIMATE,         /* the same forward: what the UNet, or other weights of its kind, makes of a sample */
@@ -49,9 +64,8 @@ typedef enum mg_stage {
 struct mg_stage_key {
     mg_stage stage;
     int64_t n, h, w;             /* h, w: of the latent; ENCODE: of the image */
-    bool noise;                  /* DENOISE */
     bool recompute;              /* TRAIN, DECODER_GRADIENT */
-    float factor;                /* ENCODE: scaling factor, or 1 */
+    float factor;                /* ENCODE: scaling factor, or 1; DECODE: 1 / scaling factor, or 1 */
     int64_t text_n, text_tokens; /* UNET */
     struct mg_weights *weights;  /* ESTIMATE: NULL, or those in the place of the UNet's */
 };
@@ -78,7 +92,7 @@ struct mg_pipeline {
     int default_steps;
     int64_t default_resolution;
     int num_targets;
-    bool full_z; /* normals: model_index.json's use_full_z_range */
+    struct mg_head_options head; /* model_index.json's use_full_z_range */
     struct {
         struct mg_stage_key key;
         struct mg_plan *plan;

@@ -1,4 +1,4 @@
-/* precision.c: the table of precisions: what a pipeline opened with a dtype computes with. Called by model.c.
+/* precision.c: the table of precisions: what a pipeline opened with a dtype computes with.
  *
  * Sums, statistics, softmax and the schedule are float32 in every row, and so are time and text embeddings. */
 #include <string.h>

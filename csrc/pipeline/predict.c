@@ -1,8 +1,9 @@
 /* predict.c: latents to maps: decoded one by one, padding cut off, ensembled image by image, resized to the input,
- * channels last. Called by run.c; calls stages.c, tasks.c (ensembling) and the resizing. */
+ * channels last. */
 #include <math.h>
 #include <string.h>
 
+#include "../image/planes.h"
 #include "run.h"
 
 /* Sizes of one image's maps; planes are h x w. */
@@ -26,6 +27,13 @@ static struct maps maps_of(const struct mg_run *run) {
                          .out_w = match ? g->w : g->output_w};
 }
 
+struct buffers {
+    float *decoded;               /* one image as decoded, with padding */
+    float *cropped;               /* the same without */
+    float *members;               /* (E, T, C, h, w) */
+    float *ensembled, *deviation; /* (T, C, h, w); NULL without ensembling, without uncertainty */
+};
+
 /* ---- decode ---- */
 static void crop(float *out, int64_t h, int64_t w, const float *in, int64_t in_h, int64_t in_w, int64_t planes) {
     for (int64_t c = 0; c < planes; c++)
@@ -34,20 +42,21 @@ static void crop(float *out, int64_t h, int64_t w, const float *in, int64_t in_h
 }
 
 /* Decodes the members of one image into out (E, T, C, h, w). */
-static mg_status decode_image(float *out, float *scratch, const struct mg_run *run, const struct maps *m, int64_t image,
-                              struct mg_err *err) {
+static mg_status decode_image(float *out, struct buffers *b, const struct mg_run *run, const struct maps *m,
+                              int64_t image, struct mg_err *err) {
     const struct mg_geometry *g = &run->geometry;
-    struct mg_stage_key key = {.stage = MG_STAGE_PREDICT, .n = 1, .h = g->latent_h, .w = g->latent_w};
+    const struct mg_pipeline *p = run->pipeline;
+    const struct mg_stage_key key = mg_decode_key(run);
     const size_t target_latent = run->latent_floats / (size_t)m->targets;
     const float *latents = run->latents + (size_t)(image * m->members) * run->latent_floats;
-    const int64_t scale = run->pipeline->vae.scale;
+    const int64_t scale = p->vae.scale, channels = p->vae.image_channels;
     struct mg_plan *plan;
     MG_TRY(mg_stage_plan(&plan, run->pipeline, &key, err));
     for (int64_t i = 0; i < m->members * m->targets; i++) {
         MG_TRY(mg_plan_run(plan, &(struct mg_binding){"latent", (void *)(latents + (size_t)i * target_latent)}, 1,
-                           &(struct mg_binding){"prediction", scratch}, 1, err));
-        crop(out + i * m->channels * m->h * m->w, m->h, m->w, scratch, g->latent_h * scale, g->latent_w * scale,
-             m->channels);
+                           &(struct mg_binding){"image", b->decoded}, 1, err));
+        crop(b->cropped, m->h, m->w, b->decoded, g->latent_h * scale, g->latent_w * scale, channels);
+        p->task->head(out + i * m->channels * m->h * m->w, b->cropped, channels, m->h * m->w, &p->head);
     }
     return MG_OK;
 }
@@ -67,12 +76,6 @@ static void normalise_directions(float *x, int64_t pixels) {
         *ny /= divisor;
         *nz /= divisor;
     }
-}
-
-static void interleave(float *out, const float *planes, int64_t channels, int64_t pixels) {
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t i = 0; i < pixels; i++)
-            out[i * channels + c] = planes[c * pixels + i];
 }
 
 /* maps (T, channels, h, w) -> out (T, out_h, out_w, channels). `predictions` tells maps from their uncertainty. */
@@ -96,7 +99,7 @@ static mg_status deliver(float *out, const float *maps, const struct mg_run *run
             clip(full, channels * pixels, task->minimum);
         else if (predictions && match && task->are_directions)
             normalise_directions(full, pixels);
-        interleave(out + t * pixels * channels, full, channels, pixels);
+        mg_pixels_of_planes(out + t * pixels * channels, full, channels, pixels);
     }
     status = MG_OK;
 done:
@@ -105,15 +108,10 @@ done:
 }
 
 /* ---- one image, all images ---- */
-struct buffers {
-    float *decoded;               /* one map as decoded, with padding */
-    float *members;               /* (E, T, C, h, w) */
-    float *ensembled, *deviation; /* (T, C, h, w); NULL without ensembling, without uncertainty */
-};
-
 static mg_status alloc_buffers(struct buffers *b, const struct mg_run *run, const struct maps *m, struct mg_err *err) {
     const size_t pixels = (size_t)(m->h * m->w);
-    MG_TRY(mg_alloc_floats(&b->decoded, 1, run->prediction_floats / (size_t)m->targets, "a decoded map", err));
+    MG_TRY(mg_alloc_floats(&b->decoded, 1, run->decoded_floats, "a decoded image", err));
+    MG_TRY(mg_alloc_floats(&b->cropped, run->pipeline->vae.image_channels, pixels, "a decoded image", err));
     MG_TRY(mg_alloc_floats(&b->members, m->members * m->targets * m->channels, pixels, "predictions", err));
     if (m->members > 1)
         MG_TRY(mg_alloc_floats(&b->ensembled, m->targets * m->channels, pixels, "ensembled predictions", err));
@@ -126,7 +124,7 @@ static mg_status predict_image(struct mg_result *out, struct buffers *b, const s
                                int64_t image, struct mg_err *err) {
     const int64_t pixels = m->out_h * m->out_w;
     const float *final = b->members;
-    MG_TRY(decode_image(b->members, b->decoded, run, m, image, err));
+    MG_TRY(decode_image(b->members, b, run, m, image, err));
     if (m->members > 1) {
         struct mg_ensemble_depth_params params = run->params->ensemble;
         params.num_threads = run->pipeline->context.num_threads;
@@ -163,6 +161,7 @@ mg_status mg_run_predict(struct mg_result *out, const struct mg_run *run, struct
         MG_TRY_GOTO(predict_image(out, &b, run, &m, image, err));
 done:
     mg_free(b.decoded);
+    mg_free(b.cropped);
     mg_free(b.members);
     mg_free(b.ensembled);
     mg_free(b.deviation);

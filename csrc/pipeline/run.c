@@ -1,5 +1,5 @@
 /* run.c: one run: images -> image latents -> denoising loop (denoise.c) -> maps at the images' size (predict.c).
- * Called through marigold.h; calls stages.c, the image functions and the scheduler. */
+ */
 #include <string.h>
 
 #include "run.h"
@@ -64,8 +64,7 @@ static mg_status size_run(struct mg_run *run, struct mg_err *err) {
     run->image_floats = pixels * (size_t)pipe->vae.image_channels;
     run->image_latent_floats = cells * (size_t)pipe->vae.latent_channels;
     run->latent_floats = cells * (size_t)pipe->unet.out_channels;
-    run->prediction_floats = cells * (size_t)(pipe->vae.scale * pipe->vae.scale) *
-                             (size_t)(pipe->task->prediction_channels * pipe->num_targets);
+    run->decoded_floats = cells * (size_t)(pipe->vae.scale * pipe->vae.scale) * (size_t)pipe->vae.image_channels;
     return MG_OK;
 }
 

@@ -1,6 +1,6 @@
-/* save.c: writes an opened pipeline as one packed file: configurations, every weight as this pipeline's backend reads it,
- * and the embedding of the empty prompt in the place of the text encoder. Called through marigold.h; calls source.c,
- * stages.c, graph/weights, io/packed_file. One weight is in memory at a time. */
+/* save.c: writes an opened pipeline as one packed file: configurations, every weight as this pipeline's backend reads
+ * it, and the embedding of the empty prompt in the place of the text encoder. Calls source.c, stages.c, graph/weights,
+ * io/packed_file. One weight is in memory at a time. */
 #include <string.h>
 
 #include "pipeline.h"

@@ -1,5 +1,4 @@
-/* source.c: configurations and weights out of a folder or a packed file. Called by model.c and save.c; calls io, graph/weights.
- */
+/* source.c: configurations and weights out of a folder or a packed file. Calls io, graph/weights. */
 #include "source.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* source.h: where a checkpoint's parts come from: a folder in diffusers layout, or one packed file. Configurations have the
- * names of files in a folder ("unet/config.json") in both. Called by model.c and save.c. Private to pipeline and train. */
+/* source.h: where a checkpoint's parts come from: a folder in diffusers layout, or one packed file. Configurations have
+ * the names of files in a folder ("unet/config.json") in both. Private to pipeline and train. */
 #ifndef MG_SOURCE_H
 #define MG_SOURCE_H
 #include "../nn/nn.h"

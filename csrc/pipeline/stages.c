@@ -1,85 +1,78 @@
 /* stages.c: the graphs of a pipeline's stages, planned on first use for a size and kept, least recently used out first.
- * Called by pipeline.c and model.c; calls nn (networks) and graph (plans). */
+ */
 #include <string.h>
 
 #include "pipeline.h"
 
-/* A network computes in the pipeline's precision between what enters and what leaves in float32. */
+/* The border between what is outside of the networks (planes, N C H W, float32) and inside (N H W C, in the pipeline's precision):
+ * everything enters and leaves by these. */
+static mg_value planes_in(struct mg_graph *g, const char *name, int64_t n, int64_t c, int64_t h, int64_t w) {
+    return mg_op_nchw_to_nhwc(g, mg_graph_input(g, name, n, c, h, w));
+}
+
 static mg_value inside(struct mg_graph *g, mg_value x) { return mg_op_cast(g, x, g->precision.activations); }
 static mg_value outside(struct mg_graph *g, mg_value x) { return mg_op_cast(g, x, MG_F32); }
 
+static mg_value planes_out(struct mg_graph *g, const char *name, mg_value value) {
+    const mg_value planes = mg_op_nhwc_to_nchw(g, value);
+    mg_graph_output(g, name, planes);
+    return planes;
+}
+
+static mg_value scaled(struct mg_graph *g, mg_value x, float factor) {
+    return factor == 1.0f ? x : mg_op_scale(g, x, factor);
+}
+
 static void build_encode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value x = mg_graph_input(g, "x", key->n, p->vae.image_channels, key->h, key->w);
-    mg_value mean = outside(g, mg_autoencoder_encode_build(g, &p->vae, inside(g, mg_op_nchw_to_nhwc(g, x))));
-    mg_graph_output(g, "latent", mg_op_nhwc_to_nchw(g, key->factor == 1.0f ? mean : mg_op_scale(g, mean, key->factor)));
+    mg_value x = planes_in(g, "x", key->n, p->vae.image_channels, key->h, key->w);
+    mg_value mean = outside(g, mg_autoencoder_encode_build(g, &p->vae, inside(g, x)));
+    planes_out(g, "latent", scaled(g, mean, key->factor));
+}
+
+static void build_decode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value z = scaled(g, planes_in(g, "latent", key->n, p->vae.latent_channels, key->h, key->w), key->factor);
+    planes_out(g, "image", outside(g, mg_autoencoder_decode_build(g, &p->vae, inside(g, z))));
+}
+
+static void build_decoder_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value latent = mg_graph_input(g, "latent", key->n, p->vae.latent_channels, key->h, key->w), gradient;
+    mg_value z = mg_op_scale(g, mg_op_nchw_to_nhwc(g, latent), (float)(1.0 / p->vae.scaling_factor));
+    mg_value image = planes_out(g, "image", outside(g, mg_autoencoder_decode_build(g, &p->vae, inside(g, z))));
+    mg_graph_backward(g, image, mg_graph_seed(g, "gradient", image), &latent, 1, &gradient, key->recompute);
+    mg_graph_output(g, "latent_gradient", gradient);
+}
+
+static void build_encoder_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value x = planes_in(g, "x", key->n, p->vae.image_channels, key->h, key->w);
+    mg_value moments = planes_out(g, "moments", outside(g, mg_vae_moments_build(g, &p->vae.kl, inside(g, x))));
+    mg_graph_backward(g, moments, mg_graph_seed(g, "gradient", moments), NULL, 0, NULL, key->recompute);
 }
 
 static mg_value text_constant(struct mg_graph *g, struct mg_pipeline *p) {
     return mg_graph_constant(g, p->text, 1, 1, p->text_tokens, p->text_channels);
 }
 
-/* One step of the loop: the UNet sees image latent and sample side by side; the schedule moves the sample. */
+static mg_value unet(struct mg_graph *g, struct mg_pipeline *p, mg_value sample, mg_value timesteps, mg_value text) {
+    return planes_out(g, "output", outside(g, mg_unet_build(g, &p->unet, inside(g, sample), timesteps, text)));
+}
+
+/* One step of the loop: the UNet sees image latent and sample side by side. */
 static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    int64_t image_channels = p->vae.latent_channels, channels = p->unet.out_channels;
-    mg_value image = mg_graph_input(g, "image_latent", key->n, image_channels, key->h, key->w);
-    mg_value sample = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "sample", key->n, channels, key->h, key->w));
-    mg_value timestep = mg_graph_input(g, "timestep", 1, 1, 1, 1), factors = mg_graph_input(g, "factors", 1, 1, 1, 3);
-    mg_value noise = MG_NONE;
-    if (key->noise)
-        noise = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "noise", key->n, channels, key->h, key->w));
-    mg_value input = mg_op_concat(g, mg_op_nchw_to_nhwc(g, image), sample);
-    mg_value output = outside(g, mg_unet_build(g, &p->unet, inside(g, input), timestep, text_constant(g, p)));
-    mg_graph_output(g, "sample", mg_op_nhwc_to_nchw(g, mg_op_scheduler_step(g, sample, output, factors, noise)));
-}
-
-static mg_value decoded(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, float factor) {
-    mg_value z = mg_op_nchw_to_nhwc(g, mg_graph_input(g, "latent", key->n, p->vae.latent_channels, key->h, key->w));
-    z = inside(g, factor == 1.0f ? z : mg_op_scale(g, z, factor));
-    return outside(g, mg_autoencoder_decode_build(g, &p->vae, z));
-}
-
-static void build_decoder_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value latent = mg_graph_input(g, "latent", key->n, p->vae.latent_channels, key->h, key->w), gradient;
-    mg_value z = mg_op_scale(g, mg_op_nchw_to_nhwc(g, latent), (float)(1.0 / p->vae.scaling_factor));
-    mg_value image = mg_op_nhwc_to_nchw(g, outside(g, mg_autoencoder_decode_build(g, &p->vae, inside(g, z))));
-    mg_graph_output(g, "image", image);
-    mg_graph_backward(g, image, mg_graph_seed(g, "gradient", image), &latent, 1, &gradient, key->recompute);
-    mg_graph_output(g, "latent_gradient", gradient);
-}
-
-static void build_encoder_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value x = mg_graph_input(g, "x", key->n, p->vae.image_channels, key->h, key->w);
-    mg_value moments = mg_vae_moments_build(g, &p->vae.kl, inside(g, mg_op_nchw_to_nhwc(g, x)));
-    moments = mg_op_nhwc_to_nchw(g, outside(g, moments));
-    mg_graph_output(g, "moments", moments);
-    mg_graph_backward(g, moments, mg_graph_seed(g, "gradient", moments), NULL, 0, NULL, key->recompute);
-}
-
-static void build_predict(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value image = decoded(g, p, key, (float)(1.0 / p->vae.scaling_factor));
-    mg_graph_output(g, "prediction", mg_op_nhwc_to_nchw(g, p->task->head(g, p, image)));
-}
-
-static void build_decode(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_graph_output(g, "image", mg_op_nhwc_to_nchw(g, decoded(g, p, key, 1.0f)));
+    mg_value image = planes_in(g, "image_latent", key->n, p->vae.latent_channels, key->h, key->w);
+    mg_value sample = planes_in(g, "sample", key->n, p->unet.out_channels, key->h, key->w);
+    unet(g, p, mg_op_concat(g, image, sample), mg_graph_input(g, "timestep", 1, 1, 1, 1), text_constant(g, p));
 }
 
 static void build_unet(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
+    mg_value sample = planes_in(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
     mg_value timesteps = mg_graph_input(g, "timesteps", key->n, 1, 1, 1);
     mg_value text = mg_graph_input(g, "text", key->text_n, 1, key->text_tokens, p->unet.cross_attention_dim);
-    mg_value output = mg_unet_build(g, &p->unet, inside(g, mg_op_nchw_to_nhwc(g, sample)), timesteps, text);
-    mg_graph_output(g, "output", mg_op_nhwc_to_nchw(g, outside(g, output)));
+    unet(g, p, sample, timesteps, text);
 }
 
 static mg_value estimated(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
-    mg_value timesteps = mg_graph_input(g, "timesteps", key->n, 1, 1, 1);
-    mg_value output =
-        mg_unet_build(g, &p->unet, inside(g, mg_op_nchw_to_nhwc(g, sample)), timesteps, text_constant(g, p));
-    output = mg_op_nhwc_to_nchw(g, outside(g, output));
-    mg_graph_output(g, "output", output);
-    return output;
+    mg_value sample = planes_in(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
+    return unet(g, p, sample, mg_graph_input(g, "timesteps", key->n, 1, 1, 1), text_constant(g, p));
 }
 
 static void build_estimate(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
@@ -97,7 +90,6 @@ static const struct {
 } stages[] = {
     [MG_STAGE_ENCODE] = {build_encode, false},
     [MG_STAGE_DENOISE] = {build_denoise, true},
-    [MG_STAGE_PREDICT] = {build_predict, false},
     [MG_STAGE_DECODE] = {build_decode, false},
     [MG_STAGE_UNET] = {build_unet, true},
     [MG_STAGE_TRAIN] = {build_train, true},
@@ -107,9 +99,9 @@ static const struct {
 };
 
 static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b) {
-    return a->stage == b->stage && a->n == b->n && a->h == b->h && a->w == b->w && a->noise == b->noise &&
-           a->recompute == b->recompute && a->factor == b->factor && a->text_n == b->text_n &&
-           a->text_tokens == b->text_tokens && a->weights == b->weights;
+    return a->stage == b->stage && a->n == b->n && a->h == b->h && a->w == b->w && a->recompute == b->recompute &&
+           a->factor == b->factor && a->text_n == b->text_n && a->text_tokens == b->text_tokens &&
+           a->weights == b->weights;
 }
 
 static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const struct mg_stage_key *key,

@@ -1,14 +1,7 @@
-/* tasks.c: the table of tasks. A new kind of map is a row here and, if its post-processing is new, an operation.
- * Called by model.c, stages.c and predict.c; calls the builders of graph/ and ensemble/. */
+/* tasks.c: the table of tasks. A new kind of map is a row here and, if its post-processing is new, a function in heads.c. */
 #include <string.h>
 
 #include "pipeline.h"
-
-/* ---- depth ---- */
-static mg_value depth_head(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded) {
-    (void)pipeline;
-    return mg_op_depth_head(graph, decoded);
-}
 
 static mg_status depth_ensemble(float *out, float *uncertainty, const float *maps, int64_t members, int64_t channels,
                                 int64_t h, int64_t w, const struct mg_ensemble_depth_params *params,
@@ -17,22 +10,11 @@ static mg_status depth_ensemble(float *out, float *uncertainty, const float *map
     return mg_ensemble_depth(out, uncertainty, maps, members, h, w, params, err);
 }
 
-/* ---- normals ---- */
-static mg_value normals_head(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded) {
-    return mg_op_normals_head(graph, decoded, pipeline->full_z);
-}
-
 static mg_status normals_ensemble(float *out, float *uncertainty, const float *maps, int64_t members, int64_t channels,
                                   int64_t h, int64_t w, const struct mg_ensemble_depth_params *params,
                                   struct mg_err *err) {
     (void)channels;
     return mg_ensemble_normals(out, uncertainty, maps, members, h, w, params->reduction, params->num_threads, err);
-}
-
-/* ---- intrinsics ---- */
-static mg_value intrinsics_head(struct mg_graph *graph, const struct mg_pipeline *pipeline, mg_value decoded) {
-    (void)pipeline;
-    return mg_op_intrinsics_head(graph, decoded);
 }
 
 static mg_status intrinsics_ensemble(float *out, float *uncertainty, const float *maps, int64_t members,
@@ -50,7 +32,7 @@ static const struct mg_task tasks[] = {
      .num_targets = 1,
      .minimum = 0.0f,
      .reduction = MG_REDUCE_MEDIAN,
-     .head = depth_head,
+     .head = mg_depth_head,
      .ensemble = depth_ensemble},
     {.name = "normals",
      .class_names = {"MarigoldNormalsPipeline", "MarigoldNormalsPipeline"},
@@ -60,7 +42,7 @@ static const struct mg_task tasks[] = {
      .minimum = -1.0f,
      .are_directions = true,
      .reduction = MG_REDUCE_CLOSEST,
-     .head = normals_head,
+     .head = mg_normals_head,
      .ensemble = normals_ensemble},
     {.name = "intrinsics",
      .class_names = {"MarigoldIntrinsicsPipeline", "MarigoldIIDPipeline"},
@@ -69,7 +51,7 @@ static const struct mg_task tasks[] = {
      .num_targets = 0,
      .minimum = 0.0f,
      .reduction = MG_REDUCE_MEDIAN,
-     .head = intrinsics_head,
+     .head = mg_intrinsics_head,
      .ensemble = intrinsics_ensemble},
 };
 enum { NUM_TASKS = sizeof tasks / sizeof tasks[0] };

@@ -1,5 +1,4 @@
-/* arrays.c: NumPy arrays in and out, with their shapes checked, because the engine sees bare pointers.
- * Called by every file of the binding. */
+/* arrays.c: NumPy arrays in and out, with their shapes checked, because the engine sees bare pointers. */
 #include <string.h>
 
 #include "binding.h"

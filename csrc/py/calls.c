@@ -1,6 +1,5 @@
-/* calls.c: the GIL around a call on a pipeline. It is released once per public call; the engine's callbacks take it back
- * for a moment: poll to let signal handlers run (Ctrl-C), progress to call a Python function.
- * Called by pipeline.c, pipeline_run.c and pipeline_pieces.c; poll and progress are called by the engine. */
+/* calls.c: the GIL around a call on a pipeline. It is released once per public call; the engine's callbacks take it
+ * back for a moment: poll to let signal handlers run (Ctrl-C), progress to call a Python function. */
 #include <time.h>
 
 #include "binding.h"

@@ -1,4 +1,4 @@
-/* declared.c: declared_weights of marigold_c._C. Reached through the table that module.c adds. */
+/* declared.c: declared_weights of marigold_c._C. */
 #include "binding.h"
 
 /* A dict that is being filled; what goes wrong is left as Python's exception. */

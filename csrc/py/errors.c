@@ -1,4 +1,4 @@
-/* errors.c: mg_err -> Python exception. Called by every file of the binding. */
+/* errors.c: mg_err -> Python exception. */
 #include <string.h>
 
 #include "binding.h"

@@ -1,4 +1,4 @@
-/* generator.c: the type Generator, torch's CPU random numbers. Made by module.c. */
+/* generator.c: the type Generator, torch's CPU random numbers. */
 #include <string.h>
 
 #include "binding.h"

@@ -1,4 +1,4 @@
-/* machine.c: measure_machine of marigold_c._C. Reached through the table that module.c adds. */
+/* machine.c: measure_machine of marigold_c._C. */
 #include "binding.h"
 
 static PyObject *measure_machine(PyObject *module, PyObject *args, PyObject *kwargs) {

@@ -1,5 +1,5 @@
-/* module.c: marigold_c._C, the binding of the engine (PEP 489, all state per module). Imported by marigold_c/__init__.py,
- * which has loaded OpenBLAS before. */
+/* module.c: marigold_c._C, the binding of the engine (PEP 489, all state per module). OpenBLAS must be
+ * loaded before. */
 #include "binding.h"
 
 static PyObject *module_available_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {

@@ -1,5 +1,5 @@
 /* pipeline.c: the type Pipeline: opening, facts, memory. Running is in pipeline_run.c, the pieces in pipeline_pieces.c.
- * Made by module.c; marigold_c/pipelines/pipeline.py wraps it. */
+ */
 #include "binding.h"
 
 static bool open_pipeline(struct mgpy_pipeline *self, struct mg_pipeline_params *params) {

@@ -1,5 +1,4 @@
-/* scheduler.c: the type Scheduler, DDIM or LCM by its configuration. Made by module.c;
- * marigold_c/pipelines/schedulers.py wraps it. */
+/* scheduler.c: the type Scheduler, of the class that its configuration names. */
 #include <string.h>
 
 #include "binding.h"
@@ -50,20 +49,37 @@ static PyObject *scheduler_set_timesteps(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *scheduler_step_coefficients(PyObject *object, PyObject *args) {
-    long long timestep;
-    double eta;
+static PyObject *scheduler_step_of(PyObject *object, PyObject *args) {
+    double timestep;
+    int step;
     struct mg_err err;
-    struct mg_step_coefficients k;
     mg_scheduler *handle;
-    if (!PyArg_ParseTuple(args, "Ld:step_coefficients", &timestep, &eta) || !(handle = idle_handle(object)))
+    if (!PyArg_ParseTuple(args, "d:step_of", &timestep) || !(handle = idle_handle(object)))
         return NULL;
-    if (mg_scheduler_step_coefficients(&k, handle, timestep, eta, &err) != MG_OK) {
+    if (mg_scheduler_step_of(&step, handle, timestep, &err) != MG_OK) {
         struct mgpy_state *state = mgpy_state_of(object);
         return state ? mgpy_raise(state, &err) : NULL;
     }
-    return Py_BuildValue("ddddd", (double)k.sample_factor, (double)k.model_factor, (double)k.noise_factor,
-                         (double)k.origin_sample_factor, (double)k.origin_model_factor);
+    return PyLong_FromLong(step);
+}
+
+static PyObject *scheduler_step_coefficients(PyObject *object, PyObject *args) {
+    struct mg_step_options options;
+    int step, has_last_estimate;
+    struct mg_err err;
+    struct mg_step_coefficients k;
+    mg_scheduler *handle;
+    if (!PyArg_ParseTuple(args, "idp:step_coefficients", &step, &options.eta, &has_last_estimate) ||
+        !(handle = idle_handle(object)))
+        return NULL;
+    options.has_last_estimate = has_last_estimate;
+    if (mg_scheduler_step_coefficients(&k, handle, step, &options, &err) != MG_OK) {
+        struct mgpy_state *state = mgpy_state_of(object);
+        return state ? mgpy_raise(state, &err) : NULL;
+    }
+    return Py_BuildValue("ddddddd", (double)k.input_factor, (double)k.sample_factor, (double)k.model_factor,
+                         (double)k.noise_factor, (double)k.last_estimate_factor, (double)k.origin_sample_factor,
+                         (double)k.origin_model_factor);
 }
 
 static PyObject *scheduler_timesteps(PyObject *object, void *Py_UNUSED(closure)) {
@@ -71,12 +87,17 @@ static PyObject *scheduler_timesteps(PyObject *object, void *Py_UNUSED(closure))
     if (!handle)
         return NULL;
     int count = 0;
-    const int64_t *steps = mg_scheduler_timesteps(handle, &count);
+    const double *steps = mg_scheduler_timesteps(handle, &count);
+    const bool whole = mg_scheduler_has_whole_timesteps(handle);
     npy_intp shape[1] = {steps ? count : 0};
-    PyObject *out = PyArray_SimpleNew(1, shape, NPY_INT64);
-    if (out && shape[0])
-        memcpy(PyArray_DATA((PyArrayObject *)out), steps, (size_t)count * sizeof *steps);
-    return out;
+    PyArrayObject *out = (PyArrayObject *)PyArray_SimpleNew(1, shape, whole ? NPY_INT64 : NPY_FLOAT32);
+    for (int i = 0; out && i < shape[0]; i++) {
+        if (whole)
+            ((int64_t *)PyArray_DATA(out))[i] = (int64_t)steps[i];
+        else
+            ((float *)PyArray_DATA(out))[i] = (float)steps[i];
+    }
+    return (PyObject *)out;
 }
 
 static PyObject *scheduler_alphas_cumprod(PyObject *object, void *Py_UNUSED(closure)) {
@@ -98,13 +119,17 @@ static PyObject *scheduler_init_noise_sigma(PyObject *object, void *Py_UNUSED(cl
 
 static PyMethodDef scheduler_methods[] = {
     {"set_timesteps", scheduler_set_timesteps, METH_VARARGS, "set_timesteps(num_inference_steps)"},
+    {"step_of", scheduler_step_of, METH_VARARGS, "step_of(timestep): its place among the time steps."},
     {"step_coefficients", scheduler_step_coefficients, METH_VARARGS,
-     "step_coefficients(timestep, eta): the factors of sample, model output and noise in the previous sample, then of "
-     "sample and model output in the estimate of the clean sample."},
+     "step_coefficients(step, eta, has_last_estimate): the factor of the network's input; those of sample, model "
+     "output, "
+     "noise and last estimate in the next sample; those of sample and model output in the estimate of the clean "
+     "sample."},
     {NULL, NULL, 0, NULL}};
 
 static PyGetSetDef scheduler_getters[] = {
-    {"timesteps", scheduler_timesteps, NULL, "int64, in order of use; empty before set_timesteps.", NULL},
+    {"timesteps", scheduler_timesteps, NULL,
+     "In order of use, int64 or, if they are real numbers, float32; empty before set_timesteps.", NULL},
     {"alphas_cumprod", scheduler_alphas_cumprod, NULL, "float32, one for each training time step.", NULL},
     {"class_name", scheduler_class_name, NULL, NULL, NULL},
     {"init_noise_sigma", scheduler_init_noise_sigma, NULL, NULL, NULL},

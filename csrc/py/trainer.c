@@ -1,5 +1,4 @@
-/* trainer.c: the type Trainer: opening, gradients of a batch, steps, parameters. Made by module.c;
- * marigold_c/training/trainer.py wraps it. */
+/* trainer.c: the type Trainer: opening, gradients of a batch, steps, parameters. */
 #include <string.h>
 
 #include "binding.h"

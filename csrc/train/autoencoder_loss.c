@@ -1,5 +1,5 @@
-/* autoencoder_loss.c: how a reconstruction is judged: absolute and square errors, errors of image gradients on several scales,
- * and the divergence of the posterior from the normal distribution (arXiv 1312.6114). Called by autoencoder_trainer.c. */
+/* autoencoder_loss.c: how a reconstruction is judged: absolute and square errors, errors of image gradients on several
+ * scales, and the divergence of the posterior from the normal distribution (arXiv 1312.6114). */
 #include "autoencoder_loss.h"
 
 #include <math.h>

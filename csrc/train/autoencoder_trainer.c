@@ -1,5 +1,5 @@
-/* autoencoder_trainer.c: gradients of an autoencoder's weights (objective "autoencoder"): an image is encoded, a sample of the
- * posterior decoded, and both judged. Called through marigold.h; calls stages.c (encoder and decoder with their gradients),
+/* autoencoder_trainer.c: gradients of an autoencoder's weights (objective "autoencoder"): an image is encoded, a sample
+ * of the posterior decoded, and both judged. Calls stages.c (encoder and decoder with their gradients),
  * autoencoder_loss.c. The optimiser is that of any trainer.
  *
  * The encoder runs twice: encoder and decoder share the one arena, so the first run's activations are gone when their gradient

@@ -1,5 +1,5 @@
-/* gradient_group.c: gradients in the memory of GPUs, one for each of several processes, summed over these. Called through
- * marigold.h; calls the backend. */
+/* gradient_group.c: gradients in the memory of GPUs, one for each of several processes, summed over these. Calls the
+ * backend. */
 #include "trainer.h"
 
 _Static_assert((int)MG_GRADIENT_GROUP_NAME == (int)MG_GROUP_NAME, "the name of a group is the backend's");

@@ -1,5 +1,5 @@
-/* gradient_progress.c: which gradients are whole while the backward pass still runs, so that they can be summed over processes
- * meanwhile. Called through marigold.h, from two threads: one runs the backward pass, the other asks. Told by the executor. */
+/* gradient_progress.c: which gradients are whole while the backward pass still runs, so that they can be summed over
+ * processes meanwhile. Two threads use it: one runs the backward pass, the other asks. */
 #include "trainer.h"
 
 /* Where the gradient of a weight ends: the block begins with the last weight. */

@@ -1,14 +1,14 @@
-/* objective_consistency.c: distillation into a latent consistency model (arXiv 2310.04378, by the settings of Marigold-LCM): the
- * network learns to go from any of a few time steps straight to the clean latent. The teacher, which stays as it was, goes one
- * step of DDIM from x_t to an earlier x_s; from there the moving average of the trained weights goes to the end, and that is
- * what the trained ones should reach from x_t. Reached through objective.c.
+/* objective_consistency.c: distillation into a latent consistency model (arXiv 2310.04378, by the settings of
+ * Marigold-LCM): the network learns to go from any of a few time steps straight to the clean latent. The teacher, which
+ * stays as it was, goes one step of DDIM from x_t to an earlier x_s; from there the moving average of the trained
+ * weights goes to the end, and that is what the trained ones should reach from x_t.
  *
  * Memory: the weights three times, no more activations than training them has; the other two run without gradients. */
 #include <math.h>
 
 #include "trainer.h"
 
-static const double sigma_data = 0.5, timestep_scaling = 10.0, huber = 0.001;
+static const double huber = 0.001;
 
 static int64_t stride_of(const struct mg_trainer *trainer) {
     return trainer->pipeline->scheduler->train_timesteps / trainer->params.num_ddim_timesteps;
@@ -81,18 +81,18 @@ static mg_status check(const struct mg_trainer *trainer, const struct mg_trainin
 }
 
 /* f(x, t) = c_skip(t) x + c_out(t) x0(x, t), which is linear in x and the network's output. */
-struct boundary {
+struct consistency {
     double sample, output;
 };
 
-static mg_status boundary_of(struct boundary *out, const struct mg_trainer *trainer, int64_t timestep,
-                             struct mg_err *err) {
+static mg_status consistency_of(struct consistency *out, const struct mg_trainer *trainer, int64_t timestep,
+                                struct mg_err *err) {
+    const struct mg_scheduler *s = trainer->pipeline->scheduler;
+    const struct mg_boundary boundary = mg_lcm_boundary((double)timestep, s->timestep_scaling);
     struct mg_clean_estimate e;
-    const double scaled = timestep_scaling * (double)timestep, variance = sigma_data * sigma_data;
-    const double skip = variance / (scaled * scaled + variance), share = scaled / sqrt(scaled * scaled + variance);
-    MG_TRY(mg_scheduler_clean_estimate(&e, trainer->pipeline->scheduler->prediction, trainer->alphas_cumprod[timestep],
-                                       timestep, err));
-    *out = (struct boundary){skip + share * (double)e.origin_sample, share * (double)e.origin_model};
+    MG_TRY(mg_scheduler_clean_estimate(&e, s->prediction, trainer->alphas_cumprod[timestep], timestep, err));
+    *out = (struct consistency){.sample = boundary.skip + boundary.out * (double)e.origin_sample,
+                                .output = boundary.out * (double)e.origin_model};
     return MG_OK;
 }
 
@@ -125,8 +125,8 @@ static mg_status keep_goal(struct mg_learning *learning, const struct mg_trainer
                            const struct mg_training_batch *batch, int64_t n, struct mg_err *err) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     const float *x = learning->sample + n * (image + latent) + image, *output = learning->output + n * latent;
-    struct boundary f;
-    MG_TRY(boundary_of(&f, trainer, earlier(trainer, batch->timesteps[n]), err));
+    struct consistency f;
+    MG_TRY(consistency_of(&f, trainer, earlier(trainer, batch->timesteps[n]), err));
     for (int64_t i = 0; i < latent; i++)
         learning->gradient[n * latent + i] = (float)(f.sample * x[i] + f.output * output[i]);
     return MG_OK;
@@ -154,17 +154,17 @@ static double pseudo_huber(double *slope, double difference) {
 static mg_status compare(struct mg_learning *learning, const struct mg_trainer *trainer,
                          const struct mg_training_batch *batch, struct mg_err *err) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
-    struct boundary f;
+    struct consistency f;
     for (int64_t n = 0; n < batch->n; n++) {
         const float *x = learning->sample + n * (image + latent) + image, *output = learning->output + n * latent;
         float *goal = learning->gradient + n * latent;
-        MG_TRY(boundary_of(&f, trainer, batch->timesteps[n], err));
+        MG_TRY(consistency_of(&f, trainer, batch->timesteps[n], err));
         for (int64_t i = 0; i < latent; i++)
             goal[i] = (float)(f.sample * x[i] + f.output * output[i] - goal[i]);
     }
     MG_TRY(mg_mean_over_mask(learning, trainer, batch, pseudo_huber, err));
     for (int64_t n = 0; n < batch->n; n++) {
-        MG_TRY(boundary_of(&f, trainer, batch->timesteps[n], err));
+        MG_TRY(consistency_of(&f, trainer, batch->timesteps[n], err));
         for (int64_t i = n * latent; i < (n + 1) * latent; i++)
             learning->gradient[i] *= (float)f.output;
     }

@@ -1,6 +1,6 @@
-/* objective_end_to_end.c: end-to-end fine-tuning (arXiv 2409.11355): one step from the last time step and a latent of zeros or of
- * noise, the clean latent that it makes decoded by the frozen autoencoder, and errors in pixels, whose gradient comes back
- * through the decoder. Reached through objective.c; calls stages.c (the decoder and its gradient), pixel_errors.c.
+/* objective_end_to_end.c: end-to-end fine-tuning (arXiv 2409.11355): one step from the last time step and a latent of
+ * zeros or of noise, the clean latent that it makes decoded by the frozen autoencoder, and errors in pixels, whose
+ * gradient comes back through the decoder. Calls stages.c (the decoder and its gradient), pixel_errors.c.
  *
  * The network runs once more than it would have to: first without gradients; then each map is decoded and its gradient taken
  * back alone; then the network runs again, for its own gradients. So the activations of network and decoder are never in memory

@@ -1,5 +1,5 @@
-/* objective_latent.c: the objective of the Marigold papers (arXiv 2312.02145): noised latents of the targets, and the mean square
- * error of what the network makes of them: the noise, the clean latent, or v (2202.00512). Reached through objective.c. */
+/* objective_latent.c: the objective of the Marigold papers (arXiv 2312.02145): noised latents of the targets, and the
+ * mean square error of what the network makes of them: the noise, the clean latent, or v (2202.00512). */
 #include <math.h>
 
 #include "trainer.h"

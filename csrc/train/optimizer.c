@@ -1,5 +1,5 @@
-/* optimizer.c: Adam and AdamW over all weights that are trained, with the gradients clipped by their common norm. Called through
- * marigold.h; calls the backend, which works on a weight and its moments as they lie. */
+/* optimizer.c: Adam and AdamW over all weights that are trained, with the gradients clipped by their common norm. Calls
+ * the backend, which works on a weight and its moments as they lie. */
 #include <math.h>
 
 #include "trainer.h"

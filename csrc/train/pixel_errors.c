@@ -1,5 +1,5 @@
-/* pixel_errors.c: how a decoded map is compared with its truth in pixels, and the gradient of that: the losses of end-to-end
- * fine-tuning (arXiv 2409.11355), as its authors' code has them, and one for intrinsic images. Called by objective_end_to_end.c.
+/* pixel_errors.c: how a decoded map is compared with its truth in pixels, and the gradient of that: the losses of
+ * end-to-end fine-tuning (arXiv 2409.11355), as its authors' code has them, and one for intrinsic images.
  *
  * All in double: an image has a million pixels, and sums over them decide scale and shift. */
 #include <math.h>

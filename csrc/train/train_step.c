@@ -1,6 +1,6 @@
-/* train_step.c: a batch and the step that follows it in one call. Where gradients are not kept, each weight moves during the
- * backward pass, as soon as its gradient is whole and nothing reads the weight any more; then the memory of that gradient
- * serves the next ones. Called through marigold.h; calls trainer.c (the passes), optimizer.c (the moves). */
+/* train_step.c: a batch and the step that follows it in one call. Where gradients are not kept, each weight moves
+ * during the backward pass, as soon as its gradient is whole and nothing reads the weight any more; then the memory of
+ * that gradient serves the next ones. Calls trainer.c (the passes), optimizer.c (the moves). */
 #include <math.h>
 
 #include "trainer.h"

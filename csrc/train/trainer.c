@@ -1,5 +1,5 @@
-/* trainer.c: opens a checkpoint to train one of its networks, and adds up gradients over batches. Called through marigold.h; calls
- * model.c, stages.c (the planned graph of UNet and gradients), the objective. */
+/* trainer.c: opens a checkpoint to train one of its networks, and adds up gradients over batches. Calls model.c,
+ * stages.c (the planned graph of UNet and gradients), the objective. */
 #include "trainer.h"
 
 #include <math.h>
@@ -34,23 +34,19 @@ static mg_status check_params(const struct mg_trainer_params *p, struct mg_err *
     return MG_OK;
 }
 
-/* Cumulative products of alphas; moved and scaled so that the last is 0 and the first stays (arXiv 2305.08891). */
 static mg_status find_noise_levels(struct mg_trainer *t, struct mg_err *err) {
     const struct mg_scheduler *s = t->pipeline->scheduler;
-    const size_t count = (size_t)s->train_timesteps;
-    MG_TRY(mg_alloc((void **)&t->alphas_cumprod, count * sizeof(float), "the noise levels", err));
-    memcpy(t->alphas_cumprod, s->alphas_cumprod, count * sizeof(float));
-    const double first = sqrt(s->alphas_cumprod[0]), last = sqrt(s->alphas_cumprod[count - 1]);
-    if (t->params.zero_terminal_snr && !(first > last))
+    const float *trained = s->alphas_cumprod;
+    if (t->params.zero_terminal_snr && !(trained[0] > trained[s->train_timesteps - 1]))
         return mg_fail(
             err, MG_ERR_CHECKPOINT,
             "%s: the schedule cannot be rescaled to end in pure noise: its betas add none after the first time "
             "step",
             t->pipeline->source.path);
-    for (size_t i = 0; t->params.zero_terminal_snr && i < count; i++) {
-        const double signal = (sqrt(s->alphas_cumprod[i]) - last) * first / (first - last);
-        t->alphas_cumprod[i] = (float)(signal * signal);
-    }
+    MG_TRY(mg_alloc_floats(&t->alphas_cumprod, s->train_timesteps, 1, "the noise levels", err));
+    memcpy(t->alphas_cumprod, trained, (size_t)s->train_timesteps * sizeof *trained);
+    if (t->params.zero_terminal_snr)
+        mg_rescale_to_zero_terminal_snr(t->alphas_cumprod, s->train_timesteps);
     return MG_OK;
 }
 

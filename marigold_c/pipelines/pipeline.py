@@ -31,7 +31,7 @@ from .components import VAE, AutoencoderTiny, UNet
 from .outputs import MarigoldOutput
 from .placement import computed_dtype, say_computed_dtype, wanted_placement
 from .saving import save_folder
-from .schedulers import DDIMScheduler, LCMScheduler, Scheduler, advance_torch_generators, scheduler_of
+from .schedulers import SCHEDULERS, Scheduler, advance_torch_generators, scheduler_of
 
 Array = NDArray[np.float32]
 Output = TypeVar("Output", bound=MarigoldOutput)
@@ -199,14 +199,14 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         }
 
     @property
-    def scheduler(self) -> DDIMScheduler | LCMScheduler:
+    def scheduler(self) -> Scheduler:
         """Settable: pipe.scheduler = LCMScheduler.from_config(pipe.scheduler.config)."""
         return self._scheduler
 
     @scheduler.setter
-    def scheduler(self, scheduler: DDIMScheduler | LCMScheduler) -> None:
+    def scheduler(self, scheduler: Scheduler) -> None:
         if not isinstance(scheduler, Scheduler):
-            raise ValueError(f"`scheduler` must be a DDIMScheduler or an LCMScheduler; got {type(scheduler)}")
+            raise ValueError(f"`scheduler` must be one of {', '.join(SCHEDULERS)}; got {type(scheduler)}")
         self._scheduler = scheduler
 
     def set_progress_bar_config(self, **options: Any) -> None:

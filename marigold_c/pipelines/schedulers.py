@@ -1,4 +1,4 @@
-"""DDIM and LCM schedulers with diffusers' interface, on NumPy arrays. The arithmetic is the engine's."""
+"""DDIM, LCM, Euler and DPM-Solver++ with diffusers' interface, on NumPy arrays. The numbers are the engine's."""
 
 from __future__ import annotations
 
@@ -20,18 +20,35 @@ from ..loading.packed import Configurations, is_packed
 Array = NDArray[np.float32]
 _CONFIG = "scheduler/scheduler_config.json"
 
-_SHARED_DEFAULTS: dict[str, Any] = {
+_LEVELS: dict[str, Any] = {
     "num_train_timesteps": 1000,
     "trained_betas": None,
-    "set_alpha_to_one": True,
     "steps_offset": 0,
     "prediction_type": "epsilon",
+    "rescale_betas_zero_snr": False,
+}
+_THRESHOLDING: dict[str, Any] = {
     "thresholding": False,
     "dynamic_thresholding_ratio": 0.995,
-    "clip_sample_range": 1.0,
     "sample_max_value": 1.0,
+}
+_SHARED_DEFAULTS: dict[str, Any] = {
+    **_LEVELS,
+    **_THRESHOLDING,
+    "set_alpha_to_one": True,
+    "clip_sample_range": 1.0,
     "timestep_spacing": "leading",
-    "rescale_betas_zero_snr": False,
+}
+_SIGMAS: dict[str, Any] = {
+    **_LEVELS,
+    "beta_start": 0.0001,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "use_karras_sigmas": False,
+    "use_exponential_sigmas": False,
+    "use_beta_sigmas": False,
+    "final_sigmas_type": "zero",
+    "timestep_spacing": "linspace",
 }
 
 
@@ -54,10 +71,12 @@ def _plain(value: Any) -> Any:
 
 
 class Scheduler:
-    """What both schedulers share. `config` holds every option, defaults included."""
+    """What all schedulers share. `config` holds every option, defaults included."""
 
     _DEFAULTS: ClassVar[Mapping[str, Any]] = {}
     order = 1
+    _step_index: int | None = None  # of a scheduler that counts its steps
+    _last_estimate: NDArray[np.float32] | None = None
 
     def __init__(self, **options: Any) -> None:
         unknown = sorted(set(options) - set(self._DEFAULTS))
@@ -94,12 +113,12 @@ class Scheduler:
         return cls.from_config(read_config(path / "scheduler_config.json"), **overrides)
 
     @property
-    def timesteps(self) -> NDArray[np.int64]:
-        """The time steps in order of use; before set_timesteps all those of training."""
+    def timesteps(self) -> NDArray[Any]:
+        """The time steps in order of use, int64 or (Euler) float32; before set_timesteps all those of training."""
         steps = self._handle.timesteps
         if steps.size:
             return steps
-        return np.arange(int(self.config["num_train_timesteps"]), dtype=np.int64)[::-1].copy()
+        return np.arange(int(self.config["num_train_timesteps"]), dtype=steps.dtype)[::-1].copy()
 
     @property
     def alphas_cumprod(self) -> NDArray[np.float32]:
@@ -113,15 +132,24 @@ class Scheduler:
         """Spreads `num_inference_steps` over the time steps of training; `device` is accepted and has no meaning."""
         self._handle.set_timesteps(num_inference_steps)
         self.num_inference_steps = num_inference_steps
+        self._step_index = self._last_estimate = None
 
-    def scale_model_input(self, sample: NDArray[Any], timestep: int | None = None) -> NDArray[Any]:
-        """The sample itself: neither scheduler scales the network's input."""
+    def scale_model_input(self, sample: NDArray[Any], timestep: float | None = None) -> NDArray[Any]:
+        """What the network is to see: the sample itself, but for Euler, where it is divided by its deviation."""
         return sample
+
+    def _index_of(self, timestep: float) -> int:
+        """The place of a time step; the first that has not been taken, where schedules hold one twice."""
+        found = self._handle.step_of(float(timestep))
+        if self._step_index is not None and self._step_index < len(self.timesteps):
+            at = self._step_index
+            return at if self.timesteps[at] == timestep else found
+        return found
 
     def _step(
         self,
         model_output: ArrayLike,
-        timestep: int,
+        timestep: float,
         sample: ArrayLike,
         eta: float,
         noise: NDArray[np.float32] | None,
@@ -129,13 +157,19 @@ class Scheduler:
         model, start = np.asarray(model_output, np.float32), np.asarray(sample, np.float32)
         if model.shape != start.shape:
             raise ValueError(f"`model_output` has shape {model.shape} and `sample` {start.shape}")
-        by_sample, by_model, by_noise, origin_by_sample, origin_by_model = map(
-            np.float32, self._handle.step_coefficients(int(timestep), eta)
+        step, last = self._index_of(timestep), self._last_estimate
+        follows = last is not None and step == self._step_index and last.shape == start.shape
+        _, by_sample, by_model, by_noise, by_last, origin_by_sample, origin_by_model = map(
+            np.float32, self._handle.step_coefficients(step, eta, follows)
         )
         previous = by_sample * start + by_model * model
         if noise is not None:
             previous = previous + by_noise * noise
-        return SchedulerOutput(previous, origin_by_sample * start + origin_by_model * model)
+        if last is not None and by_last:
+            previous = previous + by_last * last
+        estimate = origin_by_sample * start + origin_by_model * model
+        self._step_index, self._last_estimate = step + 1, estimate
+        return SchedulerOutput(previous, estimate)
 
     def _check_ready(self) -> None:
         if self.num_inference_steps is None:
@@ -282,13 +316,122 @@ class LCMScheduler(Scheduler):
         return out if return_dict else (out.prev_sample, out.pred_original_sample)
 
 
-SCHEDULERS: dict[str, type[DDIMScheduler | LCMScheduler]] = {
+class EulerDiscreteScheduler(Scheduler):
+    """diffusers' EulerDiscreteScheduler, which steps along noise levels (sigmas) without adding noise. Beta sigmas and
+    continuous time steps are refused. The noise to begin with is multiplied by `init_noise_sigma`."""
+
+    _DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        **_SIGMAS,
+        "interpolation_type": "linear",
+        "sigma_min": None,
+        "sigma_max": None,
+        "timestep_type": "discrete",
+    }
+
+    def scale_model_input(self, sample: NDArray[Any], timestep: float | None = None) -> NDArray[Any]:
+        """The sample divided by sqrt(sigma^2 + 1) of the time step."""
+        if timestep is None:
+            raise ValueError("`timestep` is needed: the scale of the network's input depends on it")
+        self._check_ready()
+        factor = self._handle.step_coefficients(self._index_of(timestep), 0.0, False)[0]
+        scaled: NDArray[Any] = sample * np.float32(factor)
+        return scaled
+
+    @overload
+    def step(self, *args: Any, return_dict: Literal[False], **kwargs: Any) -> tuple[Array, Array]: ...
+    @overload
+    def step(
+        self,
+        model_output: ArrayLike,
+        timestep: float,
+        sample: ArrayLike,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = float("inf"),
+        s_noise: float = 1.0,
+        generator: Any = None,
+        return_dict: Literal[True] = True,
+    ) -> SchedulerOutput: ...
+    def step(  # type: ignore[misc]  # the first overload shortens its arguments
+        self,
+        model_output: ArrayLike,
+        timestep: float,
+        sample: ArrayLike,
+        s_churn: float = 0.0,
+        s_tmin: float = 0.0,
+        s_tmax: float = float("inf"),
+        s_noise: float = 1.0,
+        generator: Any = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Array, Array]:
+        """One step towards the clean sample. s_churn, by which noise is added, must be 0."""
+        self._check_ready()
+        if s_churn:
+            raise NotImplementedError(f"`s_churn` is {s_churn}: Euler steps that add noise are not supported")
+        out = self._step(model_output, timestep, sample, 0.0, None)
+        return out if return_dict else (out.prev_sample, out.pred_original_sample)
+
+
+class DPMSolverMultistepScheduler(Scheduler):
+    """diffusers' DPMSolverMultistepScheduler: DPM-Solver++ of order 1 or 2, deterministic or (sde-dpmsolver++) not.
+    Refused by name: the first DPM-Solver, order 3, beta and flow sigmas, learned variances."""
+
+    _DEFAULTS: ClassVar[Mapping[str, Any]] = {
+        **_SIGMAS,
+        **_THRESHOLDING,
+        "solver_order": 2,
+        "algorithm_type": "dpmsolver++",
+        "solver_type": "midpoint",
+        "lower_order_final": True,
+        "euler_at_final": False,
+        "use_lu_lambdas": False,
+        "use_flow_sigmas": False,
+        "flow_shift": 1.0,
+        "lambda_min_clipped": -float("inf"),
+        "variance_type": None,
+        "use_dynamic_shifting": False,
+        "time_shift_type": "exponential",
+    }
+
+    @overload
+    def step(self, *args: Any, return_dict: Literal[False], **kwargs: Any) -> tuple[Array]: ...
+    @overload
+    def step(
+        self,
+        model_output: ArrayLike,
+        timestep: int,
+        sample: ArrayLike,
+        generator: Any = None,
+        variance_noise: NDArray[np.float32] | None = None,
+        return_dict: Literal[True] = True,
+    ) -> SchedulerOutput: ...
+    def step(  # type: ignore[misc]  # the first overload shortens its arguments
+        self,
+        model_output: ArrayLike,
+        timestep: int,
+        sample: ArrayLike,
+        generator: Any = None,
+        variance_noise: NDArray[np.float32] | None = None,
+        return_dict: bool = True,
+    ) -> SchedulerOutput | tuple[Array]:
+        """One step towards the clean sample, which goes by the estimate of the step before: take them in order."""
+        self._check_ready()
+        noise = variance_noise if self.config["algorithm_type"] == "sde-dpmsolver++" else None
+        if noise is None and self.config["algorithm_type"] == "sde-dpmsolver++":
+            noise = draw_noise(np.shape(model_output), generator)
+        out = self._step(model_output, timestep, sample, 0.0, noise)
+        return out if return_dict else (out.prev_sample,)
+
+
+SCHEDULERS: dict[str, type[Scheduler]] = {
     "DDIMScheduler": DDIMScheduler,
     "LCMScheduler": LCMScheduler,
+    "EulerDiscreteScheduler": EulerDiscreteScheduler,
+    "DPMSolverMultistepScheduler": DPMSolverMultistepScheduler,
 }
 
 
-def scheduler_of(configurations: Configurations) -> DDIMScheduler | LCMScheduler:
+def scheduler_of(configurations: Configurations) -> Scheduler:
     """The scheduler of a checkpoint, of the class that its configuration names."""
     config = configurations[_CONFIG]
     name = config.get("_class_name")

@@ -43,7 +43,7 @@ static mg_status set_timesteps(struct handles *h, struct mg_err *err) {
 }
 static mg_status coefficients(struct handles *h, struct mg_err *err) {
     struct mg_step_coefficients k;
-    return mg_scheduler_step_coefficients(&k, h->scheduler, 0, 0.0, err);
+    return mg_scheduler_step_coefficients(&k, h->scheduler, 0, &(struct mg_step_options){0}, err);
 }
 static mg_status decode(struct handles *h, struct mg_err *err) {
     memset(h->numbers, 0, 4 * sizeof(float));

@@ -1,5 +1,5 @@
 /* ensemble_ext.c: the alignment of depth ensembles for the tests: scales and shifts before anything is merged, and the
- * eigenvectors behind them. Called by tests/test_ensembling.py and tests/oracle/test_ensembling.py. */
+ * eigenvectors behind them. */
 #include "../../csrc/ensemble/ensemble.h"
 #include "test_ext.h"
 

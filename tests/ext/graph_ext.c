@@ -1,5 +1,5 @@
-/* graph_ext.c: runs small graphs given as lists, to test the planner (lifetimes, memory taken over, folding) against NumPy.
- * Called by tests/test_graph.py. */
+/* graph_ext.c: runs small graphs given as lists, to test the planner (lifetimes, memory taken over, folding) against
+ * NumPy. */
 #include <string.h>
 
 #include "../../csrc/graph/graph.h"
@@ -34,8 +34,6 @@ static mg_value build_one(struct program *p, PyObject *item, const char **data) 
         return mg_op_scale(&p->graph, p->values[a], (float)factor);
     if (!strcmp(kind, "slice") && PyArg_ParseTuple(item, "siLL", &kind, &a, &h, &w))
         return mg_op_channel_slice(&p->graph, p->values[a], h, w);
-    if (!strcmp(kind, "step") && PyArg_ParseTuple(item, "siii", &kind, &a, &b, &f))
-        return mg_op_scheduler_step(&p->graph, p->values[a], p->values[b], p->values[f], MG_NONE);
     if (!strcmp(kind, "add") && PyArg_ParseTuple(item, "sii", &kind, &a, &b))
         return mg_op_add(&p->graph, p->values[a], p->values[b]);
     if (!strcmp(kind, "concat") && PyArg_ParseTuple(item, "sii", &kind, &a, &b))

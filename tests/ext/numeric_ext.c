@@ -1,7 +1,7 @@
-/* numeric_ext.c: random numbers, resizing, preprocessing and schedulers for the tests, arrays as bytes. Called by
- * tests/numeric.py, which gives and takes NumPy arrays. */
+/* numeric_ext.c: random numbers, resizing, preprocessing and schedulers for the tests, arrays as bytes. */
 #include <string.h>
 
+#include "../../csrc/pipeline/pipeline.h"
 #include "test_ext.h"
 
 /* ---- random numbers ---- */
@@ -137,22 +137,23 @@ static PyObject *preprocess(PyObject *module, PyObject *args) {
 }
 
 /* ---- schedulers ---- */
-static PyObject *factors_of(mg_scheduler *scheduler, int64_t timestep, double eta, struct mg_err *err) {
+static PyObject *factors_of(mg_scheduler *scheduler, int step, bool has_last, double eta, struct mg_err *err) {
+    const struct mg_step_options options = {.eta = eta, .has_last_estimate = has_last};
     struct mg_step_coefficients c;
-    if (mg_scheduler_step_coefficients(&c, scheduler, timestep, eta, err) != MG_OK)
+    if (mg_scheduler_step_coefficients(&c, scheduler, step, &options, err) != MG_OK)
         return mg_test_raise(err);
-    return Py_BuildValue("(ddddd)", (double)c.sample_factor, (double)c.model_factor, (double)c.noise_factor,
-                         (double)c.origin_sample_factor, (double)c.origin_model_factor);
+    return Py_BuildValue("(ddddddd)", (double)c.sample_factor, (double)c.model_factor, (double)c.noise_factor,
+                         (double)c.origin_sample_factor, (double)c.origin_model_factor, (double)c.last_estimate_factor,
+                         (double)c.input_factor);
 }
 
-/* [(timestep, five factors), ...] */
 static PyObject *steps_of(mg_scheduler *scheduler, double eta, struct mg_err *err) {
     int count;
-    const int64_t *timesteps = mg_scheduler_timesteps(scheduler, &count);
+    const double *timesteps = mg_scheduler_timesteps(scheduler, &count);
     PyObject *steps = PyList_New(0);
     for (int i = 0; steps && i < count; i++) {
-        PyObject *factors = factors_of(scheduler, timesteps[i], eta, err);
-        PyObject *step = factors ? Py_BuildValue("(LN)", (long long)timesteps[i], factors) : NULL;
+        PyObject *factors = factors_of(scheduler, i, true, eta, err);
+        PyObject *step = factors ? Py_BuildValue("(dN)", timesteps[i], factors) : NULL;
         if (!step || PyList_Append(steps, step))
             Py_CLEAR(steps);
         Py_XDECREF(step);
@@ -195,19 +196,63 @@ static PyObject *step_factors(PyObject *module, PyObject *args) {
     const char *config;
     Py_ssize_t bytes;
     PyObject *counts, *result;
-    long long timestep;
+    double timestep;
+    int step;
     static struct mg_err err;
     mg_scheduler *made;
     (void)module;
-    if (!PyArg_ParseTuple(args, "s#O!L:step_factors", &config, &bytes, &PyList_Type, &counts, &timestep))
+    if (!PyArg_ParseTuple(args, "s#O!d:step_factors", &config, &bytes, &PyList_Type, &counts, &timestep))
         return NULL;
     if (mg_scheduler_create(&made, config, (size_t)bytes, &err) != MG_OK)
         return mg_test_raise(&err);
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(counts); i++)
         (void)mg_scheduler_set_timesteps(made, (int)PyLong_AsLong(PyList_GET_ITEM(counts, i)), &err);
-    result = factors_of(made, timestep, 0.0, &err);
+    result = mg_scheduler_step_of(&step, made, timestep, &err) == MG_OK ? factors_of(made, step, true, 0.0, &err)
+                                                                        : mg_test_raise(&err);
     mg_scheduler_destroy(made);
     return result;
+}
+
+/* scheduler_step(sample, estimate or None, output, noise or None, seven factors) -> (next sample, next estimate or None) */
+static PyObject *scheduler_step(PyObject *module, PyObject *args) {
+    const char *sample, *estimate, *output, *noise;
+    Py_ssize_t bytes, estimate_bytes, output_bytes, noise_bytes;
+    struct mg_step_coefficients k;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y#z#y#z#(fffffff):scheduler_step", &sample, &bytes, &estimate, &estimate_bytes,
+                          &output, &output_bytes, &noise, &noise_bytes, &k.sample_factor, &k.model_factor,
+                          &k.noise_factor, &k.origin_sample_factor, &k.origin_model_factor, &k.last_estimate_factor,
+                          &k.input_factor))
+        return NULL;
+    PyObject *next = PyBytes_FromStringAndSize(sample, bytes);
+    PyObject *last = estimate ? PyBytes_FromStringAndSize(estimate, bytes) : NULL;
+    if (!next || (estimate && !last)) {
+        Py_XDECREF(next);
+        Py_XDECREF(last);
+        return NULL;
+    }
+    mg_scheduler_step((float *)PyBytes_AS_STRING(next), last ? (float *)PyBytes_AS_STRING(last) : NULL,
+                      (const float *)output, (const float *)noise, (size_t)bytes / sizeof(float), &k);
+    return Py_BuildValue("(NN)", next, last ? last : Py_NewRef(Py_None));
+}
+
+/* ---- heads ---- */
+/* head(task, decoded planes, channels, full_z) -> the map's planes */
+static PyObject *head(PyObject *module, PyObject *args) {
+    const char *name, *decoded;
+    Py_ssize_t bytes;
+    long long channels;
+    int full_z;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "sy#Lp:head", &name, &decoded, &bytes, &channels, &full_z))
+        return NULL;
+    const struct mg_task *task = mg_task_of_name(name);
+    const struct mg_head_options options = {.full_z = full_z};
+    const int64_t pixels = bytes / (Py_ssize_t)sizeof(float) / channels;
+    PyObject *out = PyBytes_FromStringAndSize(NULL, task->prediction_channels * pixels * (Py_ssize_t)sizeof(float));
+    if (out)
+        task->head((float *)PyBytes_AS_STRING(out), (const float *)decoded, channels, pixels, &options);
+    return out;
 }
 
 PyMethodDef mg_test_numeric_methods[] = {
@@ -216,5 +261,7 @@ PyMethodDef mg_test_numeric_methods[] = {
     {"geometry", geometry, METH_VARARGS, "Where an image lands in the network."},
     {"preprocess", preprocess, METH_VARARGS, "An image as the VAE wants it."},
     {"scheduler", scheduler, METH_VARARGS, "Noise levels, time steps and factors of a schedule."},
+    {"scheduler_step", scheduler_step, METH_VARARGS, "A step on arrays."},
+    {"head", head, METH_VARARGS, "A map of decoded planes."},
     {"step_factors", step_factors, METH_VARARGS, "Factors of one step."},
     {NULL, NULL, 0, NULL}};

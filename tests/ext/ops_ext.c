@@ -231,25 +231,6 @@ static mg_value build_nhwc_to_nchw(struct run *run, PyObject *params) {
     return parse(params, "", (char *[]){NULL}) ? mg_op_nhwc_to_nchw(&run->graph, run->in[0]) : MG_NONE;
 }
 
-static mg_value build_scheduler_step(struct run *run, PyObject *params) {
-    if (!parse(params, "", (char *[]){NULL}))
-        return MG_NONE;
-    return mg_op_scheduler_step(&run->graph, run->in[0], run->in[1], run->in[2], run->in[3]);
-}
-
-static mg_value build_depth_head(struct run *run, PyObject *params) {
-    return parse(params, "", (char *[]){NULL}) ? mg_op_depth_head(&run->graph, run->in[0]) : MG_NONE;
-}
-
-static mg_value build_normals_head(struct run *run, PyObject *params) {
-    int full_z;
-    return parse(params, "p", NAMES("full_z"), &full_z) ? mg_op_normals_head(&run->graph, run->in[0], full_z) : MG_NONE;
-}
-
-static mg_value build_intrinsics_head(struct run *run, PyObject *params) {
-    return parse(params, "", (char *[]){NULL}) ? mg_op_intrinsics_head(&run->graph, run->in[0]) : MG_NONE;
-}
-
 /* Gradients are recorded by the tape and run by gradient_ext.c. */
 static build_fn *const builders[MG_OP_COUNT] = {
 #define MG_OP(ID, name, inputs, required, alias, meaning) [MG_OP_##ID] = build_##name,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numeric import schedule
 from numpy.typing import NDArray
+
+import marigold_c as mc
 
 torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
@@ -173,3 +177,94 @@ def test_trained_betas(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     theirs, ours = make(config, 5), schedule(config, 5)
     np.testing.assert_allclose(ours.alphas_cumprod, theirs.alphas_cumprod, rtol=0, atol=6e-8)
     np.testing.assert_allclose(ours.factors, factors(theirs, 0.0, monkeypatch), rtol=0, atol=1e-6)
+
+
+# ---- Euler and DPM-Solver++ ----
+EULER: list[dict[str, Any]] = [
+    {},
+    {"steps_offset": 1},
+    {"final_sigmas_type": "sigma_min"},
+    {"interpolation_type": "log_linear"},
+    {"use_karras_sigmas": True},
+    {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 10.0},
+    {"use_exponential_sigmas": True},
+]
+DPM: list[dict[str, Any]] = [
+    {},
+    {"steps_offset": 1},
+    {"solver_order": 1},
+    {"solver_type": "heun", "final_sigmas_type": "sigma_min"},
+    {"lower_order_final": False, "final_sigmas_type": "sigma_min"},
+    {"euler_at_final": True, "final_sigmas_type": "sigma_min"},
+    {"algorithm_type": "sde-dpmsolver++"},
+    {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun", "final_sigmas_type": "sigma_min"},
+    {"lambda_min_clipped": -5.1},
+    {"use_karras_sigmas": True},
+    {"use_exponential_sigmas": True},
+    {"use_lu_lambdas": True},
+]
+VARIANTS = [
+    *(pytest.param("EulerDiscreteScheduler", options, id=f"euler {options}") for options in EULER),
+    *(pytest.param("DPMSolverMultistepScheduler", options, id=f"dpm-solver {options}") for options in DPM),
+]
+
+
+def with_levels(config: dict[str, Any], levels: NDArray[np.float32]) -> Any:
+    """diffusers' scheduler with our noise levels, which may differ from its own in the last digit: (1 - alpha) / alpha
+    makes that digit the first where alpha is near 1."""
+    theirs = getattr(diffusers, config["_class_name"]).from_config(config)
+    np.testing.assert_allclose(theirs.alphas_cumprod, levels, rtol=0, atol=1e-6)
+    alphas = theirs.alphas_cumprod = torch.tensor(levels)
+    if hasattr(theirs, "lambda_t"):
+        theirs.lambda_t = torch.log(alphas.sqrt()) - torch.log((1 - alphas).sqrt())
+    return theirs
+
+
+def close(ours: NDArray[Any], theirs: Any, *magnitudes: Any) -> None:
+    """Within the rounding of sums whose terms are as large as `magnitudes`."""
+    size = max([1.0, *(float(np.abs(magnitude).max()) for magnitude in magnitudes)])
+    assert np.abs(ours - np.asarray(theirs)).max() <= 2e-6 * size
+
+
+@pytest.mark.parametrize("beta_schedule", SCHEDULES)
+@pytest.mark.parametrize("zero_snr", [False, True], ids=["", "zero snr"])
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_steps_along_noise_levels(name: str, options: dict[str, Any], zero_snr: bool, beta_schedule: str) -> None:
+    """Whole runs on random outputs: time steps, what the network sees, samples, estimates."""
+    rng = np.random.default_rng(0)
+    for prediction, spacing, steps in itertools.product(PREDICTIONS, SPACINGS, (1, 2, 4, 10, 50)):
+        config = {
+            **{"_class_name": name, "prediction_type": prediction, "timestep_spacing": spacing, **options},
+            **{"beta_schedule": beta_schedule, "rescale_betas_zero_snr": zero_snr},
+        }
+        ours = getattr(mc, name).from_config(config)
+        theirs = with_levels(config, ours.alphas_cumprod)
+        ours.set_timesteps(steps)
+        theirs.set_timesteps(steps)
+        theirs.set_begin_index(0)
+        np.testing.assert_allclose(ours.timesteps, theirs.timesteps, rtol=0, atol=2e-3)
+        np.testing.assert_allclose(ours.init_noise_sigma, float(theirs.init_noise_sigma), rtol=1e-6)
+        sample = (rng.standard_normal(64) * ours.init_noise_sigma).astype(np.float32)
+        for t, ours_t in zip(theirs.timesteps, ours.timesteps, strict=True):
+            output, noise = rng.standard_normal((2, 64)).astype(np.float32)
+            seen = ours.scale_model_input(sample, ours_t)
+            close(seen, theirs.scale_model_input(torch.tensor(sample), t), seen)
+            given = {"variance_noise": noise} if "sde" in options.get("algorithm_type", "") else {}
+            mine = ours.step(output, ours_t, sample, **given)
+            torch_noise = {key: torch.tensor(value) for key, value in given.items()}
+            reference = theirs.step(torch.tensor(output), t, torch.tensor(sample), **torch_noise)
+            close(mine.prev_sample, reference.prev_sample, sample, mine.prev_sample, mine.pred_original_sample)
+            if hasattr(reference, "pred_original_sample"):
+                close(mine.pred_original_sample, reference.pred_original_sample, sample, mine.pred_original_sample)
+            sample = reference.prev_sample.numpy()
+
+
+@pytest.mark.parametrize("name", ["EulerDiscreteScheduler", "DPMSolverMultistepScheduler"])
+def test_configurations_that_diffusers_saves(name: str, tmp_path: Path) -> None:
+    theirs = getattr(diffusers, name)(prediction_type="v_prediction", use_karras_sigmas=True)
+    theirs.save_pretrained(tmp_path)
+    ours = getattr(mc, name).from_pretrained(tmp_path)
+    expected = {key: value for key, value in theirs.config.items() if not key.startswith("_")}
+    assert {key: value for key, value in ours.config.items() if not key.startswith("_")} == expected
+    text = (tmp_path / "scheduler_config.json").read_text()
+    assert schedule(json.loads(text), 5).class_name == name
