@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -25,6 +24,8 @@ def explain_for(name: str, error: BaseException) -> str:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """ "; did you mean WORD?" of the known word that is nearest, "" where none is near."""
+    import difflib  # for the rare case
+
     by_folded = {one.casefold(): one for one in known}
     nearest = difflib.get_close_matches(word.casefold(), by_folded, 1)
     return f"; did you mean {by_folded[nearest[0]]}?" if nearest else ""

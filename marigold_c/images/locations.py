@@ -6,12 +6,10 @@ Called by pipelines and by users. A URL is untrusted, as files are: http and htt
 from __future__ import annotations
 
 import tempfile
-import urllib.request
 from collections.abc import Callable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +27,12 @@ Location = str | PathLike[str]
 
 
 def _download(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "marigold_c"})
+    from urllib.error import HTTPError, URLError  # these and what they need take long to import
+    from urllib.request import Request, urlopen
+
+    request = Request(url, headers={"User-Agent": "marigold_c"})
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        with urlopen(request, timeout=_TIMEOUT) as answer:
             data: bytes = answer.read(LARGEST_DOWNLOAD + 1)
     except HTTPError as error:
         raise OSError(f"{url}: {error.code} {error.reason}") from error
