@@ -19,8 +19,6 @@ _EXTRAS = {
     "drjit": "scenes",
     "moderngl": "levels",
     "embreex": "levels",
-    "embreex.rtcore_scene": "levels",
-    "embreex.mesh_construction": "levels",
     "trimesh": "levels",
     "tensorboardX": "training",
     "ray": "ray",
@@ -35,10 +33,11 @@ class MissingExtra(ImportError):
 
 
 def check_module(module: str, purpose: str) -> None:
-    """MissingExtra if `module` is not installed; nothing is imported."""
-    if find_spec(module) is None:
-        extra = _EXTRAS[module]
-        package = _PACKAGES.get(module, module)
+    """MissingExtra if the package of `module` is not installed; nothing is imported."""
+    top = module.partition(".")[0]
+    if find_spec(top) is None:
+        extra = _EXTRAS[top]
+        package = _PACKAGES.get(top, top)
         raise MissingExtra(f"{purpose} needs {package}, which is not installed: pip install 'marigold-c[{extra}]'")
 
 

@@ -9,7 +9,9 @@
 
 /* A tile of the output: pixels x filters. Wide tiles are used from so many tiles on. */
 constexpr int PIXEL_TILE = 128, NARROW_TILE = 64, WIDE_TILE = 128, MIN_WIDE_TILES = 512;
-/* Three stages fill the shared memory that needs no opt-in; without cp.async registers are the third. */
+/* Three stages fill the shared memory that needs no opt-in; without cp.async (compute capability below 8.0) registers are
+ * the third, which leaves too few of them for a wide tile. */
+constexpr int MIN_FOR_ASYNC_COPIES = 80;
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 constexpr int STAGES = 2;
 #else
@@ -226,6 +228,8 @@ __device__ inline void store_tile(const struct convolution &p, const struct conv
 template <class T, class U, int COLUMNS, class P>
 __global__ void __launch_bounds__(MG_CUDA_THREADS, 2)
     conv2d_kernel(struct convolution p, struct conv2d_tensors<T, U> o) {
+    if (COLUMNS > NARROW_TILE && STAGES < 3)
+        return; /* never launched */
     typedef union conv2d_shared<COLUMNS> shared_tiles;
     MG_SHARED(shared_tiles, shared);
     const int64_t row = blockIdx.x * (int64_t)PIXEL_TILE, column = blockIdx.y * (int64_t)COLUMNS;
@@ -298,7 +302,7 @@ static void convolve(struct mg_cuda_state *state, const struct convolution &p, c
     dim3 grid((unsigned)mg_cuda_divide_up(p.pixels, PIXEL_TILE), (unsigned)mg_cuda_divide_up(p.k, NARROW_TILE));
     /* Wide tiles read the image half as often; they need enough tiles for all multiprocessors. Without tensor cores,
      * whose fragments are distributed over a warp, they would not fit into the registers. */
-    if (fits && p.k > NARROW_TILE && !state->narrow_tiles &&
+    if (fits && state->capability >= MIN_FOR_ASYNC_COPIES && p.k > NARROW_TILE && !state->narrow_tiles &&
         (state->wide_tiles || grid.x * (size_t)grid.y >= MIN_WIDE_TILES)) {
         constexpr int columns = fits ? WIDE_TILE : NARROW_TILE;
         grid.y = (unsigned)mg_cuda_divide_up(p.k, columns);
