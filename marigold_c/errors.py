@@ -21,6 +21,10 @@ class DatasetError(ValueError):
     """A data set cannot be opened: its configuration, its list of files or its archive."""
 
 
+class DatasetNotFoundError(DatasetError):
+    """Where the data set should be, there is neither its folder nor its archive."""
+
+
 class SampleError(DatasetError):
     """One sample of a data set cannot be read; the others can. The parts of the message are attributes."""
 

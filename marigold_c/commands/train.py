@@ -11,6 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from ..errors import DatasetNotFoundError
 from ..messages import explain
 from ..progress import CommandProgress
 from ..training.config import load_config
@@ -88,6 +89,20 @@ def _stop_on_signals(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]
 
 
 @contextmanager
+def _naming_the_flag(base_data_dir: str | Path | None) -> Iterator[None]:
+    """A data set that is not where the command runs, which nobody said it is, is missed for want of a flag."""
+    try:
+        yield
+    except DatasetNotFoundError as error:
+        if base_data_dir is not None:
+            raise
+        raise DatasetNotFoundError(
+            f"{error}, looked for where the command runs; give --base-data-dir DIR (or set BASE_DATA_DIR), the folder "
+            "that data sets lie in"
+        ) from error
+
+
+@contextmanager
 def _ending_all(processes: Processes) -> Iterator[None]:
     """What only this process knows to go wrong ends the others, too, which would wait for it."""
     try:
@@ -119,16 +134,22 @@ def _train(args: argparse.Namespace, processes: Processes) -> None:
         file = folder / "config.yaml"
     config = together(processes, lambda: load_config(file))
     threads = threads_for(processes) if processes.size > 1 and args.threads is None else args.threads
+    data = args.base_data_dir or os.environ.get("BASE_DATA_DIR") or None
     checkpoints = args.base_ckpt_dir or os.environ.get("BASE_CKPT_DIR")
     progress = CommandProgress("training", config.max_iterations, args.quiet or processes.rank > 0, "iteration")
-    with closing(progress), progress.warnings_as_lines(), _stop_on_signals(progress.say) as should_stop:
+    with (
+        closing(progress),
+        progress.warnings_as_lines(),
+        _naming_the_flag(data),
+        _stop_on_signals(progress.say) as should_stop,
+    ):
         if processes.size > 1:
             progress.say(f"marigold: {processes.size} processes, threads each: {threads}")
         train(
             config,
             RunOptions(
                 folder=folder or args.output_dir / config.name,
-                base_data_dir=Path(args.base_data_dir or os.environ.get("BASE_DATA_DIR", ".")),
+                base_data_dir=Path(data or "."),
                 base_checkpoint_dir=Path(checkpoints) if checkpoints else None,
                 resume=args.resume or folder is not None,
                 exit_after=args.exit_after,

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import DatasetError
+from ..errors import DatasetError, DatasetNotFoundError
 from ..images.readers import InputError
 from .tar_index import TarIndex, open_index
 from .tar_scan import BLOCK
@@ -137,7 +137,7 @@ class TarSource:
 def open_source(path: Path) -> Source:
     """The folder or tar at `path`; where only the other of the two is there (NAME and NAME.tar), that one.
 
-    DatasetError: there is neither, or the archive cannot be read.
+    DatasetNotFoundError: there is neither. DatasetError: the archive cannot be read.
     """
     other = path.with_suffix("") if path.suffix == ".tar" else path.with_name(path.name + ".tar")
     for one in (path, other):
@@ -145,4 +145,4 @@ def open_source(path: Path) -> Source:
             return FolderSource(one)
         if one.is_file():
             return TarSource(one)
-    raise DatasetError(f"the data set is neither at {path} nor at {other}")
+    raise DatasetNotFoundError(f"the data set is neither at {path} nor at {other}")
