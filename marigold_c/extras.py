@@ -28,17 +28,24 @@ _EXTRAS = {
 _PACKAGES = {"yaml": "PyYAML", "pi_heif": "pi-heif"}
 
 
+def install_command(extra: str) -> str:
+    """What installs the libraries of an extra beside this package, however it was installed itself: pip takes the
+    name from what is installed, so a package that came from its source is not looked for on an index."""
+    return f"pip install 'marigold-c[{extra}]'"
+
+
 class MissingExtra(ImportError):
     """A format needs a library that is not installed; the message says how to install it."""
 
 
 def check_module(module: str, purpose: str) -> None:
     """MissingExtra if the package of `module` is not installed; nothing is imported."""
-    top = module.partition(".")[0]
-    if find_spec(top) is None:
-        extra = _EXTRAS[top]
-        package = _PACKAGES.get(top, top)
-        raise MissingExtra(f"{purpose} needs {package}, which is not installed: pip install 'marigold-c[{extra}]'")
+    package, _, _ = module.partition(".")
+    if find_spec(package) is None:
+        raise MissingExtra(
+            f"{purpose} needs {_PACKAGES.get(package, package)}, which is not installed: "
+            f"{install_command(_EXTRAS[package])}"
+        )
 
 
 def optional_module(module: str, purpose: str) -> Any:

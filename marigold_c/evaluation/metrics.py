@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .. import _C
+from ..extras import install_command
 from ..images.arrays import as_array
 from .alignment import plane, plane_or_none
 
@@ -169,7 +170,7 @@ def _lpips() -> Callable[[NDArray[np.float32], NDArray[np.float32]], float] | No
 
         metric = LearnedPerceptualImagePatchSimilarity(normalize=True)
     except (ImportError, OSError) as error:
-        warnings.warn(f"LPIPS is left out: {error}; pip install 'marigold-c[lpips]'", UserWarning, stacklevel=3)
+        warnings.warn(f"LPIPS is left out: {error}; {install_command('lpips')}", UserWarning, stacklevel=3)
         return None
 
     def distance(prediction: NDArray[np.float32], target: NDArray[np.float32]) -> float:

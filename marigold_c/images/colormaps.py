@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
+from ..extras import install_command
 from ..messages import suggestion
 
 # ColorBrewer's eleven-class Spectral, and white to black.
@@ -39,7 +40,7 @@ def check_name(name: str) -> None:
     elif name.removesuffix("_r") not in _STOPS:
         raise ValueError(
             f"Only {', '.join(_STOPS)} (and these with _r) are available without installing matplotlib: "
-            "pip install 'marigold-c[colormaps]'"
+            f"{install_command('colormaps')}"
         )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from ..extras import install_command
 from ..progress import tqdm
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -51,7 +52,7 @@ class Repository:
         except ImportError as error:
             raise ImportError(
                 f"{self.name!r} is no folder here, and downloading it from the hub needs huggingface_hub: "
-                "pip install 'marigold-c[hub]'"
+                f"{install_command('hub')}"
             ) from error
 
     @property

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..atomic_files import write_atomically
-from ..extras import optional_module
+from ..extras import install_command, optional_module
 from ..messages import explain
 
 TRAINING_COLUMNS = ("iteration", "epoch", "batches", "loss", "learning_rate", "seconds")
@@ -125,7 +125,7 @@ class RunLog:
         if find_spec("tensorboardX") is not None:
             self._events = _EventFile(folder / "tensorboard", iteration + 1)
         else:
-            say("marigold: no event files for TensorBoard: pip install 'marigold-c[training]'")
+            say(f"marigold: no event files for TensorBoard: {install_command('training')}")
 
     def iteration(
         self, iteration: int, epoch: int, batches: int, loss: float, learning_rate: float, seconds: float
