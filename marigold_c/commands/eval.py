@@ -27,6 +27,7 @@ from .flag_types import THREADS, check_output
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "marigold eval TASK --dataset-config YAML --base-data-dir DIR --predictions DIR [options]"
     parser.description = (
         "Compares .npy files of `marigold infer` or of prs-eth's infer scripts with the truth: scores of "
         "each sample, means, a report. Flags may also be written with underscores."

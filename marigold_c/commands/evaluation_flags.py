@@ -23,17 +23,16 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="YAML",
-        help="the data set's description, as in prs-eth's config/dataset_*",
+        help="its description, as prs-eth's config/dataset_*",
     )
     group.add_argument(
         "--base-data-dir", required=True, type=Path, metavar="DIR", help="the folder that data sets lie in"
     )
-    abouts = "; ".join(f"{name}: {preset.about}" for name, preset in PRESETS.items())
     parser.add_argument(
         "--preset",
         choices=tuple(PRESETS),
         metavar="NAME",
-        help=f"the settings of published numbers, which flags of their own override. {abouts}",
+        help=f"settings of published numbers: {', '.join(PRESETS)}",
     )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
@@ -44,18 +43,16 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default="serial",
-        help="serial: this process; processes: several on this machine; ray: a cluster (extra ray); the results are "
-        "the same; default: serial",
+        metavar="NAME",
+        help=f"{', '.join(ENGINES)}; default: serial",
     )
     group.add_argument(
         "--workers",
         type=integer(1, 4096),
         metavar="N",
-        help="how many; default: one for each CUDA device with --device cuda, else one for four processors, but two",
+        help="how many; default: one for each GPU or 4 processors",
     )
-    group.add_argument(
-        "--ray-address", metavar="ADDRESS", help="of a running cluster; default: RAY_ADDRESS, else one on this machine"
-    )
+    group.add_argument("--ray-address", metavar="ADDRESS", help="of a cluster; default: RAY_ADDRESS, else local")
 
 
 def add_evaluation(parser: argparse.ArgumentParser) -> None:
@@ -63,28 +60,26 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--alignment",
         choices=ALIGNMENTS,
-        help="of depth: how scale and shift are found for each image; published numbers have least_square; "
-        "default: none",
+        metavar="NAME",
+        help=f"of depth: {', '.join(ALIGNMENTS)}; default: none",
     )
     group.add_argument(
         "--alignment-max-res",
         type=integer(1),
         metavar="N",
-        help="find them on maps reduced to this longer side; default: all pixels, with a preset the data set's",
+        help="align maps reduced to this side; default: all pixels",
     )
     group.add_argument(
         "--pooling",
         choices=POOLINGS,
-        help="of normals: means over images of each image's statistics, or statistics of all pixels together; all "
-        "files but the text have both; default: image",
+        metavar="NAME",
+        help=f"of normals: {', '.join(POOLINGS)}; default: image",
     )
-    group.add_argument("--target-names", nargs="+", metavar="NAME", help="of intrinsic images; default: all")
+    group.add_argument("--target-names", nargs="+", metavar="T", help="of intrinsic images; default: all")
     group.add_argument(
-        "--targets-to-eval-in-linear-space", nargs="*", metavar="NAME", help="targets that are compared linearly (^2.2)"
+        "--targets-to-eval-in-linear-space", nargs="*", metavar="T", help="targets to raise to 2.2 first"
     )
-    group.add_argument(
-        "--use-mask", action="store_true", default=None, help="of intrinsic images: compare valid pixels only"
-    )
+    group.add_argument("--use-mask", action="store_true", default=None, help="of intrinsic images: valid pixels only")
     group.add_argument("--no-report", action="store_true", help="leave out the HTML report")
     group.add_argument("--no-cuda", action="store_true", help="accepted for prs-eth's scripts; has no effect")
 

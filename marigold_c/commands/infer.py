@@ -49,40 +49,40 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
         "--processing-res",
         type=integer(0),
         metavar="N",
-        help="longer side; 0: the image's own; default: the checkpoint's",
+        help="longer side, 0: the image's; default: checkpoint's",
     )
     group.add_argument("--output-processing-res", action="store_true", help="leave predictions at that size")
-    group.add_argument("--resample-method", choices=RESAMPLE_METHODS, default="bilinear", help="default: bilinear")
     group.add_argument(
-        "--seed", type=SEED, metavar="N", help="of the noise, the same for each image; default: chosen once and kept"
+        "--resample-method",
+        choices=RESAMPLE_METHODS,
+        default="bilinear",
+        metavar="METHOD",
+        help=f"{', '.join(RESAMPLE_METHODS)}; default: bilinear",
     )
-    group.add_argument("--noise", choices=("gaussian", "zeros"), help="zeros for checkpoints of E2E-FT")
-    group.add_argument(
-        "--solver", choices=SOLVERS, help="how ensembles of depth maps are aligned; default: closed-form"
-    )
+    group.add_argument("--seed", type=SEED, metavar="N", help="of each image's noise; default: chosen once and kept")
+    group.add_argument("--noise", choices=("gaussian", "zeros"), metavar="NAME", help="gaussian, or zeros for E2E-FT")
+    group.add_argument("--solver", choices=SOLVERS, metavar="NAME", help=f"of ensembles of depth: {', '.join(SOLVERS)}")
     group.add_argument(
         "--batch-size",
         type=integer(0),
         default=0,
         metavar="N",
-        help="members of an ensemble at once; 0: what a GPU's memory holds, 1 on a CPU; default: 0",
+        help="members of an ensemble at once; default: 0, what fits",
     )
-    group.add_argument(
-        "--overwrite", action="store_true", help="make all predictions anew; those that are there are removed first"
-    )
+    group.add_argument("--overwrite", action="store_true", help="remove the predictions that are there first")
     group.add_argument(
         "--eval",
         dest="evaluate",
         action="store_true",
-        help="evaluate each prediction at once; no prediction is written",
+        help="evaluate each prediction instead of writing it",
     )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "marigold infer TASK --dataset-config YAML --base-data-dir DIR -o DIR [options]"
     parser.description = (
-        "Predicts all images of a data set and writes .npy files as prs-eth's infer scripts do, with "
-        "their resizing. What is there already is kept, so an interrupted run can be repeated. Flags may also be "
-        "written with underscores."
+        "Predicts all images of a data set and writes .npy files as prs-eth's infer scripts do. What is there already "
+        "is kept. Flags may also be written with underscores. More: docs/evaluation.md."
     )
     add_data(parser)
     parser.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
