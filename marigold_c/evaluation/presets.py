@@ -9,7 +9,7 @@ alignment) is a column of the table of data sets; resolution and seed here repla
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 ALIGNMENTS = ("none", "least_square", "least_square_disparity", "least_square_log", "ransac_log", "median")
 POOLINGS = ("image", "pixels")
@@ -43,12 +43,6 @@ class DataSetPreset:
     use_mask: bool = False
 
 
-@dataclass(frozen=True)
-class Preset:
-    about: str
-    tasks: Mapping[str, TaskPreset] = field(default_factory=dict)
-
-
 def _depth(steps: int, alignment: str = "least_square") -> TaskPreset:
     return TaskPreset(steps, 10, solver="reference", alignment=alignment)
 
@@ -56,31 +50,17 @@ def _depth(steps: int, alignment: str = "least_square") -> TaskPreset:
 _NORMALS = TaskPreset(4, 10)
 _INTRINSICS = TaskPreset(4, 1)
 
-PRESETS: dict[str, Preset] = {
-    "v1-1": Preset(
-        "as the scripts that come with the checkpoints v1-1: depth 1 step x 10, normals 4 x 10, intrinsics 4 x 1",
-        {"depth": _depth(1), "normals": _NORMALS, "iid": _INTRINSICS},
-    ),
-    "v1-1-paper": Preset(
-        "as the paper of the checkpoints v1-1 (arXiv 2505.09358): depth 4 x 10, else as v1-1",
-        {"depth": _depth(4), "normals": _NORMALS, "iid": _INTRINSICS},
-    ),
-    "v1-0": Preset("as the first paper (arXiv 2312.02145): depth 50 x 10", {"depth": _depth(50)}),
-    "e2e-ft": Preset(
-        "checkpoints fine-tuned end to end (arXiv 2409.11355): 1 step x 1 from zeros; normals at the images' own size, "
-        "pixels pooled",
-        {
-            "depth": TaskPreset(1, 1, noise="zeros", alignment="least_square"),
-            "normals": TaskPreset(1, 1, noise="zeros", resolution=0, seed=1234, pooling="pixels"),
-        },
-    ),
-    "dsine-pooled": Preset(
-        "normals as v1-1, with the statistics of all pixels of the set together, as DSINE, E2E-FT and Lotus report",
-        {"normals": TaskPreset(4, 10, pooling="pixels")},
-    ),
-    "log-ransac": Preset(
-        "depth as v1-1, aligned by RANSAC to the logarithm of the truth", {"depth": _depth(1, alignment="ransac_log")}
-    ),
+# Their sources: docs/evaluation.md.
+PRESETS: dict[str, Mapping[str, TaskPreset]] = {
+    "v1-1": {"depth": _depth(1), "normals": _NORMALS, "iid": _INTRINSICS},
+    "v1-1-paper": {"depth": _depth(4), "normals": _NORMALS, "iid": _INTRINSICS},
+    "v1-0": {"depth": _depth(50)},
+    "e2e-ft": {
+        "depth": TaskPreset(1, 1, noise="zeros", alignment="least_square"),
+        "normals": TaskPreset(1, 1, noise="zeros", resolution=0, seed=1234, pooling="pixels"),
+    },
+    "dsine-pooled": {"normals": TaskPreset(4, 10, pooling="pixels")},
+    "log-ransac": {"depth": _depth(1, alignment="ransac_log")},
 }
 
 DATA_SETS: dict[str, DataSetPreset] = {
@@ -92,7 +72,7 @@ DATA_SETS: dict[str, DataSetPreset] = {
 def task_preset(name: str, task: str) -> TaskPreset:
     """ValueError if the preset says nothing about the task."""
     preset = PRESETS[name]
-    if task not in preset.tasks:
-        known = ", ".join(one for one, other in PRESETS.items() if task in other.tasks)
-        raise ValueError(f"--preset {name} is for {' and '.join(preset.tasks)}, not for {task}; for {task}: {known}")
-    return preset.tasks[task]
+    if task not in preset:
+        known = ", ".join(one for one, other in PRESETS.items() if task in other)
+        raise ValueError(f"--preset {name} is for {' and '.join(preset)}, not for {task}; for {task}: {known}")
+    return preset[task]
