@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import numpy as np
-from huggingface_hub import constants
+from huggingface_hub import constants, file_download, utils
 
 import marigold_c as mc
 from marigold_c.loading import folders as loading
@@ -33,7 +33,33 @@ def mark() -> None:
     print("-- mark --", file=sys.stderr, flush=True)
 
 
+def lack(internal: str) -> None:
+    """From here on huggingface_hub is as if it were a version without one of its internals; it works itself."""
+    if internal == "http_get's arguments":
+        known = file_download.http_get
+
+        def of_another_version(*args: Any, **options: Any) -> None:
+            if sys._getframe(1).f_globals["__name__"].startswith("marigold_c"):
+                raise TypeError("http_get() got an unexpected keyword argument")
+            known(*args, **options)
+
+        file_download.http_get = of_another_version
+        return
+
+    class Lacking(type(utils)):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            return self.__getattr__(name) if name == internal else super().__getattribute__(name)
+
+        def __getattr__(self, name: str) -> Any:
+            if name == internal:
+                raise AttributeError(f"module 'huggingface_hub.utils' has no attribute {name!r}")
+            return super().__getattr__(name)
+
+    utils.__class__ = Lacking
+
+
 FUNCTIONS = {
+    "lack": lack,
     "mark": mark,
     "resolve_folder": loading.resolve_folder,
     "resolve_vae_folder": loading.resolve_vae_folder,

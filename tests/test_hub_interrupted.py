@@ -171,3 +171,21 @@ def test_damaged_in_the_cache(bench: Bench) -> None:
     with pytest.raises(Failure) as caught:
         bench.worker.call("open_explained", folder=str(folder))
     assert "delete" not in str(caught.value)
+
+
+@pytest.mark.parametrize("internal", ["WeakFileLock", "build_hf_headers", "http_get's arguments"])
+def test_a_version_without_an_internal(bench: Bench, tmp_path: Path, internal: str) -> None:
+    """Files come all the same, by huggingface_hub's own way, and a damaged one is found and not kept."""
+    worker = Worker(bench.hub, tmp_path)
+    there = Bench(bench.hub, worker, bench.cache)
+    worker.call("lack", internal=internal)
+    bench.hub.add(ID, SMALL | weights())
+    bench.hub.faults[UNET] = Fault(body=flipped(content(UNET)))
+    for _ in range(2):
+        error = there.fails()
+        assert "CheckpointError" in error.classes
+        assert f"{ID}/{UNET} arrived damaged: SHA-256" in str(error)
+        assert not [path for path in bench.blobs() if sha256(content(UNET)) in path.name]
+    bench.hub.faults.clear()
+    assert files_of(there.load()) == SMALL | weights()
+    worker.close()

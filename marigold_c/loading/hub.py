@@ -5,15 +5,17 @@ Small files are left to huggingface_hub. Weight files are fetched here first, wi
 in its cache where it then finds them, because huggingface_hub (2.4) goes on with an interrupted file only within one
 call, deletes what has arrived when the call or the process ends, and does not compare a file with its checksum. Here
 what has arrived stays as BLOB.incomplete, the next call asks for the rest, and a file gets its name only when its
-SHA-256 is the one that the hub announced.
+SHA-256 is the one that the hub announced. A version of huggingface_hub that lacks what this needs of its internals
+(_internals) downloads in its own way, and the checksum is compared afterwards.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -103,38 +105,43 @@ class Repository:
             if (folder / name).is_file():
                 continue
             with self._explained():
-                self._fetch_blob(folder, name)
-                hf_hub_download(self.name, name, revision=folder.name, cache_dir=self._cache, token=self.token)
+                verified = self._fetch_blob(folder, name)
+                path = hf_hub_download(self.name, name, revision=folder.name, cache_dir=self._cache, token=self.token)
+                if not verified:
+                    blob = Path(path).resolve()
+                    self._verify(blob, blob.name, name, None)
 
-    def _fetch_blob(self, folder: Path, name: str) -> None:
-        """Puts a file where huggingface_hub's cache has it, under the name of its checksum."""
+    def _fetch_blob(self, folder: Path, name: str) -> bool:
+        """Puts a file where huggingface_hub's cache has it, under the name of its checksum; False if that is left to
+        huggingface_hub."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
-        from huggingface_hub.utils import WeakFileLock
+
+        internals = _internals()
+        if internals is None:
+            return False
 
         url = hf_hub_url(self.name, name, revision=folder.name)
         metadata = get_hf_file_metadata(url, token=self.token)
         if metadata.etag is None or not _BLOB_NAME.fullmatch(metadata.etag):
-            return  # a mirror that names files in another way: huggingface_hub knows what to do
+            return False  # a mirror that names files in another way: huggingface_hub knows what to do
         storage = folder.parent.parent
         blob = storage / "blobs" / metadata.etag
         lock = storage.parent / ".locks" / storage.name / f"{metadata.etag}.lock"
         for parent in (blob.parent, lock.parent):
             parent.mkdir(parents=True, exist_ok=True)
-        with WeakFileLock(lock):
+        with internals.lock(lock):
             if not blob.exists():
                 partial = blob.with_name(f"{blob.name}.incomplete")
-                self._transfer(url, partial, name, metadata.size)
+                self._transfer(internals, url, partial, name, metadata.size)
                 self._verify(partial, blob.name, name, metadata.size)
                 partial.replace(blob)
+        return True
 
-    def _transfer(self, url: str, partial: Path, name: str, size: int | None) -> None:
+    def _transfer(self, internals: _Internals, url: str, partial: Path, name: str, size: int | None) -> None:
         """Appends to `partial` what it lacks, as long as something arrives at all."""
-        from huggingface_hub.file_download import http_get
-        from huggingface_hub.utils import build_hf_headers
-
         # The address of the repository, not of the store it leads to: that one expires. HTTP clients keep the token
         # from the other host.
-        headers = {**build_hf_headers(token=self.token), "Accept-Encoding": "identity"}
+        headers = {**internals.headers(token=self.token), "Accept-Encoding": "identity"}
         with partial.open("ab") as file:
             if size is not None and file.tell() > size:
                 file.truncate(0)
@@ -143,7 +150,7 @@ class Repository:
             before = partial.stat().st_size
             try:
                 with partial.open("ab") as file:
-                    http_get(
+                    internals.http_get(
                         url, file, resume_size=before, headers=headers, expected_size=size, displayed_filename=name
                     )
                 return
@@ -221,6 +228,30 @@ class Repository:
             raise
         except Exception as error:  # the HTTP client's
             raise ConnectionError(f"{hub} cannot be reached for {self.name!r}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Internals:
+    """What is used of huggingface_hub beyond the interface that it documents."""
+
+    http_get: Callable[..., Any]
+    lock: Callable[[Path], AbstractContextManager[Any]]
+    headers: Callable[..., dict[str, str]]
+
+
+def _internals() -> _Internals | None:
+    """None where the installed version has them not, or not with the arguments that are given here."""
+    try:
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import WeakFileLock, build_hf_headers
+    except ImportError:
+        return None
+    if (
+        not {"resume_size", "headers", "expected_size", "displayed_filename"}
+        <= inspect.signature(http_get).parameters.keys()
+    ):
+        return None
+    return _Internals(http_get, WeakFileLock, build_hf_headers)
 
 
 def _is_refusal(error: Exception) -> bool:
