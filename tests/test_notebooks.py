@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,27 @@ def test_it_runs(name: str, tmp_path: Path) -> None:
     for line in lines:
         assert line in printed(notebook)
     assert not list(folder.iterdir())  # it cleans up after itself
+
+
+def names_taken(code: str) -> Iterator[tuple[str, str]]:
+    """Modules of the package that the code imports, and the names that it takes from them, also as mc.NAME."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "marigold_c":
+            yield from ((str(node.module), one.name) for one in node.names)
+        elif isinstance(node, ast.Import):
+            assert all(one.name == "marigold_c" or not one.name.startswith("marigold_c.") for one in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mc":
+            yield "marigold_c", node.attr
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_only_the_public_interface_is_used(name: str) -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    taken = {pair for cell in notebook.cells if cell.cell_type == "code" for pair in names_taken(cell.source)}
+    assert ("marigold_c", "load") in taken or ("marigold_c.datasets", "open_dataset") in taken
+    for module, attribute in sorted(taken):
+        assert module in ("marigold_c", "marigold_c.datasets"), f"{module} is not in the reference"
+        assert attribute in import_module(module).__all__, f"{module}.{attribute} is not public"
 
 
 @pytest.mark.parametrize("name", EXPECTED)
