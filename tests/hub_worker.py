@@ -48,12 +48,9 @@ def lack(internal: str) -> None:
 
     class Lacking(type(utils)):  # type: ignore[misc]
         def __getattribute__(self, name: str) -> Any:
-            return self.__getattr__(name) if name == internal else super().__getattribute__(name)
-
-        def __getattr__(self, name: str) -> Any:
             if name == internal:
                 raise AttributeError(f"module 'huggingface_hub.utils' has no attribute {name!r}")
-            return super().__getattr__(name)
+            return super().__getattribute__(name)
 
     utils.__class__ = Lacking
 

@@ -173,7 +173,7 @@ def test_damaged_in_the_cache(bench: Bench) -> None:
     assert "delete" not in str(caught.value)
 
 
-@pytest.mark.parametrize("internal", ["WeakFileLock", "build_hf_headers", "http_get's arguments"])
+@pytest.mark.parametrize("internal", ["WeakFileLock", "http_get's arguments"])
 def test_a_version_without_an_internal(bench: Bench, tmp_path: Path, internal: str) -> None:
     """Files come all the same, by huggingface_hub's own way, and a damaged one is found and not kept."""
     worker = Worker(bench.hub, tmp_path)
