@@ -1,5 +1,5 @@
-"""What an editor knows of pipelines and results: typing/script.py through mypy. typing/editor.txt is what basedpyright, a
-pyright for editors, showed of the same script."""
+"""What an editor knows of pipelines and results: typing/script.py through mypy. typing/editor.txt is what basedpyright,
+a pyright for editors, showed of the same script."""
 
 from __future__ import annotations
 
