@@ -256,7 +256,7 @@ REFUSED = [
     {"ensembling_kwargs": [1]},
     {"ensembling_kwargs": {"reduction": "max"}},
     {"image": np.zeros((4,), np.uint8)},
-    {"image": "photo.jpg"},
+    {"image": {"path": "photo.jpg"}},
     {"image": [IMAGE, np.zeros((5,), np.uint8)]},
     {"latents": torch.zeros(1, 4, 3)},
     {"latents": torch.zeros(1, 5, 11, 16)},

@@ -352,7 +352,7 @@ REFUSED = [
     {"ensembling_kwargs": {"reduction": "max"}},
     {"image": np.zeros((4,), np.uint8)},
     {"image": np.zeros((1, 1, 1, 1, 1), np.uint8)},
-    {"image": "photo.jpg"},
+    {"image": {"path": "photo.jpg"}},
     {"image": IMAGE.astype(np.int32)},
     {"image": IMAGE.astype(bool)},
     {"image": IMAGE.astype(np.complex64)},
