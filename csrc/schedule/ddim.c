@@ -5,18 +5,9 @@
 
 static mg_status set_timesteps(struct mg_timesteps *out, const struct mg_scheduler *s, int count, struct mg_err *err) {
     MG_TRY(mg_timesteps_alloc(out, count, 0, err));
-    switch (s->spacing) {
-    case MG_SPACING_LEADING:
-        mg_timesteps_leading(out->list, s->train_timesteps / count, s->steps_offset, count);
-        break;
-    case MG_SPACING_TRAILING:
-        out->count = mg_timesteps_trailing(out->list, s->train_timesteps, s->train_timesteps, count);
-        break;
-    case MG_SPACING_LINSPACE:
-        mg_timesteps_linspace(out->list, s->train_timesteps - 1, count);
-        for (int i = 0; i < count; i++)
-            out->list[i] = rint(out->list[i]);
-    }
+    mg_timesteps_spread(out, s, count);
+    for (int i = 0; i < out->count; i++)
+        out->list[i] = rint(out->list[i]);
     return MG_OK;
 }
 

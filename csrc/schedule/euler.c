@@ -14,21 +14,6 @@ static mg_status read_options(struct mg_scheduler *s, const struct mg_json *conf
     return mg_sigmas_read_options(s, config, err);
 }
 
-static void spread_timesteps(struct mg_timesteps *out, const struct mg_scheduler *s, int count) {
-    switch (s->spacing) {
-    case MG_SPACING_LEADING:
-        mg_timesteps_leading(out->list, s->train_timesteps / count, s->steps_offset, count);
-        break;
-    case MG_SPACING_TRAILING:
-        out->count = mg_timesteps_trailing(out->list, s->train_timesteps, s->train_timesteps, count);
-        break;
-    case MG_SPACING_LINSPACE:
-        mg_timesteps_linspace(out->list, s->train_timesteps - 1, count);
-        for (int i = 0; i < count; i++)
-            out->list[i] = (float)out->list[i];
-    }
-}
-
 /* torch's linspace of float32 logarithms from the largest level to the smallest, count + 1 of them. */
 static void spread_by_logarithm(double *out, const struct mg_scheduler *s, int count) {
     const float first = logf(mg_sigma_of_training(s, s->train_timesteps - 1)), last = logf(mg_sigma_of_training(s, 0));
@@ -43,7 +28,9 @@ static mg_status set_timesteps(struct mg_timesteps *out, const struct mg_schedul
     mg_status status;
     MG_TRY_GOTO(mg_timesteps_alloc(out, count, count + 2, err));
     MG_TRY_GOTO(mg_alloc((void **)&sigmas, (size_t)(count + 1) * sizeof *sigmas, "noise levels", err));
-    spread_timesteps(out, s, count);
+    mg_timesteps_spread(out, s, count);
+    for (int i = 0; i < out->count; i++)
+        out->list[i] = (float)out->list[i];
     levels = s->sigmas_by_logarithm ? count + 1 : out->count;
     if (s->sigmas_by_logarithm)
         spread_by_logarithm(sigmas, s, count);

@@ -122,6 +122,8 @@ int mg_timesteps_trailing(double *out, int num_train, int total, int count);
 void mg_timesteps_linspace(double *out, double last, int count);
 /* arange(count) * ratio + offset, from the last down. */
 void mg_timesteps_leading(double *out, int64_t ratio, int64_t offset, int count);
+/* One of the three by the scheduler's spacing, over all time steps of training. Those of linspace are not rounded. */
+void mg_timesteps_spread(struct mg_timesteps *out, const struct mg_scheduler *s, int count);
 
 /* ---- sigmas.c: noise levels sigma = sqrt((1 - alpha) / alpha), of float32 as torch has them ---- */
 mg_status mg_sigmas_read_options(struct mg_scheduler *s, const struct mg_json *config, struct mg_err *err);

@@ -40,3 +40,16 @@ void mg_timesteps_leading(double *out, int64_t ratio, int64_t offset, int count)
     for (int i = 0; i < count; i++)
         out[i] = (double)((count - 1 - i) * ratio + offset);
 }
+
+void mg_timesteps_spread(struct mg_timesteps *out, const struct mg_scheduler *s, int count) {
+    switch (s->spacing) {
+    case MG_SPACING_LEADING:
+        mg_timesteps_leading(out->list, s->train_timesteps / count, s->steps_offset, count);
+        break;
+    case MG_SPACING_TRAILING:
+        out->count = mg_timesteps_trailing(out->list, s->train_timesteps, s->train_timesteps, count);
+        break;
+    case MG_SPACING_LINSPACE:
+        mg_timesteps_linspace(out->list, s->train_timesteps - 1, count);
+    }
+}
