@@ -59,7 +59,8 @@ def test_published_sets_and_the_renderer_do_not_know_each_other() -> None:
     ]
     known = {target for name in ARROWS if name.startswith(scenes) for target in ARROWS[name]}
     assert {name for name in known if name.startswith("preparation") and not name.startswith(scenes)} <= {
-        "preparation.tone"
+        "preparation.tone",
+        "preparation.workers",
     }
 
 

@@ -205,7 +205,7 @@ def test_a_quake2_model(tmp_path):
                 assert "models/a.md2" in str(error)
 
 
-def test_furniture(tmp_path):
+def test_furniture(tmp_path, monkeypatch):
     """A catalogue's model becomes as large as the catalogue says; doors are left out; damaged ones are named."""
     write_room(tmp_path / "a.obj")
     rows = "id#1=chair\nmodel#1=/a.obj\nwidth#1=50\ndepth#1=40\nheight#1=90\nmodel#2=/d.obj\ndoorOrWindow#2=true\n"
@@ -220,6 +220,11 @@ def test_furniture(tmp_path):
     models = Catalogue([tmp_path])
     assert len(models.some(20, np.random.default_rng(0))) > 4
     assert any("none.obj" in reason for reason in models.damaged.values())
+    kept = [model.name for model in models.some(20, np.random.default_rng(0))]
+    assert models.held_bytes > 1
+    monkeypatch.setattr("marigold_c.preparation.levels.catalogue.KEPT_BYTES", 1)
+    assert [model.name for model in models.some(20, np.random.default_rng(0))] == kept
+    assert models.held_bytes <= 1
     with pytest.raises(LevelError, match="no furniture"):
         (tmp_path / "empty").mkdir()
         Catalogue([tmp_path / "empty"])

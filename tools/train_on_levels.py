@@ -23,6 +23,7 @@ from train_checkpoints import ROOT, Work
 
 HEIGHT, WIDTH = 192, 256
 CROPS = 12  # of each photograph
+FARTHEST = 30.0  # metres: the far plane of the depths that are learned
 NAMES = {"depth": "marigold-tiny-depth", "iid": "marigold-tiny-iid-lighting"}
 # An autoencoder that shrinks by 4, without attention (0.65 M weights); a UNet with attention at a quarter of its
 # input's sides (12.7 M).
@@ -94,6 +95,17 @@ def draw_levels(work: Work, games: Sequence[Path], models: Sequence[Path], views
             raise
 
 
+def set_far_plane(part: Path) -> None:
+    """depth_30: everything beyond the far plane lies on it, and so does the sky. A scale that reaches to the horizon
+    leaves no contrast for what stands in front of the camera, and photographs have skies that must be somewhere."""
+    (part / "depth_30").mkdir(exist_ok=True)
+    for path in sorted((part / "depth").glob("*.npy")):
+        depth, albedo = np.load(path), np.load(part / "albedo" / path.name)
+        sky = (depth == 0) & ~albedo.any(axis=-1)  # a liquid's surface has no depth, but a colour
+        far = np.float32(FARTHEST)
+        np.save(part / "depth_30" / path.name, np.where(sky, far, np.minimum(depth, far)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
@@ -107,6 +119,8 @@ def main() -> None:
     work = Work(args)
     depth, iid = (networks(work.folder, name) for name in NAMES.values())
     work.stage("levels", lambda: draw_levels(work, args.games, args.models, args.views))
+    for part in ("train", "val", "test"):
+        work.stage(f"far-plane-{part}", lambda part=part: set_far_plane(work.folder / "levels" / part))  # type: ignore[misc]
     work.stage("photographs", lambda: crop_photographs(args.photographs, work.folder / "photographs" / "rgb"))
     work.stage("start", lambda: work.start("levels-start", str(depth)))
     for name in ("levels-autoencoder", "levels-depth", "levels-depth-256", "levels-normals"):

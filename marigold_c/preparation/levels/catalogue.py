@@ -25,7 +25,7 @@ SHARES = {"furniture": 0.6, "person": 0.16, "thing": 0.14, "car": 0.1}
 LARGEST, SMALLEST = 6.0, 0.12  # metres
 MOST_TRIANGLES = 60000
 QUAKE_UNITS = 32.0
-KEPT = 80
+KEPT_BYTES = 1 << 30  # of the models that stay in memory; reading one again takes a tenth of a second
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Catalogue:
         self.entries: list[Entry] = []
         self.damaged: dict[str, str] = {}
         self._kept: dict[str, Model | None] = {}
+        self.held_bytes = 0
         for folder in folders:
             self._add_furniture(folder)
             self._add_cars(folder)
@@ -77,14 +78,16 @@ class Catalogue:
 
     def _read(self, entry: Entry) -> Model | None:
         if entry.name not in self._kept:
-            if len(self._kept) > KEPT:
-                self._kept.pop(next(iter(self._kept)))
             try:
                 model: Model | None = entry.read()
             except LevelError as error:
                 self.damaged[entry.name], model = str(error), None
             self._kept[entry.name] = model if model is not None and _fits(model) else None
-        return self._kept[entry.name]
+            self.held_bytes += _bytes(self._kept[entry.name])
+        kept = self._kept[entry.name]
+        while self.held_bytes > KEPT_BYTES:
+            self.held_bytes -= _bytes(self._kept.pop(next(iter(self._kept))))
+        return kept
 
     def some(
         self, count: int, rng: np.random.Generator, wanted: Callable[[str], bool] = lambda name: True
@@ -98,6 +101,11 @@ class Catalogue:
         chosen = [kinds[i] for i in rng.choice(len(kinds), count, p=shares / shares.sum())]
         found = [self._read(by_kind[kind][rng.integers(len(by_kind[kind]))]) for kind in chosen]
         return [model for model in found if model is not None]
+
+
+def _bytes(model: Model | None) -> int:
+    arrays = (value for part in model.parts for value in vars(part).values()) if model is not None else ()
+    return sum(value.nbytes for value in arrays if isinstance(value, np.ndarray))
 
 
 def _fits(model: Model) -> bool:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..frames import write_npy, write_png, write_text
+from ..workers import end_with_parent
 from .ac3d import read_ac3d_world
 from .catalogue import Catalogue
 from .game_files import GameFiles
@@ -215,7 +216,10 @@ def make_views(
         return
     _rasteriser.cache_clear()
     os.environ.setdefault("LP_NUM_THREADS", "0")  # llvmpipe: each process draws with its own thread
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent) as pool:
         futures = [pool.submit(make_world, job, out, settings, tuple(models)) for job in ordered]
-        for future in futures:
-            yield future.result()
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

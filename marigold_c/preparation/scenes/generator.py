@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from ...atomic_files import write_atomically
 from ...extras import check_module
 from ...messages import explain
 from ..tone import picture
+from ..workers import end_with_parent
 from . import layout, rendering
 from .description import Scene
 from .houses import make_street
@@ -113,19 +111,6 @@ def _write(root: Path, settings: Settings, index: int, names: tuple[str, ...]) -
     labels, metadata = render_scene(settings, index)
     values = {name: _label(labels, name) for name in names}
     layout.write_sample(root, layout.sample_name(index), picture(labels.rgb), values, metadata)
-
-
-def end_with_parent() -> None:
-    """Lets a worker of a pool end when the process that made the pool is killed. By itself it would wait for work
-    forever: it holds the other end of its queue, too."""
-
-    def watch(parent: BaseProcess) -> None:
-        parent.join()
-        os._exit(1)  # a sample counts only once it is whole (layout.py)
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=watch, args=(parent,), daemon=True).start()
 
 
 def _in_worker() -> None:

@@ -1,4 +1,4 @@
-"""Workers that render scenes, without the renderer."""
+"""Workers of the preparations, without the renderer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 PARENT = """
 import multiprocessing, os, time
 from concurrent.futures import ProcessPoolExecutor
-from marigold_c.preparation.scenes.generator import end_with_parent
+from marigold_c.preparation.workers import end_with_parent
 
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent) as pool:
