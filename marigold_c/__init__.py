@@ -35,6 +35,7 @@ from .images.geometry_files import write_geometry  # noqa: E402
 from .images.image_processor import MarigoldImageProcessor  # noqa: E402
 from .images.locations import read_image  # noqa: E402
 from .images.point_clouds import depth_to_mesh, depth_to_points  # noqa: E402
+from .images.relief import depth_to_relief  # noqa: E402
 from .loading.conversion import convert  # noqa: E402
 from .loading.folders import default_checkpoint  # noqa: E402
 from .pipelines.components import AutoencoderTiny  # noqa: E402
@@ -87,6 +88,7 @@ __all__ = [
     "default_checkpoint",
     "depth_to_mesh",
     "depth_to_points",
+    "depth_to_relief",
     "ensemble_depth",
     "ensemble_intrinsics",
     "ensemble_normals",

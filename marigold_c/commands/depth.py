@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..images import colormaps
+from ..images.files import field_of_view
+from ..images.geometry_files import GEOMETRY_FORMATS
 from ..images.point_clouds import (
     ASSUMED_FAR,
     ASSUMED_FIELD_OF_VIEW,
@@ -16,15 +18,29 @@ from ..images.point_clouds import (
     depth_to_mesh,
     depth_to_points,
 )
+from ..images.relief import MEDIANS, depth_to_relief
 from ..images.writers import FORMATS, Map, depth_map
 from ..pipelines.arguments import SOLVERS
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.tasks import MarigoldDepthPipeline
 from . import predict
 from .flag_types import POSITIVE, integer, number, optional
-from .tasks import GEOMETRY_FORMATS, CommandTask, Result, one_uncertainty
+from .tasks import CommandTask, Result, one_uncertainty
 
 MAX_POINTS = 2_000_000  # a mesh of 48 million would have 2 GB
+_PART = number(lambda value: 0 <= value <= 1, "between 0 and 1")
+# Flags of the relief: type, default, what it is.
+RELIEF: dict[str, tuple[Callable[[str], Any], Any, str]] = {
+    "near_plane": (_PART, 0.0, "what is nearer than this part of the depths is cut off flat"),
+    "far_plane": (_PART, 1.0, "what is further away, too"),
+    "embossing": (_PART, 0.2, "height of the nearest over the farthest, as a part of the longer side"),
+    "size": (POSITIVE, 10.0, "longest side, in centimetres"),
+    "pixels": (integer(2), 512, "of the longer side, at most"),
+    "median": (integer(1), 3, f"width of the filter against spikes: {', '.join(map(str, MEDIANS))}"),
+    "frame": (_PART, 0.05, "width of the frame, as a part of the longer side; 0: none"),
+    "frame_near": (number(lambda value: -1 <= value <= 1, "between -1 and 1"), 0.01, "the frame over the nearest"),
+    "frame_far": (number(lambda value: 0 < value <= 1, "above 0 and at most 1"), 0.01, "thickness of the plate"),
+}
 GEOMETRIES: dict[str, Callable[..., Geometry]] = {"mesh": depth_to_mesh, "points": depth_to_points}
 
 
@@ -32,18 +48,26 @@ def _depth_maps(result: Result, _pipe: MarigoldPipeline[Any], args: argparse.Nam
     return {"": depth_map(result.prediction[0], args.color_map)}
 
 
-def _geometry(result: Result, pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> Geometry:
+def _relief(result: Result, prediction_type: str, args: argparse.Namespace) -> Geometry:
+    options = {name: getattr(args, f"relief_{name}") for name in RELIEF}
+    return depth_to_relief(result.prediction[0], prediction_type=prediction_type, **options)
+
+
+def _geometry(result: Result, pipe: MarigoldPipeline[Any], args: argparse.Namespace, kind: str) -> Geometry:
+    prediction_type = "disparity" if pipe.prediction_type == "disparity" else "depth"
+    if kind == "stl":
+        return _relief(result, prediction_type, args)
     depth = result.prediction[0]
     focal_length = args.focal_length
     if focal_length is not None:  # given for the image; the map may have the processing resolution
         focal_length *= max(depth.shape[:2]) / max(result.pixels.shape[:2])
     options = {
         "focal_length": focal_length,
-        "field_of_view": args.field_of_view,
+        "field_of_view": args.field_of_view if focal_length or args.field_of_view else field_of_view(result.source),
         "near": args.near,
         "far": args.far,
         "max_points": args.max_points,
-        "prediction_type": "disparity" if pipe.prediction_type == "disparity" else "depth",
+        "prediction_type": prediction_type,
     }
     if args.geometry == "mesh":
         options["edge_threshold"] = args.edge_threshold
@@ -107,7 +131,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--field-of-view",
         type=number(lambda value: 0 < value < 180, "between 0 and 180"),
         metavar="DEGREES",
-        help=f"of the camera, across the longer side, instead of the focal length; default: {ASSUMED_FIELD_OF_VIEW:g}",
+        help="of the camera, across the longer side, instead of the focal length; default: by the photograph's EXIF, "
+        f"else {ASSUMED_FIELD_OF_VIEW:g}",
     )
     group.add_argument(
         "--near", type=POSITIVE, default=ASSUMED_NEAR, metavar="X", help=f"nearest distance; default: {ASSUMED_NEAR:g}"
@@ -130,9 +155,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cut meshes where distances of neighbours differ by more than this part of them; inf: never; "
         f"default: {EDGE_THRESHOLD:g}",
     )
+    group = parser.add_argument_group("relief", "What --format stl writes: a closed solid for a 3-D printer.")
+    for name, (kind, default, about) in RELIEF.items():
+        flag = f"--relief-{name.replace('_', '-')}"
+        group.add_argument(flag, type=kind, default=default, metavar="X", help=f"{about}; default: {default:g}")
 
 
 def run(args: argparse.Namespace) -> bool:
+    if args.relief_near_plane >= args.relief_far_plane:
+        args.parser.error(f"--relief-near-plane {args.relief_near_plane:g} is not less than --relief-far-plane")
+    if args.relief_median not in MEDIANS:
+        args.parser.error(f"--relief-median {args.relief_median}: choose from {', '.join(map(str, MEDIANS))}")
     if args.near >= args.far:
         args.parser.error(f"--near {args.near:g} is not less than --far {args.far:g}")
     if args.focal_length is not None and args.field_of_view is not None:

@@ -258,7 +258,8 @@ class _Run:
             try:
                 pixels = read_image(source, self.args.tone_map, self.args.max_pixels, self.note)
                 out = self.pipe(pixels, **_noise(self.args), **_options(self.args))
-                self.task.save(Result(out.prediction, out.uncertainty, pixels), source.name, self.pipe, self.args)
+                result = Result(out.prediction, out.uncertainty, pixels, source)
+                self.task.save(result, source.name, self.pipe, self.args)
             except Exception as error:
                 self.fail(source, error)
                 continue
@@ -296,7 +297,8 @@ class _Run:
                 return
             source, number, pixels = read[0]
             try:
-                self.task.save(Result(out.prediction, out.uncertainty, pixels), source.name, self.pipe, self.args)
+                result = Result(out.prediction, out.uncertainty, pixels, source)
+                self.task.save(result, source.name, self.pipe, self.args)
             except Exception as error:
                 self.fail(source, error)
                 continue

@@ -13,21 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.geometry_files import write_geometry
+from ..images.files import Input
+from ..images.geometry_files import GEOMETRY_FORMATS, write_geometry
 from ..images.point_clouds import Geometry
 from ..images.writers import FORMATS, Map, uncertainty_map, write_map
 from ..pipelines.pipeline import MarigoldPipeline
 
-GEOMETRY_FORMATS = ("ply", "glb")
-
 
 @dataclass(frozen=True)
 class Result:
-    """What a pipeline said of one image: (T, H, W, C), and the image itself for the colours of a mesh."""
+    """What a pipeline said of one image: (T, H, W, C); the image itself for the colours of a mesh, and where it
+    came from."""
 
     prediction: NDArray[np.float32]
     uncertainty: NDArray[np.float32] | None
     pixels: NDArray[Any]
+    source: Input
 
 
 def _kinds(args: argparse.Namespace) -> tuple[list[str], list[str], list[str]]:
@@ -58,7 +59,7 @@ class CommandTask:
     picture_ending: str = ""  # of the format png, after the other one
     parts: Callable[[MarigoldPipeline[Any]], Sequence[str]] = lambda _pipe: ("",)  # the keys of maps
     uncertain_parts: Callable[[MarigoldPipeline[Any]], Sequence[str]] = lambda _pipe: ("",)  # those of uncertainties
-    geometry: Callable[[Result, MarigoldPipeline[Any], argparse.Namespace], Geometry] | None = None
+    geometry: Callable[[Result, MarigoldPipeline[Any], argparse.Namespace, str], Geometry] | None = None
 
     def folder_of(self, pipe: MarigoldPipeline[Any], kind: str) -> str:
         return f"{self.folder(pipe)}_{self.folder_endings.get(kind, kind)}"
@@ -96,7 +97,7 @@ class CommandTask:
                 write_map(self._file(name, part, kind, pipe, args), one, kind, args.threads)
         for kind in shapes:
             assert self.geometry is not None
-            write_geometry(self._file(name, "", kind, pipe, args), self.geometry(result, pipe, args))
+            write_geometry(self._file(name, "", kind, pipe, args), self.geometry(result, pipe, args, kind))
         if result.uncertainty is None:
             return
         for part, one in self.uncertainties(result, pipe).items():

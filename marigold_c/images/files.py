@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from .readers import IMAGE_SUFFIXES, LARGEST_PIXELS, InputError, decode_image
+from .readers import IMAGE_SUFFIXES, LARGEST_PIXELS, InputError, decode_image, read_field_of_view
 
 _ARCHIVE_SUFFIX = ".tar"
 _LARGEST_FILE = 2**31  # bytes of one image
@@ -201,3 +201,12 @@ def read_image(
     if source.fault is not None:
         raise InputError(source.fault)
     return decode_image(_read_bytes(source), tone_map, max_pixels, lambda line: say(f"{source.label}: {line}"))
+
+
+def field_of_view(source: Input) -> float | None:
+    """Degrees across the longer side, where the photograph's EXIF has the focal length that would give the same view on
+    film of 36 mm; else None."""
+    try:
+        return read_field_of_view(_read_bytes(source))
+    except (OSError, InputError):
+        return None

@@ -1,6 +1,6 @@
-"""Point clouds and meshes as .ply and .glb. Called by the commands, inside atomic_files.write_atomically.
+"""Point clouds and meshes as .ply, .glb and .stl. Called by the commands, inside atomic_files.write_atomically.
 
-Both are written here, in few lines, because colours differ: a PLY has sRGB bytes, a glTF linear light, and a photograph
+They are written here, in few lines, because colours differ: a PLY has sRGB bytes, a glTF linear light, and a photograph
 in a glTF must be shown unlit, which general mesh libraries do not write.
 """
 
@@ -143,18 +143,37 @@ def write_glb(file: BinaryIO, geometry: Geometry) -> None:
         file.write(content)
 
 
-GEOMETRY_FORMATS: dict[str, Callable[[BinaryIO, Geometry], None]] = {"ply": write_ply, "glb": write_glb}
+def write_stl(file: BinaryIO, geometry: Geometry) -> None:
+    """Binary STL: triangles and their normals, without colours. ValueError: bad arrays, points without triangles."""
+    _check(geometry)
+    if geometry.triangles is None:
+        raise ValueError(f"an STL file holds triangles; these are {len(geometry.vertices)} points without any")
+    corners = geometry.vertices.astype(np.float64)[geometry.triangles]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    rows = np.zeros(len(corners), np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")]))
+    rows["normal"] = np.divide(normals, lengths, out=np.zeros_like(normals), where=lengths > 0)
+    rows["corners"] = corners
+    file.write(b"marigold-c".ljust(80, b"\0") + struct.pack("<I", len(rows)))  # must not begin with "solid"
+    file.write(rows.tobytes())
+
+
+GEOMETRY_FORMATS: dict[str, Callable[[BinaryIO, Geometry], None]] = {
+    "ply": write_ply,
+    "glb": write_glb,
+    "stl": write_stl,
+}
 
 
 def write_geometry(path: str | PathLike[str], geometry: Geometry) -> None:
     """Writes points or a mesh into a file, whole or not at all.
 
     Args:
-        path: Its ending says the format: .ply or .glb.
-        geometry: Of depth_to_points or depth_to_mesh.
+        path: Its ending says the format: .ply, .glb or .stl.
+        geometry: Of depth_to_points, depth_to_mesh or depth_to_relief.
 
     Raises:
-        ValueError: Another ending.
+        ValueError: Another ending; points without triangles as .stl.
         OSError: The file cannot be written.
     """
     path = Path(path)

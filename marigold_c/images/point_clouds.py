@@ -75,6 +75,13 @@ def _check_depth(depth: NDArray[np.float32], mask: Any) -> NDArray[np.bool_]:
     return valid
 
 
+def checked_depth(depth: Any) -> NDArray[np.float32]:
+    """A map as float32 (H, W). ValueError: another shape or type, not finite, not in [0, 1]."""
+    values = _depth_array(depth)
+    _check_depth(values, None)
+    return values
+
+
 def distances(
     depth: NDArray[np.float32], near: float = ASSUMED_NEAR, far: float = ASSUMED_FAR, prediction_type: str = "depth"
 ) -> NDArray[np.float32]:

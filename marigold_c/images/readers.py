@@ -8,6 +8,7 @@ pi_heif (extra `heic`) HEIC.
 from __future__ import annotations
 
 import io
+import math
 import re
 import threading
 import warnings
@@ -34,6 +35,8 @@ _TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLES = 258, 262, 277
 _WHITE_IS_ZERO, _GREY_OR_RGB = 0, (0, 1, 2)
 _ORIENTATION = 0x0112
+_EXIF, _FOCAL_LENGTH_IN_35MM_FILM = 0x8769, 0xA405
+_FILM_WIDTH = 36.0  # millimetres
 
 
 # Every photograph of today's phones (200 megapixels) and no bomb: as much memory as 1 GiB of pixels of 8 bits takes.
@@ -320,3 +323,15 @@ def stored_size(head: bytes) -> tuple[int, int]:
                 return image.height, image.width
     except Exception as error:  # as above
         raise InputError(f"cannot be read as an image: {error}") from error
+
+
+def read_field_of_view(data: bytes) -> float | None:
+    """Degrees across the longer side by EXIF's FocalLengthIn35mmFilm; None where a file has no such entry."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            length = image.getexif().get_ifd(_EXIF).get(_FOCAL_LENGTH_IN_35MM_FILM)
+    except Exception:  # whatever Pillow raises for a file that it does not read, or for a damaged EXIF
+        return None
+    if not isinstance(length, int) or length < 1:  # 0: unknown
+        return None
+    return math.degrees(2 * math.atan(_FILM_WIDTH / 2 / length))
