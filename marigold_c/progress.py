@@ -6,11 +6,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # tqdm warns in every notebook without ipywidgets, where its text bar does as well
-    from tqdm.auto import tqdm as tqdm
+
+@cache
+def tqdm_class() -> Any:
+    """tqdm's class, imported when a bar is first wanted: asyncio and email come with it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of notebooks without ipywidgets, where its text bar does as well
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 class CommandProgress:
@@ -20,16 +26,16 @@ class CommandProgress:
         self.total = total
         self.on_terminal = sys.stderr.isatty() and not quiet
         self.plain = not quiet and not self.on_terminal
-        self._bar = tqdm(total=total, desc=title, unit=unit, disable=not self.on_terminal)
+        self._bar = tqdm_class()(total=total, desc=title, unit=unit, disable=not self.on_terminal)
 
     def say(self, text: str) -> None:
         if self.on_terminal:
-            tqdm.write(text, file=sys.stderr)
+            tqdm_class().write(text, file=sys.stderr)
         elif self.plain:
             print(text, file=sys.stderr, flush=True)
 
     def complain(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+        tqdm_class().write(text, file=sys.stderr)
 
     def start(self, name: str) -> None:
         self._bar.set_postfix_str(name)

@@ -6,6 +6,7 @@ commands/cli.py, which imports the subcommand that is asked for by its name; it 
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -66,3 +67,17 @@ def test_published_sets_and_the_renderer_do_not_know_each_other() -> None:
 
 def test_no_files_need_each_other() -> None:
     assert circles(ARROWS) == []
+
+
+def test_the_package_imports_only_what_every_use_needs() -> None:
+    """Progress bars, downloads, readers of rare files and workers are imported when they are first wanted."""
+    code = "import sys, marigold_c; print(*{name.partition('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imported = set(run.stdout.split())
+    assert {"numpy", "PIL"} <= imported
+    # The first three, which a bar brings along, would be an eighth of the time; the others are extras or for commands.
+    later = "tqdm asyncio email concurrent multiprocessing http ssl argparse huggingface_hub yaml h5py tifffile"
+    later += (
+        " OpenEXR imagecodecs pi_heif matplotlib trimesh moderngl mitsuba embreex tensorboardX ray mpi4py scipy torch"
+    )
+    assert not imported & set(later.split())

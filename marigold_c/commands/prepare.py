@@ -19,7 +19,7 @@ from ..preparation import hypersim, interiorverse, model, sintel, vkitti
 from ..preparation.frames import Outcome
 from ..preparation.levels import generator as levels
 from ..preparation.scenes import generator, layout
-from ..progress import tqdm
+from ..progress import tqdm_class
 from .flag_types import POSITIVE, integer
 
 _EXAMPLES = 10  # how many skipped frames are named
@@ -198,6 +198,7 @@ def _scenes(args: argparse.Namespace) -> bool:
     workers = min(args.workers or len(os.sched_getaffinity(0)), args.count)
     results = generator.make_scenes(args.output_dir, args.count, settings, args.labels, workers, args.start)
     done, failed = 0, 0
+    tqdm = tqdm_class()
     with tqdm(total=args.count, unit="scene", disable=args.quiet) as bar:
         for _, fault in results:
             bar.update()
@@ -213,6 +214,7 @@ def _scenes(args: argparse.Namespace) -> bool:
 def _views(args: argparse.Namespace, jobs: Sequence[levels.Job], settings: levels.Settings) -> bool:
     views, failed, there = 0, 0, 0
     results = levels.make_views(jobs, args.output_dir, settings, args.models, min(args.workers, len(jobs)))
+    tqdm = tqdm_class()
     for made in tqdm(results, total=len(jobs), unit="world", disable=args.quiet):
         views += max(made.views, 0)
         there += made.views < 0
@@ -249,7 +251,7 @@ def _model(args: argparse.Namespace) -> bool:
 
 
 def _progress(args: argparse.Namespace) -> Callable[[Iterable[Any]], Iterator[Any]]:
-    return lambda items: iter(tqdm(items, unit="frame", disable=args.quiet))
+    return lambda items: iter(tqdm_class()(items, unit="frame", disable=args.quiet))
 
 
 def _report(args: argparse.Namespace, outcomes: Sequence[Outcome]) -> bool:

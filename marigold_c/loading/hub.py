@@ -17,25 +17,30 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
 from ..extras import install_command
-from ..progress import tqdm
+from ..progress import tqdm_class
 
 _BLOB_NAME = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _IDLE_ATTEMPTS = 2  # how often in a row nothing may arrive; each is up to five attempts of huggingface_hub's
 
 
-class _NoBar(tqdm):  # type: ignore[misc]
-    """A progress bar that is not shown: small files, and files that are in the cache already, need none."""
+@cache
+def _hidden_bar() -> Any:
+    """A class of progress bars that do not show: small files, and files that are in the cache already, need none."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        options.pop("name", None)
-        super().__init__(*args, **{**options, "disable": True})
+    class HiddenBar(tqdm_class()):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            options.pop("name", None)
+            super().__init__(*args, **{**options, "disable": True})
+
+    return HiddenBar
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Repository:
                 local_files_only=self.local_files_only,
                 token=self.token,
                 allow_patterns=list(patterns),
-                tqdm_class=_NoBar,
+                tqdm_class=_hidden_bar(),
             )
         if not (Path(folder) / required).is_file():
             where = "the cache has none of it" if self.offline else "the repository has no such file"

@@ -24,7 +24,7 @@ from ..loading.config import Config, read_config
 from ..loading.folders import explaining_damage, resolve_folder, resolve_vae_folder
 from ..loading.options import checked_threads, dtype_name
 from ..loading.packed import Configurations, is_packed
-from ..progress import tqdm
+from ..progress import tqdm_class
 from .arguments import RunArguments, Task, check_arguments
 from .compatibility import PipelineSettings, uncompiled
 from .components import VAE, AutoencoderTiny, UNet
@@ -397,7 +397,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         totals = [-(-count // (run.batch_size or 1)) * run.num_inference_steps for count in samples]
         options = {"desc": "Marigold predictions...", "leave": True, **self._progress_bar_config}
         parts = []
-        with tqdm(total=sum(totals), **options) as bar:
+        with tqdm_class()(total=sum(totals), **options) as bar:
 
             def advance(index: int, done: int, total: int) -> None:
                 totals[index] = total  # a batch size that the engine chose is known now

@@ -147,6 +147,6 @@ def test_stops_on_request(emulator: Any, monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("marigold_c.pipelines.pipeline.tqdm.update", stop)
+        patch.setattr("tqdm.auto.tqdm.update", stop)
         predict(pipe)
     np.testing.assert_array_equal(predict(pipe), expected)
