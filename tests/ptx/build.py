@@ -13,9 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CUDA = ROOT / "csrc" / "backend" / "cuda"
 # Files whose kernels use shared memory, exchange registers between lanes, or have inline assembly.
 SOURCES = (
-    "attention_products",
+    *("attention_products", "partial_sums"),
     *(f"ops/{name}" for name in ("attention", "attention_gradient", "conv2d", "conv2d_gradient", "layout")),
-    *(f"ops/{name}" for name in ("norm", "norm_gradient", "optimizer", "sums")),
+    *(f"ops/{name}" for name in ("groupnorm", "groupnorm_gradient", "layernorm", "layernorm_gradient")),
+    *(f"ops/{name}" for name in ("optimizer", "reduce")),
 )
 ARCHITECTURES = ("75", "80", "90")
 

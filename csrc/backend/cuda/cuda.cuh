@@ -226,4 +226,13 @@ static inline int64_t mg_cuda_padded(int64_t channels, mg_dtype dtype) {
     const int64_t chunk = mg_cuda_chunk_elements(dtype);
     return mg_cuda_divide_up(channels, chunk) * chunk;
 }
+
+/* ---- copy_channels.cu ---- */
+/* Copies `count` channels of every pixel, from channel in_begin of in_channels to out_begin of out_channels; all in
+ * elements of the kernel. */
+struct mg_cuda_channels {
+    int64_t pixels, count, out_begin, out_channels, in_begin, in_channels;
+};
+void mg_cuda_copy_channels(struct mg_cuda_state *state, const struct mg_op_call *call, int slot,
+                           struct mg_cuda_channels p);
 #endif

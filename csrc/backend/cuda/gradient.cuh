@@ -4,7 +4,7 @@
 #include "cuda.cuh"
 
 /* Derivative of mg_activate. */
-__device__ inline float mg_activation_slope(float x, mg_activation activation) {
+__device__ inline float mg_activation_derivative(float x, mg_activation activation) {
     const float gate = 1.0f / (1.0f + expf(activation == MG_ACT_QUICK_GELU ? -1.702f * x : -x));
     switch (activation) {
     case MG_ACT_SILU:
@@ -23,13 +23,13 @@ __device__ inline float mg_activation_slope(float x, mg_activation activation) {
     return 1.0f;
 }
 
-/* ---- conv2d_gradient.cu: gradients of the input and of the filter; of linear layers, too ---- */
+/* ---- ops/conv2d_gradient.cu: gradients of the input and of the filter; of linear layers, too ---- */
 void mg_cuda_dgrad(struct mg_cuda_state *state, const struct mg_op_call *call);
 size_t mg_cuda_dgrad_bytes(const struct mg_op_shape *op);
 void mg_cuda_wgrad(struct mg_cuda_state *state, const struct mg_op_call *call);
 size_t mg_cuda_wgrad_bytes(const struct mg_op_shape *op);
 
-/* ---- sums.cu ---- */
+/* ---- partial_sums.cu ---- */
 /* Long sums take two kernels: one makes partial sums of so many elements in float32, this one adds them up in double,
  * always in the same order. partials (positions, count, columns); out[position * stride + column] = sum of its partial
  * sums, + sum[...] if there is one, which may be `out`. */
@@ -40,9 +40,30 @@ struct mg_cuda_partials {
 };
 void mg_cuda_sum_partials(struct mg_cuda_state *state, float *out, const struct mg_cuda_partials *p);
 
-/* ---- norm.cu ---- */
+/* ---- ops/reduce.cu: of vector_gradient, too ---- */
+void mg_cuda_reduction_run(struct mg_cuda_state *state, const struct mg_op_call *call);
+size_t mg_cuda_reduction_bytes(const struct mg_op_shape *op);
+
+/* ---- ops/groupnorm.cu ---- */
 /* Mean and 1 / deviation of each group of in[0], for each channel: (N, C). `partials`: mg_cuda_group_partials_bytes of scratch. */
 void mg_cuda_group_statistics(struct mg_cuda_state *state, const struct mg_op_shape *op, const void *x,
                               float2 *statistics, void *partials);
 size_t mg_cuda_group_partials_bytes(const struct mg_op_shape *op);
+
+/* ---- sums of normalisations ---- */
+/* Sums for each channel, and over which pixels they go: strips of MG_CUDA_PARTIAL_LENGTH. */
+struct mg_cuda_channel_sums {
+    int64_t pixels, channels, strips;
+    bool silu;
+};
+
+static inline struct mg_cuda_channel_sums mg_cuda_channel_sums_of(const struct mg_op_shape *op) {
+    const int64_t pixels = op->in[0].dim[1] * op->in[0].dim[2];
+    return {pixels, op->in[0].dim[3], mg_cuda_divide_up(pixels, MG_CUDA_PARTIAL_LENGTH), false};
+}
+
+static inline size_t mg_cuda_channel_sums_bytes(const struct mg_op_shape *op) {
+    const struct mg_cuda_channel_sums p = mg_cuda_channel_sums_of(op);
+    return mg_aligned((size_t)(op->in[0].dim[0] * p.strips * 2 * p.channels) * sizeof(float));
+}
 #endif

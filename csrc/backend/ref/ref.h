@@ -37,7 +37,7 @@ static inline double mg_ref_activate(double x, mg_activation activation) {
 }
 
 /* The derivative of an activation at x. */
-static inline double mg_ref_activation_slope(double x, mg_activation activation) {
+static inline double mg_ref_activation_derivative(double x, mg_activation activation) {
     const double gate = 1.0 / (1.0 + exp(activation == MG_ACT_QUICK_GELU ? -1.702 * x : -x));
     switch (activation) {
     case MG_ACT_SILU:
@@ -54,6 +54,14 @@ static inline double mg_ref_activation_slope(double x, mg_activation activation)
         break;
     }
     return 1;
+}
+
+/* Copies `count` channels of every pixel, from channel `in_begin` of in_channels to `out_begin` of out_channels. */
+static inline void mg_ref_copy_channels(float *out, int64_t out_begin, int64_t out_channels, const float *in,
+                                        int64_t in_begin, int64_t in_channels, int64_t count, int64_t pixels) {
+    for (int64_t pixel = 0; pixel < pixels; pixel++)
+        for (int64_t c = 0; c < count; c++)
+            out[pixel * out_channels + out_begin + c] = in[pixel * in_channels + in_begin + c];
 }
 
 /* ---- ops/conv2d.c ---- */

@@ -1,37 +1,5 @@
-/* sums.cu: sums over images and pixels: the gradients of operands that were broadcast over them. Long sums are split into
- * partial sums (gradient.cuh). */
+/* reduce.cu: sums over images and pixels, the gradients of operands that were broadcast over them. */
 #include "../gradient.cuh"
-
-constexpr int LANES = MG_CUDA_WARP, WARPS = MG_CUDA_THREADS / MG_CUDA_WARP;
-
-struct warp_columns {
-    double sum[WARPS][LANES];
-};
-
-/* Block: 32 columns of one position; each warp takes every eighth partial sum. */
-__global__ void sum_partials_kernel(float *out, struct mg_cuda_partials p) {
-    MG_SHARED(struct warp_columns, shared);
-    const int64_t blocks = (p.columns + LANES - 1) / LANES, position = blockIdx.x / blocks;
-    const int lane = threadIdx.x % LANES, warp = threadIdx.x / LANES;
-    const int64_t column = blockIdx.x % blocks * LANES + lane;
-    double sum = 0.0;
-    if (column < p.columns)
-        for (int64_t i = warp; i < p.count; i += WARPS)
-            sum += p.partials[(position * p.count + i) * p.columns + column];
-    shared.sum[warp][lane] = sum;
-    __syncthreads();
-    if (warp > 0 || column >= p.columns)
-        return;
-    const int64_t at = position * p.stride + column;
-    for (int w = 1; w < WARPS; w++)
-        sum += shared.sum[w][lane];
-    out[at] = (float)(p.sum ? sum + p.sum[at] : sum);
-}
-
-void mg_cuda_sum_partials(struct mg_cuda_state *state, float *out, const struct mg_cuda_partials *p) {
-    const dim3 grid((unsigned)(p->positions * mg_cuda_divide_up(p->columns, LANES)));
-    mg_cuda_launch(state, grid, MG_CUDA_THREADS, sum_partials_kernel, out, *p);
-}
 
 /* Element (n, h, w) of the result is the sum of reduce_n x reduce_h x reduce_w pixels of the map, the first of them at
  * (n, h, w + begin). */
@@ -83,12 +51,12 @@ static struct reduction reduction_of(const struct mg_op_shape *op) {
 }
 
 /* No more floats than the map has elements. */
-static size_t reduction_bytes(const struct mg_op_shape *op) {
+size_t mg_cuda_reduction_bytes(const struct mg_op_shape *op) {
     const struct reduction p = reduction_of(op);
     return (size_t)(p.positions * p.partials * p.channels) * sizeof(float);
 }
 
-static void reduction_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
+void mg_cuda_reduction_run(struct mg_cuda_state *state, const struct mg_op_call *call) {
     const struct reduction p = reduction_of(call->op);
     float *partials = (float *)call->workspace;
     const struct mg_cuda_partials all = {partials,  (const float *)call->in[1], p.positions, p.partials, p.channels,
@@ -100,5 +68,4 @@ static void reduction_run(struct mg_cuda_state *state, const struct mg_op_call *
     });
     mg_cuda_sum_partials(state, (float *)call->out, &all);
 }
-const struct mg_cuda_driver mg_cuda_vector_gradient = {.run = reduction_run, .workspace_bytes = reduction_bytes};
-const struct mg_cuda_driver mg_cuda_reduce = {.run = reduction_run, .workspace_bytes = reduction_bytes};
+const struct mg_cuda_driver mg_cuda_reduce = {.run = mg_cuda_reduction_run, .workspace_bytes = mg_cuda_reduction_bytes};

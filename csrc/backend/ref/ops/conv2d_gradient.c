@@ -45,7 +45,13 @@ size_t mg_ref_conv2d_input_gradient_bytes(const struct mg_op_shape *op) {
 void mg_ref_conv2d_input_gradient(const struct mg_op_call *call) {
     const struct mg_op_shape *op = call->op;
     const int64_t *dy = op->in[0].dim, *weight = op->in[1].dim, *out = op->out.dim, pixels = out[1] * out[2];
-    const struct walk z = {&op->params.conv2d, dy[1], dy[2], weight[2], weight[3], out[1], out[2]};
+    const struct walk z = {.p = &op->params.conv2d,
+                           .out_h = dy[1],
+                           .out_w = dy[2],
+                           .r = weight[2],
+                           .s = weight[3],
+                           .h = out[1],
+                           .w = out[2]};
     const float *sum = call->in[2];
     float *dx = call->out;
     struct input_job job = {.weight = call->in[1],
@@ -92,13 +98,13 @@ void mg_ref_conv2d_weight_gradient(const struct mg_op_call *call) {
     const struct mg_op_shape *op = call->op;
     const struct mg_conv2d *p = &op->params.conv2d;
     const int64_t *x = op->in[0].dim, *dy = op->in[1].dim, *out = op->out.dim, window = out[2] * out[3];
-    const struct walk z = {p,
-                           dy[1],
-                           dy[2],
-                           out[2],
-                           out[3],
-                           p->upsampled_h ? p->upsampled_h : x[1],
-                           p->upsampled_w ? p->upsampled_w : x[2]};
+    const struct walk z = {.p = p,
+                           .out_h = dy[1],
+                           .out_w = dy[2],
+                           .r = out[2],
+                           .s = out[3],
+                           .h = p->upsampled_h ? p->upsampled_h : x[1],
+                           .w = p->upsampled_w ? p->upsampled_w : x[2]};
     const float *sum = call->in[2];
     float *dw = call->out;
     struct weight_job job = {.channels = x[3], .filters = dy[3], .in_h = x[1], .in_w = x[2], .p = p};

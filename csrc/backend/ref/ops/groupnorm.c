@@ -1,4 +1,4 @@
-/* norm.c: reference of group and layer normalisation. */
+/* groupnorm.c: reference of group normalisation. */
 #include "../ref.h"
 
 void mg_ref_groupnorm(const struct mg_op_call *call) {
@@ -13,14 +13,4 @@ void mg_ref_groupnorm(const struct mg_op_call *call) {
             mg_ref_normalise(out + at, x + at, gamma + begin, beta + begin, block, p->epsilon,
                              p->silu ? MG_ACT_SILU : MG_ACT_NONE);
         }
-}
-
-void mg_ref_layernorm(const struct mg_op_call *call) {
-    const int64_t channels = call->op->in[0].dim[3], count = mg_tensor_count(&call->op->in[0]);
-    const struct mg_ref_block block = {.rows = 1, .columns = channels, .stride = channels};
-    const float *x = call->in[0];
-    float *out = call->out;
-    for (int64_t at = 0; at < count; at += channels)
-        mg_ref_normalise(out + at, x + at, call->in[1], call->in[2], block, call->op->params.layernorm.epsilon,
-                         MG_ACT_NONE);
 }
