@@ -28,16 +28,16 @@ struct alignment {
     double *squares;      /* chunks x members x members, lower half: sums of squared differences */
     float *rows;          /* threads x members x tile */
     float *largest;       /* members: largest absolute depth */
-    /* At the last look at all members: */
+    /* At the last evaluation of all members: */
     float *distance;             /* members x members, lower half: root mean square differences */
     float *tile_low, *tile_high; /* of the reduction, by tile */
     float low, high;             /* over all tiles */
-    /* Of the look in progress, by chunk: */
+    /* Of the evaluation in progress, by chunk: */
     float *chunk_low, *chunk_high;
 };
 
-/* What one look asks for: all pairs, or (member >= 0) those of a member whose aligned map moved by at most `moved`. */
-struct look {
+/* What is evaluated: all pairs, or (member >= 0) those of a member whose aligned map moved by at most `moved`. */
+struct evaluation {
     int64_t member;
     float moved;
 };
@@ -66,13 +66,13 @@ static void add_squares(double *squares, const float *rows, int64_t n, int64_t m
 }
 
 /* Whether the tile can hold the minimum or maximum of the reduction, which moves no further than the member did. */
-static bool may_bound(const struct alignment *a, int64_t tile, const struct look *look) {
-    return look->member < 0 || !(a->tile_low[tile] - a->low > 2.0f * look->moved) ||
-           !(a->high - a->tile_high[tile] > 2.0f * look->moved);
+static bool may_bound(const struct alignment *a, int64_t tile, const struct evaluation *evaluation) {
+    return evaluation->member < 0 || !(a->tile_low[tile] - a->low > 2.0f * evaluation->moved) ||
+           !(a->high - a->tile_high[tile] > 2.0f * evaluation->moved);
 }
 
 static void bound_tile(const struct alignment *a, int64_t c, float *rows, int64_t tile, int64_t width,
-                       const struct look *look) {
+                       const struct evaluation *evaluation) {
     float reduced[MG_ENSEMBLE_TILE];
     float low = INFINITY, high = -INFINITY;
     mg_reduce_tile(reduced, rows, a->members, width, a->params->reduction);
@@ -82,14 +82,18 @@ static void bound_tile(const struct alignment *a, int64_t c, float *rows, int64_
     }
     a->chunk_low[c] = fminf(a->chunk_low[c], low);
     a->chunk_high[c] = fmaxf(a->chunk_high[c], high);
-    if (look->member < 0) {
+    if (evaluation->member < 0) {
         a->tile_low[tile] = low;
         a->tile_high[tile] = high;
     }
 }
 
-static void look_at_chunk(const struct alignment *a, int64_t c, const struct look *look, int thread) {
-    const struct mg_members m = {a->depth, a->members, a->elements, a->scale, a->shifts ? a->shift : NULL, NULL};
+static void evaluate_chunk(const struct alignment *a, int64_t c, const struct evaluation *evaluation, int thread) {
+    const struct mg_members m = {.data = a->depth,
+                                 .count = a->members,
+                                 .elements = a->elements,
+                                 .scale = a->scale,
+                                 .shift = a->shifts ? a->shift : NULL};
     const struct mg_chunk chunk = mg_chunk_of(a->elements, (int)c);
     double *squares = a->squares + c * a->members * a->members;
     float *rows = a->rows + thread * a->members * MG_ENSEMBLE_TILE;
@@ -99,9 +103,9 @@ static void look_at_chunk(const struct alignment *a, int64_t c, const struct loo
     for (int64_t begin = chunk.begin; begin < chunk.end; begin += MG_ENSEMBLE_TILE) {
         const int64_t left = chunk.end - begin, width = left < MG_ENSEMBLE_TILE ? left : MG_ENSEMBLE_TILE;
         mg_align_tile(rows, &m, begin, width);
-        add_squares(squares, rows, a->members, look->member);
-        if (a->params->regularizer_strength > 0 && may_bound(a, begin / MG_ENSEMBLE_TILE, look))
-            bound_tile(a, c, rows, begin / MG_ENSEMBLE_TILE, width, look);
+        add_squares(squares, rows, a->members, evaluation->member);
+        if (a->params->regularizer_strength > 0 && may_bound(a, begin / MG_ENSEMBLE_TILE, evaluation))
+            bound_tile(a, c, rows, begin / MG_ENSEMBLE_TILE, width, evaluation);
     }
 }
 
@@ -141,23 +145,24 @@ static double regulariser(struct alignment *a, int64_t member) {
     return ((double)fabsf(low) + (double)fabsf(1.0f - high)) * a->params->regularizer_strength;
 }
 
-struct look_job {
+struct evaluation_job {
     const struct alignment *a;
-    const struct look *look;
+    const struct evaluation *evaluation;
 };
 
-static void look_at_chunks(const void *user, int64_t begin, int64_t end, int thread) {
-    const struct look_job *job = user;
+static void evaluate_chunks(const void *user, int64_t begin, int64_t end, int thread) {
+    const struct evaluation_job *job = user;
     for (int64_t c = begin; c < end; c++)
-        look_at_chunk(job->a, c, job->look, thread);
+        evaluate_chunk(job->a, c, job->evaluation, thread);
 }
 
 /* Cost at the parameters in use. */
-static mg_status cost_of(double *cost, struct alignment *a, struct look look, struct mg_err *err) {
+static mg_status cost_of(double *cost, struct alignment *a, struct evaluation evaluation, struct mg_err *err) {
     if (a->params->poll && a->params->poll(a->params->poll_user))
         return mg_fail(err, MG_ERR_CANCELLED, "stopped on request");
-    mg_parallel_for(a->threads, MG_ENSEMBLE_CHUNKS, look_at_chunks, &(struct look_job){.a = a, .look = &look});
-    *cost = sum_of_distances(a, look.member) + regulariser(a, look.member);
+    mg_parallel_for(a->threads, MG_ENSEMBLE_CHUNKS, evaluate_chunks,
+                    &(struct evaluation_job){.a = a, .evaluation = &evaluation});
+    *cost = sum_of_distances(a, evaluation.member) + regulariser(a, evaluation.member);
     return MG_OK;
 }
 
@@ -171,17 +176,18 @@ static mg_status evaluate(double *value, double *gradient, const double *x, void
     const int64_t n = a->shifts ? 2 * a->members : a->members;
     for (int64_t k = 0; k < n; k++)
         *parameter(a, k) = (float)x[k];
-    MG_TRY(cost_of(value, a, (struct look){.member = -1}, err));
+    MG_TRY(cost_of(value, a, (struct evaluation){.member = -1}, err));
     for (int64_t k = 0; gradient && k < n; k++) {
         const double moved = x[k] + difference_step;
         const float now = *parameter(a, k);
         double cost = *value;
         if ((float)moved != now) {
-            struct look look = {.member = k % a->members, .moved = fabsf((float)moved - now)};
+            struct evaluation evaluation = {.member = k % a->members, .moved = fabsf((float)moved - now)};
             /* An offset moves a map by as much, a factor by as much times the depth; and both round. */
-            look.moved = (look.moved + 1e-6f * fabsf(now)) * (k < a->members ? a->largest[k] : 1.0f) + 1e-6f;
+            evaluation.moved =
+                (evaluation.moved + 1e-6f * fabsf(now)) * (k < a->members ? a->largest[k] : 1.0f) + 1e-6f;
             *parameter(a, k) = (float)moved;
-            MG_TRY(cost_of(&cost, a, look, err));
+            MG_TRY(cost_of(&cost, a, evaluation, err));
             *parameter(a, k) = now;
         }
         gradient[k] = cost == *value ? 0.0 : (cost - *value) / (moved - x[k]);

@@ -7,9 +7,9 @@
 
 struct state {
     const struct mg_cost_function *cost;
-    double *x, *gradient;             /* where we are */
-    double *direction;                /* where we go */
-    double *trial, *trial_gradient;   /* where we look */
+    double *x, *gradient;             /* the current point */
+    double *direction;                /* of the search */
+    double *trial, *trial_gradient;   /* the point that the line search evaluates */
     double *inverse_hessian, *change; /* n x n; n */
     double value, value_before, trial_step;
 };
@@ -28,8 +28,8 @@ static double largest(const double *a, int n) {
     return result;
 }
 
-/* The function along the direction; the gradient of the last look is kept for the step that is taken. */
-static mg_status look_along(double *value, double *slope, double step, void *user, struct mg_err *err) {
+/* The function along the direction; the gradient of the last evaluation is kept for the step that is taken. */
+static mg_status evaluate_along(double *value, double *slope, double step, void *user, struct mg_err *err) {
     struct state *s = user;
     const struct mg_cost_function *f = s->cost;
     for (int i = 0; i < f->n; i++)
@@ -50,7 +50,8 @@ static void find_direction(struct state *s) {
 /* *moved: a step was found and taken; s->trial holds the new x, s->trial_gradient its gradient. */
 static mg_status take_step(bool *moved, double *step, struct state *s, struct mg_err *err) {
     const int n = s->cost->n;
-    const struct mg_line line = {look_along, s, s->value, dot(s->gradient, s->direction, n)};
+    const struct mg_line line = {
+        .at = evaluate_along, .user = s, .value = s->value, .slope = dot(s->gradient, s->direction, n)};
     double first = 1.0, value;
     if (line.slope != 0.0) {
         first = fmin(1.0, 1.01 * 2.0 * (s->value - s->value_before) / line.slope);
@@ -64,7 +65,7 @@ static mg_status take_step(bool *moved, double *step, struct state *s, struct mg
         return MG_OK;
     if (s->trial_step != *step) {
         double slope;
-        MG_TRY(look_along(&value, &slope, *step, s, err));
+        MG_TRY(evaluate_along(&value, &slope, *step, s, err));
     }
     s->value_before = s->value;
     s->value = value;

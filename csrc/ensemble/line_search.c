@@ -16,7 +16,7 @@ static double largest3(double a, double b, double c) { return fmax(fabs(a), fmax
 static double clamp(double x, double low, double high) { return x < low ? low : x > high ? high : x; }
 static double sign_of(double x) { return (x > 0) - (x < 0); }
 
-static mg_status look(struct point *at, const struct mg_line *line, double step, struct mg_err *err) {
+static mg_status evaluate_at(struct point *at, const struct mg_line *line, double step, struct mg_err *err) {
     at->step = step;
     return line->at(&at->value, &at->slope, step, line->user, err);
 }
@@ -126,7 +126,7 @@ mg_status mg_search_more_thuente(bool *found, double *step, double *value, const
     *step = first;
     for (int iteration = 0; iteration < 99; iteration++) {
         struct point now;
-        MG_TRY(look(&now, line, *step, err));
+        MG_TRY(evaluate_at(&now, line, *step, err));
         const double wanted = line->value + now.step * slope;
         if (first_stage && now.value <= wanted && now.slope >= 0.0)
             first_stage = false;
@@ -201,7 +201,7 @@ static mg_status zoom(bool *found, double *step, double *value, const struct mg_
             high = now;
             continue;
         }
-        MG_TRY(look(&now, line, now.step, err));
+        MG_TRY(evaluate_at(&now, line, now.step, err));
         if (fabs(now.slope) <= -curvature * line->slope) {
             *found = true;
             *step = now.step;
@@ -230,7 +230,7 @@ mg_status mg_search_bracket_and_zoom(bool *found, double *step, double *value, c
         if (now.value > line->value + sufficient_decrease * now.step * line->slope ||
             (now.value >= last.value && i > 0))
             return zoom(found, step, value, line, last, now, err);
-        MG_TRY(look(&now, line, now.step, err));
+        MG_TRY(evaluate_at(&now, line, now.step, err));
         *step = now.step;
         *value = now.value;
         if (fabs(now.slope) <= -curvature * line->slope) {

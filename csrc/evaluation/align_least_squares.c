@@ -60,8 +60,11 @@ static struct moments chunk_moments(const struct mg_maps *maps, double x0, doubl
         add_block(&lanes, x, y, count, x0, y0);
         all += count;
     }
-    return (struct moments){all, mg_add_lanes(&lanes.x), mg_add_lanes(&lanes.y), mg_add_lanes(&lanes.xx),
-                            mg_add_lanes(&lanes.xy)};
+    return (struct moments){.count = all,
+                            .x = mg_add_lanes(&lanes.x),
+                            .y = mg_add_lanes(&lanes.y),
+                            .xx = mg_add_lanes(&lanes.xx),
+                            .xy = mg_add_lanes(&lanes.xy)};
 }
 
 struct moments_job {

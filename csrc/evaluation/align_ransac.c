@@ -18,8 +18,8 @@ struct samples {
     double tolerance; /* largest distance in y of a sample that agrees with a line */
 };
 
-/* The median distance from the median of y: half of the truths lie nearer to it. */
-static mg_status spread_of(double *out, const double *y, int64_t count, struct mg_err *err) {
+/* Of y: half of the truths lie nearer to their median. */
+static mg_status median_absolute_deviation(double *out, const double *y, int64_t count, struct mg_err *err) {
     double *values;
     MG_TRY(mg_alloc((void **)&values, (size_t)count * sizeof *values, "the samples of a fit", err));
     for (int64_t i = 0; i < count; i++)
@@ -102,7 +102,7 @@ mg_status mg_align_ransac(float *aligned, double *scale, double *shift, const fl
     MG_TRY(mg_check_threads(num_threads, err));
     MG_TRY(mg_maps_of(&maps, prediction, target, mask, h, w, space, max_resolution, err));
     MG_TRY(mg_gather_samples(&s.x, &s.y, &s.count, &maps, err));
-    MG_TRY_GOTO(spread_of(&s.tolerance, s.y, s.count, err));
+    MG_TRY_GOTO(median_absolute_deviation(&s.tolerance, s.y, s.count, err));
     MG_TRY_GOTO(mg_generator_create(&generator, seed, err));
     const bool found = find_consensus(&line, &s, generator);
     line = refine(&s, found ? &line : NULL);

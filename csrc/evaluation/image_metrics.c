@@ -115,7 +115,7 @@ static void sum_bands(const void *user, int64_t first, int64_t last, int thread)
 
 mg_status mg_ssim(double *out, const float *prediction, const float *target, const uint8_t *mask, int64_t h, int64_t w,
                   int64_t c, int num_threads, struct mg_err *err) {
-    struct ssim s = {prediction, target, mask, h, w, c, {0}};
+    struct ssim s = {.prediction = prediction, .target = target, .mask = mask, .h = h, .w = w, .c = c};
     MG_TRY(mg_check_threads(num_threads, err));
     if (h <= REACH || w <= REACH)
         return mg_fail(err, MG_ERR_ARGUMENT, "SSIM reflects %d pixels at each border; the images are %lld x %lld",

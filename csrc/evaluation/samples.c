@@ -24,7 +24,14 @@ mg_status mg_maps_of(struct mg_maps *out, const float *prediction, const float *
     if (h < 1 || w < 1 || max_resolution < 0)
         return mg_fail(err, MG_ERR_ARGUMENT, "maps of %lld x %lld cannot be aligned at max_resolution %lld",
                        (long long)h, (long long)w, (long long)max_resolution);
-    *out = (struct mg_maps){prediction, target, mask, h, w, w, 1.0f, space};
+    *out = (struct mg_maps){.prediction = prediction,
+                            .target = target,
+                            .mask = mask,
+                            .h = h,
+                            .w = w,
+                            .columns = w,
+                            .step = 1.0f,
+                            .space = space};
     const int64_t longest = h > w ? h : w;
     if (max_resolution && longest > max_resolution) {
         const double factor = (double)max_resolution / (double)longest;

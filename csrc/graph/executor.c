@@ -308,7 +308,15 @@ static mg_status run_part(struct mg_plan *plan, const struct part *part, struct 
 
 mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
                       const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
-    const struct part all = {0, plan->graph.num_ops, true, true, true, inputs, outputs, num_inputs, num_outputs};
+    const struct part all = {.begin = 0,
+                             .end = plan->graph.num_ops,
+                             .first = true,
+                             .last = true,
+                             .recorded = true,
+                             .inputs = inputs,
+                             .outputs = outputs,
+                             .num_inputs = num_inputs,
+                             .num_outputs = num_outputs};
     /* Another plan of the same context may have needed less when this one was made: memory only grows. */
     MG_TRY(mg_context_reserve(plan->context, plan->activation_bytes, plan->workspace_bytes, err));
     return run_part(plan, &all, err);
@@ -316,14 +324,25 @@ mg_status mg_plan_run(struct mg_plan *plan, const struct mg_binding *inputs, int
 
 mg_status mg_plan_run_forward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
                               const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
-    const struct part part = {0, plan->graph.forward_ops, true, false, false, inputs, outputs, num_inputs, num_outputs};
+    const struct part part = {.begin = 0,
+                              .end = plan->graph.forward_ops,
+                              .first = true,
+                              .inputs = inputs,
+                              .outputs = outputs,
+                              .num_inputs = num_inputs,
+                              .num_outputs = num_outputs};
     MG_TRY(mg_context_reserve(plan->context, plan->activation_bytes, plan->workspace_bytes, err));
     return run_part(plan, &part, err);
 }
 
 mg_status mg_plan_run_backward(struct mg_plan *plan, const struct mg_binding *inputs, int num_inputs,
                                const struct mg_binding *outputs, int num_outputs, struct mg_err *err) {
-    const struct part part = {
-        plan->graph.forward_ops, plan->graph.num_ops, false, true, false, inputs, outputs, num_inputs, num_outputs};
+    const struct part part = {.begin = plan->graph.forward_ops,
+                              .end = plan->graph.num_ops,
+                              .last = true,
+                              .inputs = inputs,
+                              .outputs = outputs,
+                              .num_inputs = num_inputs,
+                              .num_outputs = num_outputs};
     return run_part(plan, &part, err);
 }

@@ -91,7 +91,7 @@ static void contribute_bias(struct tape *tape, mg_value bias, mg_value dy) {
     contribute_vector(tape, bias, dy, 0, mg_graph_dim(tape->graph, dy)[2]);
 }
 
-/* What was spread over images or pixels gathers their gradients. */
+/* The gradient of what was broadcast over images or pixels is the sum of theirs. */
 static void contribute_reduced(struct tape *tape, mg_value value, mg_value dy) {
     if (!needs(tape, value))
         return;

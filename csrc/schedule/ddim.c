@@ -5,7 +5,7 @@
 
 static mg_status set_timesteps(struct mg_timesteps *out, const struct mg_scheduler *s, int count, struct mg_err *err) {
     MG_TRY(mg_timesteps_alloc(out, count, 0, err));
-    mg_timesteps_spread(out, s, count);
+    mg_timesteps_by_spacing(out, s, count);
     for (int i = 0; i < out->count; i++)
         out->list[i] = rint(out->list[i]);
     return MG_OK;

@@ -44,14 +44,14 @@ static mg_status read_options(struct mg_scheduler *s, const struct mg_json *conf
     MG_TRY(mg_sigmas_read_options(s, config, err));
     s->sigma_min = s->sigma_max = 0.0; /* no options of this class */
     MG_TRY(mg_option_bool(&lu, config, "use_lu_lambdas", false, err));
-    if (lu && s->sigma_spread != MG_SIGMAS_KARRAS)
-        s->sigma_spread = MG_SIGMAS_LU;
+    if (lu && s->sigma_spacing != MG_SIGMAS_KARRAS)
+        s->sigma_spacing = MG_SIGMAS_LU;
     MG_TRY(mg_json_get_string(&schedule, config, "beta_schedule", "linear", MG_SCHEDULER_FILE, err));
-    s->rounds_timesteps = s->sigma_spread != MG_SIGMAS_EXPONENTIAL && strcmp(schedule, "squaredcos_cap_v2") != 0;
+    s->rounds_timesteps = s->sigma_spacing != MG_SIGMAS_EXPONENTIAL && strcmp(schedule, "squaredcos_cap_v2") != 0;
     return read_clipping(s, config, err);
 }
 
-static void spread_timesteps(struct mg_timesteps *out, const struct mg_scheduler *s, int count) {
+static void space_timesteps(struct mg_timesteps *out, const struct mg_scheduler *s, int count) {
     switch (s->spacing) {
     case MG_SPACING_LEADING: /* of count + 1 steps all but the last, 0 */
         mg_timesteps_leading(out->list, s->first_timestep / (count + 1), s->steps_offset, count + 1);
@@ -72,12 +72,13 @@ static mg_status set_timesteps(struct mg_timesteps *out, const struct mg_schedul
     MG_TRY_GOTO(mg_timesteps_alloc(out, count + 1, count + 1, err));
     out->count = count;
     MG_TRY_GOTO(mg_alloc((void **)&sigmas, (size_t)count * sizeof *sigmas, "noise levels", err));
-    if (s->sigma_spread == MG_SIGMAS_OF_TIMESTEPS) {
-        spread_timesteps(out, s, count);
+    if (s->sigma_spacing == MG_SIGMAS_OF_TIMESTEPS) {
+        space_timesteps(out, s, count);
         for (int i = 0; i < out->count; i++)
             sigmas[i] = mg_sigma_at(s, out->list[i]);
     } else {
-        mg_sigmas_spread(sigmas, s, mg_sigma_of_training(s, s->train_timesteps - 1), mg_sigma_of_training(s, 0), count);
+        mg_sigmas_by_spacing(sigmas, s, mg_sigma_of_training(s, s->train_timesteps - 1), mg_sigma_of_training(s, 0),
+                             count);
         for (int i = 0; i < count; i++) {
             const double timestep = mg_timestep_of_sigma(s, sigmas[i]);
             out->list[i] = s->rounds_timesteps ? rint(timestep) : trunc(timestep);

@@ -15,7 +15,7 @@ static mg_status read_options(struct mg_scheduler *s, const struct mg_json *conf
 }
 
 /* torch's linspace of float32 logarithms from the largest level to the smallest, count + 1 of them. */
-static void spread_by_logarithm(double *out, const struct mg_scheduler *s, int count) {
+static void space_by_logarithm(double *out, const struct mg_scheduler *s, int count) {
     const float first = logf(mg_sigma_of_training(s, s->train_timesteps - 1)), last = logf(mg_sigma_of_training(s, 0));
     const float step = (last - first) / (float)count;
     for (int i = 0; i <= count; i++)
@@ -28,16 +28,16 @@ static mg_status set_timesteps(struct mg_timesteps *out, const struct mg_schedul
     mg_status status;
     MG_TRY_GOTO(mg_timesteps_alloc(out, count, count + 2, err));
     MG_TRY_GOTO(mg_alloc((void **)&sigmas, (size_t)(count + 1) * sizeof *sigmas, "noise levels", err));
-    mg_timesteps_spread(out, s, count);
+    mg_timesteps_by_spacing(out, s, count);
     for (int i = 0; i < out->count; i++)
         out->list[i] = (float)out->list[i];
     levels = s->sigmas_by_logarithm ? count + 1 : out->count;
     if (s->sigmas_by_logarithm)
-        spread_by_logarithm(sigmas, s, count);
+        space_by_logarithm(sigmas, s, count);
     for (int i = 0; !s->sigmas_by_logarithm && i < levels; i++)
         sigmas[i] = mg_sigma_at(s, out->list[i]);
-    if (s->sigma_spread != MG_SIGMAS_OF_TIMESTEPS) {
-        mg_sigmas_spread(sigmas, s, sigmas[0], sigmas[levels - 1], count);
+    if (s->sigma_spacing != MG_SIGMAS_OF_TIMESTEPS) {
+        mg_sigmas_by_spacing(sigmas, s, sigmas[0], sigmas[levels - 1], count);
         levels = out->count = count;
         for (int i = 0; i < count; i++)
             out->list[i] = (float)mg_timestep_of_sigma(s, sigmas[i]);

@@ -1,4 +1,4 @@
-/* scheduler.h: what the files of this room share. A scheduler is a file with a row: how it spreads its time steps, and by which
+/* scheduler.h: what the files of this room share. A scheduler is a file with a row: how it spaces its time steps, and by which
  * numbers it takes a step. Private to schedule, pipeline and train; knows io/json.
  *
  * Every step is linear: the sample that follows is a sum of the sample, the network's output, noise, and the estimate of the clean
@@ -10,13 +10,13 @@
 
 typedef enum mg_prediction_type { MG_PREDICT_EPSILON, MG_PREDICT_SAMPLE, MG_PREDICT_V } mg_prediction_type;
 typedef enum mg_spacing { MG_SPACING_LEADING, MG_SPACING_TRAILING, MG_SPACING_LINSPACE } mg_spacing;
-/* How noise levels sigma are spread, if not by the time steps. */
-typedef enum mg_sigma_spread {
+/* How noise levels sigma are spaced, if not by the time steps. */
+typedef enum mg_sigma_spacing {
     MG_SIGMAS_OF_TIMESTEPS,
     MG_SIGMAS_KARRAS,      /* arXiv 2206.00364, equation 5 with rho = 7 */
     MG_SIGMAS_EXPONENTIAL, /* evenly in their logarithms, between the ends of what the time steps would give */
     MG_SIGMAS_LU           /* the same over all of training (arXiv 2206.00927) */
-} mg_sigma_spread;
+} mg_sigma_spacing;
 
 struct mg_scheduler;
 
@@ -61,14 +61,14 @@ struct mg_scheduler {
     int original_inference_steps;
     double timestep_scaling;
     /* Euler and DPM-Solver */
-    mg_sigma_spread sigma_spread;
-    double sigma_min, sigma_max; /* ends of the spread; 0: those of the time steps */
+    mg_sigma_spacing sigma_spacing;
+    double sigma_min, sigma_max; /* ends of the spacing; 0: those of the time steps */
     bool sigmas_by_logarithm;    /* evenly in their logarithms over all of training, whatever the time steps */
     bool ends_at_sigma_min;      /* of training; else at 0 */
     /* DPM-Solver */
     int solver_order;
     bool is_stochastic, uses_heun, lower_order_final, euler_at_final;
-    bool rounds_timesteps; /* of other spreads */
+    bool rounds_timesteps; /* of other spacings */
     int first_timestep;    /* of the clipped schedule, plus 1 */
 };
 
@@ -123,7 +123,7 @@ void mg_timesteps_linspace(double *out, double last, int count);
 /* arange(count) * ratio + offset, from the last down. */
 void mg_timesteps_leading(double *out, int64_t ratio, int64_t offset, int count);
 /* One of the three by the scheduler's spacing, over all time steps of training. Those of linspace are not rounded. */
-void mg_timesteps_spread(struct mg_timesteps *out, const struct mg_scheduler *s, int count);
+void mg_timesteps_by_spacing(struct mg_timesteps *out, const struct mg_scheduler *s, int count);
 
 /* ---- sigmas.c: noise levels sigma = sqrt((1 - alpha) / alpha), of float32 as torch has them ---- */
 mg_status mg_sigmas_read_options(struct mg_scheduler *s, const struct mg_json *config, struct mg_err *err);
@@ -132,8 +132,8 @@ float mg_sigma_of_training(const struct mg_scheduler *s, int timestep);
 double mg_sigma_at(const struct mg_scheduler *s, double timestep);
 /* The real time step with this noise level. */
 double mg_timestep_of_sigma(const struct mg_scheduler *s, double sigma);
-/* `count` levels from `largest` down to `smallest`, by the scheduler's spread. */
-void mg_sigmas_spread(double *out, const struct mg_scheduler *s, double largest, double smallest, int count);
+/* `count` levels from `largest` down to `smallest`, by the scheduler's spacing. */
+void mg_sigmas_by_spacing(double *out, const struct mg_scheduler *s, double largest, double smallest, int count);
 
 /* ---- lcm.c ---- */
 /* What keeps a consistency model's answer at time step 0 the sample itself (arXiv 2310.04378, equation 9):

@@ -38,12 +38,12 @@ double mg_timestep_of_sigma(const struct mg_scheduler *s, double sigma) {
     return (1.0 - clipped) * low + clipped * (low + 1);
 }
 
-void mg_sigmas_spread(double *out, const struct mg_scheduler *s, double largest, double smallest, int count) {
+void mg_sigmas_by_spacing(double *out, const struct mg_scheduler *s, double largest, double smallest, int count) {
     const double rho = 7.0;
     smallest = s->sigma_min > 0.0 ? s->sigma_min : smallest;
     largest = s->sigma_max > 0.0 ? s->sigma_max : largest;
-    const bool is_karras = s->sigma_spread == MG_SIGMAS_KARRAS;
-    const bool is_lu = s->sigma_spread == MG_SIGMAS_LU; /* whose logarithms are float32 */
+    const bool is_karras = s->sigma_spacing == MG_SIGMAS_KARRAS;
+    const bool is_lu = s->sigma_spacing == MG_SIGMAS_LU; /* whose logarithms are float32 */
     const double begin = is_karras ? pow(largest, 1.0 / rho) : is_lu ? logf((float)largest) : log(largest);
     const double end = is_karras ? pow(smallest, 1.0 / rho) : is_lu ? logf((float)smallest) : log(smallest);
     for (int i = 0; i < count; i++) {
@@ -72,7 +72,7 @@ mg_status mg_sigmas_read_options(struct mg_scheduler *s, const struct mg_json *c
     if (karras && exponential)
         return mg_fail(err, MG_ERR_CHECKPOINT, "%s: both use_karras_sigmas and use_exponential_sigmas are true",
                        MG_SCHEDULER_FILE);
-    s->sigma_spread = karras ? MG_SIGMAS_KARRAS : exponential ? MG_SIGMAS_EXPONENTIAL : MG_SIGMAS_OF_TIMESTEPS;
+    s->sigma_spacing = karras ? MG_SIGMAS_KARRAS : exponential ? MG_SIGMAS_EXPONENTIAL : MG_SIGMAS_OF_TIMESTEPS;
     MG_TRY(mg_option_choice(&end, config, "final_sigmas_type", ends, 2, 0, "zero, sigma_min", err));
     s->ends_at_sigma_min = end == 1;
     MG_TRY(read_end(&s->sigma_min, config, "sigma_min", err));

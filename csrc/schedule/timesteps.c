@@ -1,4 +1,4 @@
-/* timesteps.c: lists of time steps, and the ways of spreading them over those of training ("Common diffusion noise schedules and
+/* timesteps.c: lists of time steps, and the ways of spacing them over those of training ("Common diffusion noise schedules and
  * sample steps are flawed", arXiv 2305.08891, table 2), in NumPy's arithmetic. */
 #include <math.h>
 #include <string.h>
@@ -41,7 +41,7 @@ void mg_timesteps_leading(double *out, int64_t ratio, int64_t offset, int count)
         out[i] = (double)((count - 1 - i) * ratio + offset);
 }
 
-void mg_timesteps_spread(struct mg_timesteps *out, const struct mg_scheduler *s, int count) {
+void mg_timesteps_by_spacing(struct mg_timesteps *out, const struct mg_scheduler *s, int count) {
     switch (s->spacing) {
     case MG_SPACING_LEADING:
         mg_timesteps_leading(out->list, s->train_timesteps / count, s->steps_offset, count);

@@ -55,7 +55,7 @@ static void halve(float *values, int64_t planes, int64_t h, int64_t w) {
 }
 
 /* Gives each pixel of the image its part of the gradient of a pixel that is the mean of size x size. */
-static void spread(float *gradient, const float *small, int64_t planes, int64_t h, int64_t w, int level) {
+static void average_pool_gradient(float *gradient, const float *small, int64_t planes, int64_t h, int64_t w, int level) {
     int64_t rows = h, columns = w;
     for (int i = 0; i < level; i++) {
         rows /= 2;
@@ -80,7 +80,7 @@ static double scales(float *gradient, float *difference, float *scratch, int64_t
         columns /= 2;
         memset(scratch, 0, (size_t)(planes * rows * columns) * sizeof *scratch);
         sum += mean_edges(scratch, difference, planes, rows, columns, each);
-        spread(gradient, scratch, planes, h, w, level);
+        average_pool_gradient(gradient, scratch, planes, h, w, level);
     }
     return sum / MG_RECONSTRUCTION_SCALES;
 }

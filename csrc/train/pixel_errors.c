@@ -144,9 +144,9 @@ static double intrinsic_errors(float *gradient, const float *decoded, const floa
 }
 
 static const struct mg_pixel_measure measures[] = {
-    {"depth", 1, NULL, depth_errors},
-    {"normals", 1, is_direction, normal_errors},
-    {"intrinsics", 3, NULL, intrinsic_errors},
+    {.task = "depth", .errors = 1, .errors_of = depth_errors},
+    {.task = "normals", .errors = 1, .is_known = is_direction, .errors_of = normal_errors},
+    {.task = "intrinsics", .errors = 3, .errors_of = intrinsic_errors},
 };
 
 const struct mg_pixel_measure *mg_pixel_measure_of(const char *task) {

@@ -11,7 +11,7 @@ static void add_elements(const struct mg_context *context, const struct mg_op_ca
               (const char *)call->in[1] + (tile.image * b_image + tile.begin) * bytes, tile.count);
 }
 
-/* b is spread over rows or columns: pixel by pixel. */
+/* b is broadcast over rows or columns: pixel by pixel. */
 static void add_pixels(const struct mg_context *context, const struct mg_op_call *call, struct mg_tile tile) {
     const struct mg_tensor *shape = &call->op->out, *small = &call->op->in[1];
     const struct mg_cpu_elements *elements = mg_cpu_elements_of(context, shape);

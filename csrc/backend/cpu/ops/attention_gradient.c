@@ -41,7 +41,7 @@ static struct job job_of(const struct mg_context *context, const struct mg_op_sh
     a.line = mg_line_bytes(&a.packing);
     a.scores = mg_aligned_bytes(BLOCK_ROWS * SCORE_ROW, sizeof(float));
     a.sums = mg_aligned_bytes(BLOCK_ROWS * a.channel_panels * a.panel, sizeof(float));
-    /* Two blocks of scores, turned around for keys; two sums; log sums and dots of rows, of columns; a row while it is packed. */
+    /* Two blocks of scores, transposed for keys; two sums; log sums and dots of rows, of columns; a row while it is packed. */
     a.thread = 2 * a.scores + 2 * a.sums + a.line + mg_aligned_bytes(2 * BLOCK_ROWS + 2 * BLOCK_COLUMNS, sizeof(float));
     return a;
 }

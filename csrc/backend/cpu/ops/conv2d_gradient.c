@@ -1,7 +1,7 @@
 /* conv2d_gradient.c: the gradients of a convolution.
  *
- * Of its input: a convolution of dy, spread out by the stride with zeros between, with the transposed and turned filter, by the
- * driver of conv2d. Workspace: the filter, dy spread out, what that convolution needs.
+ * Of its input: a convolution of dy, dilated by the stride (zeros between), with the transposed and flipped filter, by the driver of
+ * conv2d. Workspace: the filter, dilated dy, what that convolution needs.
  * Of its filter: weight_gradient.c. */
 #include <string.h>
 
@@ -11,7 +11,7 @@
 
 struct backward {
     struct mg_op_shape forward; /* the convolution of dy */
-    size_t weight, spread;      /* bytes */
+    size_t weight, dilated;     /* bytes */
 };
 
 static struct backward backward_of(const struct mg_context *context, const struct mg_op_shape *op) {
@@ -26,7 +26,7 @@ static struct backward backward_of(const struct mg_context *context, const struc
     b.forward.params.conv2d = (struct mg_conv2d){
         .stride = 1, .pad_top = (int)weight[2] - 1 - p->pad_top, .pad_left = (int)weight[3] - 1 - p->pad_left};
     b.weight = mg_transposed_weight_bytes(context, &op->in[1]);
-    b.spread = p->stride == 1 ? 0 : mg_aligned(mg_tensor_bytes(&b.forward.in[0]));
+    b.dilated = p->stride == 1 ? 0 : mg_aligned(mg_tensor_bytes(&b.forward.in[0]));
     return b;
 }
 
@@ -34,16 +34,16 @@ static size_t workspace_bytes(const struct mg_context *context, const struct mg_
     const struct backward b = backward_of(context, op);
     size_t bytes = mg_cpu_conv2d.workspace_bytes(context, &b.forward);
     if (b.weight == SIZE_MAX || bytes == SIZE_MAX || !mg_size_add(&bytes, bytes, b.weight) ||
-        !mg_size_add(&bytes, bytes, b.spread))
+        !mg_size_add(&bytes, bytes, b.dilated))
         return SIZE_MAX;
     return bytes;
 }
 
-static void spread_out(char *out, const struct backward *b, const struct mg_op_call *call) {
+static void dilate(char *out, const struct backward *b, const struct mg_op_call *call) {
     const int64_t *dy = call->op->in[0].dim, *size = b->forward.in[0].dim;
     const int64_t stride = call->op->params.conv2d.stride, pixel = dy[3] * mg_element_bytes(&call->op->in[0]);
     const char *from = call->in[0];
-    memset(out, 0, b->spread);
+    memset(out, 0, b->dilated);
     for (int64_t row = 0; row < dy[0] * dy[1]; row++)
         for (int64_t x = 0; x < dy[2]; x++)
             memcpy(out + ((row / dy[1] * size[1] + row % dy[1] * stride) * size[2] + x * stride) * pixel,
@@ -52,14 +52,15 @@ static void spread_out(char *out, const struct backward *b, const struct mg_op_c
 
 static void run(const struct mg_context *context, const struct mg_op_call *call) {
     const struct backward b = backward_of(context, call->op);
-    char *workspace = call->workspace, *weight = workspace, *spread = workspace + b.weight;
+    char *workspace = call->workspace, *weight = workspace, *dilated = workspace + b.weight;
     mg_transpose_weight(context, weight, call->in[1], &call->op->in[1]);
-    if (b.spread)
-        spread_out(spread, &b, call);
-    mg_cpu_conv2d.run(context, &(struct mg_op_call){.op = &b.forward,
-                                                    .in = {b.spread ? spread : call->in[0], weight, NULL, call->in[2]},
-                                                    .out = call->out,
-                                                    .workspace = workspace + b.weight + b.spread});
+    if (b.dilated)
+        dilate(dilated, &b, call);
+    mg_cpu_conv2d.run(context,
+                      &(struct mg_op_call){.op = &b.forward,
+                                           .in = {b.dilated ? dilated : call->in[0], weight, NULL, call->in[2]},
+                                           .out = call->out,
+                                           .workspace = workspace + b.weight + b.dilated});
 }
 
 const struct mg_cpu_driver mg_cpu_conv2d_input_gradient = {.run = run, .workspace_bytes = workspace_bytes};

@@ -1,4 +1,4 @@
-/* reduce.c: sums over those of N, H and W in which the output has size 1: gradients of what was spread over images or pixels. A
+/* reduce.c: sums over those of N, H and W in which the output has size 1: gradients of what was broadcast over images or pixels. A
  * pixel of the result after the other. Workspace: sums[thread][C] doubles. */
 #include <string.h>
 

@@ -39,7 +39,7 @@ static void transpose_block(float *out, const float *in, int64_t filters, int64_
 }
 
 /* Pairs of two rows, (a, b) and (c, d), become those of two columns, (a, c) and (b, d). */
-static uint64_t turned(uint64_t pairs) {
+static uint64_t transposed_pairs(uint64_t pairs) {
     return (pairs & 0xffff00000000ffff) | (pairs >> 16 & 0xffff0000) | (pairs & 0xffff0000) << 16;
 }
 
@@ -51,7 +51,7 @@ static void transpose_pairs(uint32_t *out, const uint32_t *in, int64_t filters, 
         for (int64_t c = 0; c < channels; c += 2) {
             uint64_t pairs;
             memcpy(&pairs, in + c / 2 * panel + k, sizeof pairs);
-            pairs = turned(pairs);
+            pairs = transposed_pairs(pairs);
             memcpy(to + c, &pairs, sizeof pairs);
         }
         for (int64_t c = (channels + 1) / 2 * 2; c < panel; c++)

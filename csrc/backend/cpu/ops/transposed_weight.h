@@ -1,5 +1,5 @@
 /* transposed_weight.h: a weight in panels, transposed for the gradient of an operation's input: filters and channels change
- * places, and the window is turned by half a circle. Private to backend/cpu/ops. */
+ * places, and the window is flipped in both directions. Private to backend/cpu/ops. */
 #ifndef MG_TRANSPOSED_WEIGHT_H
 #define MG_TRANSPOSED_WEIGHT_H
 #include "../cpu.h"
