@@ -55,7 +55,8 @@ static void halve(float *values, int64_t planes, int64_t h, int64_t w) {
 }
 
 /* Gives each pixel of the image its part of the gradient of a pixel that is the mean of size x size. */
-static void average_pool_gradient(float *gradient, const float *small, int64_t planes, int64_t h, int64_t w, int level) {
+static void average_pool_gradient(float *gradient, const float *small, int64_t planes, int64_t h, int64_t w,
+                                  int level) {
     int64_t rows = h, columns = w;
     for (int i = 0; i < level; i++) {
         rows /= 2;
