@@ -23,6 +23,7 @@ _EXTRAS = {
     "tensorboardX": "training",
     "ray": "ray",
     "mpi4py": "mpi",
+    "av": "video",
 }
 # Where the name to install is not the name to import.
 _PACKAGES = {"yaml": "PyYAML", "pi_heif": "pi-heif"}

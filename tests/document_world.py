@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from hub_server import Files, Hub
 from PIL import Image
 
 import marigold_c as mc
+from marigold_c.images.videos import VideoWriter
 from marigold_c.preparation.model import make_model
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -94,6 +96,9 @@ def _write_photographs(folder: Path) -> None:
     (folder / "frames").mkdir()
     for number in range(2):
         photo.save(folder / "frames" / f"{number}.jpg")
+    with VideoWriter(folder / "clip.mp4", Fraction(25)) as clip:
+        for number in range(2):
+            clip.write(np.asarray(photo), Fraction(number, 25))
     with tarfile.open(folder / "set.tar", "w") as archive:
         archive.add(folder / "photo.jpg", "inside.jpg")
 

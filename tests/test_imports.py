@@ -78,6 +78,7 @@ def test_the_package_imports_only_what_every_use_needs() -> None:
     # The first three, which a bar brings along, would be an eighth of the time; the others are extras or for commands.
     later = "tqdm asyncio email concurrent multiprocessing http ssl argparse huggingface_hub yaml h5py tifffile"
     later += (
-        " OpenEXR imagecodecs pi_heif matplotlib trimesh moderngl mitsuba embreex tensorboardX ray mpi4py scipy torch"
+        " OpenEXR imagecodecs pi_heif matplotlib trimesh moderngl mitsuba embreex tensorboardX ray mpi4py av scipy"
+        " torch"
     )
     assert not imported & set(later.split())

@@ -25,6 +25,7 @@ COMMANDS = {
     "depth": "depth maps of photographs",
     "normals": "surface normals of photographs",
     "iid": "intrinsic images of photographs: albedo, shading, ...",
+    "video": "depth or surface normals of a video",
     "infer": "predictions for a data set",
     "eval": "metrics of predictions for a data set",
     "convert": "pack a checkpoint into one file that opens at once",

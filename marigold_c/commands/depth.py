@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from ..images import colormaps
 from ..images.files import field_of_view
 from ..images.geometry_files import GEOMETRY_FORMATS
 from ..images.point_clouds import (
@@ -24,7 +23,7 @@ from ..pipelines.arguments import SOLVERS
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.tasks import MarigoldDepthPipeline
 from . import predict
-from .flag_types import POSITIVE, integer, number, optional
+from .flag_types import POSITIVE, color_map, integer, number, optional
 from .tasks import CommandTask, Result, one_uncertainty
 
 MAX_POINTS = 2_000_000  # a mesh of 48 million would have 2 GB
@@ -93,20 +92,12 @@ TASK = CommandTask(
 )
 
 
-def _color_map(text: str) -> str:
-    try:
-        colormaps.check_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     predict.add_arguments(parser, TASK)
     group = parser.add_argument_group("depth")
     group.add_argument(
         "--color-map",
-        type=optional(_color_map),
+        type=optional(color_map),
         default="Spectral",
         metavar="NAME",
         help="of the picture: Spectral, binary, or one of matplotlib's; None: no picture; default: Spectral",

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import errno
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..images import colormaps
+from ..images.writers import FORMATS, check_formats
 from ..loading.folders import default_checkpoint
 from ..loading.hub import quiet_downloads
+from ..messages import suggestion
 
 
 def integer(minimum: int, maximum: int = 2**31 - 1) -> Any:
@@ -54,6 +57,31 @@ def optional(kind: Callable[[str], Any]) -> Any:
 
 
 SEED = optional(integer(-(2**63), 2**64 - 1))
+
+
+def formats(allowed: Sequence[str]) -> Any:
+    """Some of these, separated by commas; those that take a library that is missing are refused."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+        if not names or any(name not in allowed for name in names):
+            meant = next((near for name in names if (near := suggestion(name, allowed)) and name not in allowed), "")
+            raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(allowed)}{meant}")
+        try:
+            check_formats([name for name in names if name in FORMATS])
+        except ImportError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+        return names
+
+    return parse
+
+
+def color_map(text: str) -> str:
+    try:
+        colormaps.check_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def add_model(parser: argparse.ArgumentParser, example: str) -> None:

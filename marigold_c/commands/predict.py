@@ -16,31 +16,15 @@ from numpy.typing import NDArray
 from ..images.files import Input, find_inputs, read_image
 from ..images.readers import LARGEST_PIXELS
 from ..images.tone_mapping import TONE_MAPS
-from ..images.writers import FORMATS, check_formats
-from ..messages import explain_for, suggestion
+from ..messages import explain_for
 from ..pipelines.arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS
 from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.sequences import predict_sequence
 from ..progress import CommandProgress
-from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, integer
+from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, formats, integer
 from .flag_types import number as number_type
 from .tasks import CommandTask, Result
-
-
-def _formats(allowed: Sequence[str]) -> Any:
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-        if not names or any(name not in allowed for name in names):
-            meant = next((near for name in names if (near := suggestion(name, allowed)) and name not in allowed), "")
-            raise argparse.ArgumentTypeError(f"{text!r}: choose from {','.join(allowed)}{meant}")
-        try:
-            check_formats([name for name in names if name in FORMATS])
-        except ImportError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-        return names
-
-    return parse
 
 
 def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
@@ -55,7 +39,7 @@ def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
     group.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
     group.add_argument(
         "--format",
-        type=_formats(task.formats),
+        type=formats(task.formats),
         default=task.default_formats,
         metavar="LIST",
         help=f"what is written, separated by commas: {', '.join(task.formats)}; png is the picture to look at, the "

@@ -1,0 +1,190 @@
+"""`marigold video`: the depth or the normals of a video, as videos and as files of each frame. Listed in cli.py.
+
+Frame by frame: each starts from one noise and the result of the frame before, as predict_sequence does it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..images.readers import LARGEST_PIXELS, InputError
+from ..images.videos import Frame, VideoReader, VideoWriter, beside
+from ..images.writers import FORMATS, Map, depth_map, normals_map, write_map
+from ..messages import explain
+from ..pipelines.opening import open_pipeline
+from ..pipelines.pipeline import MarigoldPipeline
+from ..pipelines.sequences import predict_sequence
+from ..progress import CommandProgress
+from .flag_types import (
+    SEED,
+    add_model,
+    check_output,
+    check_variant,
+    choose_checkpoint,
+    color_map,
+    formats,
+    integer,
+    number,
+)
+
+MAPS: dict[str, Callable[[NDArray[np.float32], argparse.Namespace], Map]] = {
+    "depth": lambda prediction, args: depth_map(prediction, args.color_map),
+    "normals": lambda prediction, _args: normals_map(prediction),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "marigold video CLIP -o DIR [options]"
+    parser.description = "Writes DIR/CLIP_depth.mp4 with the times of the clip's frames (or CLIP_normals.mp4)."
+    group = parser.add_argument_group("a video in, results out")
+    group.add_argument("clip", type=Path, metavar="CLIP", help="a video that FFmpeg reads")
+    group.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
+    group.add_argument("--task", choices=tuple(MAPS), default="depth", help="default: depth")
+    group.add_argument("--side-by-side", action="store_true", help="also CLIP_side_by_side.mp4, the clip on the left")
+    group.add_argument(
+        "--frames",
+        type=formats(tuple(FORMATS)),
+        default=(),
+        metavar="LIST",
+        help=f"also files of each frame, in DIR/CLIP_frames: {', '.join(FORMATS)}",
+    )
+    group.add_argument("--every", type=integer(1), default=1, metavar="N", help="take each Nth frame; default: 1")
+    group.add_argument("--max-frames", type=integer(1), metavar="N", help="stop after N frames; default: never")
+    group.add_argument(
+        "--color-map", type=color_map, default="Spectral", metavar="NAME", help="of depth; default: Spectral"
+    )
+    group.add_argument(
+        "--max-pixels",
+        type=integer(1, 2**40),
+        default=LARGEST_PIXELS,
+        metavar="N",
+        help=f"refuse frames of more pixels; default: {LARGEST_PIXELS}",
+    )
+    group.add_argument("--quiet", action="store_true", help="print errors only")
+    add_model(parser, "prs-eth/marigold-depth-v1-1")
+    group = parser.add_argument_group("prediction")
+    group.add_argument("--denoise-steps", type=integer(1), metavar="N", help="default: the checkpoint's")
+    group.add_argument(
+        "--processing-res",
+        type=integer(0),
+        metavar="N",
+        help="the longer side; 0: the clip's; default: the checkpoint's",
+    )
+    group.add_argument(
+        "--seed", type=SEED, metavar="N", help="of the noise, one for all frames; default: another each time"
+    )
+    group.add_argument(
+        "--blend",
+        type=number(lambda value: 0 <= value <= 1, "between 0 and 1"),
+        default=0.1,
+        metavar="X",
+        help="how much of the last frame each starts from; 0: the noise alone; default: 0.1",
+    )
+
+
+def _open(args: argparse.Namespace, progress: CommandProgress) -> MarigoldPipeline[Any]:
+    example = f"prs-eth/marigold-{args.task}-v1-1"
+    checkpoint, variant = choose_checkpoint(args.task, example, args, progress.say)
+    pipe = open_pipeline(
+        args.task,
+        checkpoint,
+        variant=variant,
+        dtype=args.dtype,
+        device=args.device,
+        num_threads=args.threads,
+        vae=args.vae,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _chosen(reader: VideoReader, args: argparse.Namespace) -> Iterator[Frame]:
+    end = None if args.max_frames is None else args.every * args.max_frames
+    yield from islice(reader.frames(), 0, end, args.every)
+
+
+class _Output:
+    """What becomes of the frames' predictions. They appear where nothing is raised."""
+
+    def __init__(self, args: argparse.Namespace, rate: Fraction) -> None:
+        self._args, self._rate, self._stack = args, rate, ExitStack()
+        self._frames: Path = args.output_dir / f"{args.clip.stem}_frames"
+
+    def __enter__(self) -> _Output:
+        folder, stem = self._args.output_dir, self._args.clip.stem
+        (self._frames if self._args.frames else folder).mkdir(parents=True, exist_ok=True)
+        names = [self._args.task, *(["side_by_side"] if self._args.side_by_side else [])]
+        with ExitStack() as stack:
+            self._videos = [
+                stack.enter_context(VideoWriter(folder / f"{stem}_{name}.mp4", self._rate)) for name in names
+            ]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._stack.__exit__(*raised)
+
+    def add(self, index: int, frame: Frame, prediction: NDArray[np.float32]) -> None:
+        one = MAPS[self._args.task](prediction, self._args)
+        picture = one.picture().whole()
+        shown = [picture, beside(frame.pixels, picture)]
+        for video, pixels in zip(self._videos, shown, strict=False):
+            video.write(pixels, frame.seconds)
+        for kind in self._args.frames:
+            ending = "_colored" if kind == "png" else ""
+            path = self._frames / f"{index:06d}_{self._args.task}{ending}{FORMATS[kind].suffix}"
+            write_map(path, one, kind, self._args.threads)
+
+
+def _predict(
+    frames: Iterator[Frame],
+    pipe: MarigoldPipeline[Any],
+    output: _Output,
+    args: argparse.Namespace,
+    progress: CommandProgress,
+) -> int:
+    """The number of frames."""
+    taken: list[Frame] = []
+
+    def pixels() -> Iterator[NDArray[np.uint8]]:
+        for frame in frames:
+            taken[:] = [frame]
+            yield frame.pixels
+
+    options = {"num_inference_steps": args.denoise_steps, "processing_resolution": args.processing_res}
+    index, started = 0, time.perf_counter()
+    for index, out in enumerate(predict_sequence(pipe, pixels(), args.blend, args.seed, **options), 1):
+        output.add(index - 1, taken[0], out.prediction[0])
+        now = time.perf_counter()
+        progress.done(f"{float(taken[0].seconds):.2f} s of {args.clip.name}", index, now - started)
+        started = now
+    return index
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Whether the whole clip was done. One that breaks off leaves no half video; its files of frames stay."""
+    check_variant(args)
+    check_output(args.output_dir)
+    with VideoReader(args.clip, args.max_pixels) as reader:
+        total = min(-(-reader.facts.count // args.every), args.max_frames or reader.facts.count)
+        progress = CommandProgress(f"{args.task} of {args.clip.name}", total, args.quiet, "frame")
+        with closing(progress), progress.warnings_as_lines():
+            pipe = _open(args, progress)
+            try:
+                with _Output(args, reader.facts.rate / args.every) as output:
+                    count = _predict(_chosen(reader, args), pipe, output, args, progress)
+            except (InputError, OSError, MemoryError) as error:
+                progress.complain(f"marigold: error: {explain(error)}")
+                return False
+            progress.say(f"marigold: {count} frames done, results in {args.output_dir}")
+    return True

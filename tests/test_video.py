@@ -1,0 +1,183 @@
+"""`marigold video`: frames in, videos and files out, and clips that cannot be read."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import marigold_c as mc
+from marigold_c.commands.cli import main
+from marigold_c.images.readers import InputError
+from marigold_c.images.videos import VideoReader, VideoWriter, beside
+
+av = pytest.importorskip("av")
+HEIGHT, WIDTH = 24, 40
+
+
+def pictures(count: int, size: tuple[int, int] = (HEIGHT, WIDTH)) -> list[np.ndarray[Any, Any]]:
+    """Smooth, so that a lossy codec keeps them; each another."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    return [
+        np.stack([x * 5 + 9 * n, y * 8, np.full(size, 40 * n % 256)], axis=-1).clip(0, 255).astype(np.uint8)
+        for n in range(count)
+    ]
+
+
+def clip(path: Path, times: list[Fraction], size: tuple[int, int] = (HEIGHT, WIDTH)) -> list[np.ndarray[Any, Any]]:
+    frames = pictures(len(times), size)
+    with VideoWriter(path, Fraction(25)) as writer:
+        for pixels, seconds in zip(frames, times, strict=True):
+            writer.write(pixels, seconds)
+    return frames
+
+
+def even(count: int) -> list[Fraction]:
+    return [Fraction(number, 25) for number in range(count)]
+
+
+def read(path: Path) -> list[Any]:
+    with VideoReader(path) as reader:
+        return list(reader.frames())
+
+
+def video(*words: str | Path) -> int:
+    return main(["video", *map(str, words), "--threads", "1", "--seed", "3", "--processing-res", "0", "--quiet"])
+
+
+@pytest.mark.parametrize("size", [(24, 40), (23, 41)])
+def test_what_is_written_is_read(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Another decoder of the same frames: PyAV by itself. Time stamps of a variable rate are kept."""
+    times = [Fraction(0), Fraction(1, 25), Fraction(1, 2), Fraction(3)]
+    frames = clip(tmp_path / "a.mp4", times, size)
+    found = read(tmp_path / "a.mp4")
+    assert [frame.seconds for frame in found] == times
+    for frame, pixels in zip(found, frames, strict=True):
+        whole = frame.pixels[: size[0], : size[1]]
+        assert np.abs(whole.astype(int) - pixels).mean() < 4
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        other = [one.to_ndarray(format="rgb24") for one in container.decode(video=0)]
+    assert np.array_equal(np.stack(other), np.stack([frame.pixels for frame in found]))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_turned_clip_is_upright(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Phones store what they film lying on its side, with the turn to show it by."""
+    clip(tmp_path / "a.mp4", even(1))
+    plain = read(tmp_path / "a.mp4")[0].pixels
+
+    class Turned:
+        pts, time_base, rotation = 0, Fraction(1, 25), 90
+
+        def to_ndarray(self, format: str) -> Any:
+            assert format == "rgb24"
+            return plain
+
+    monkeypatch.setattr(VideoReader, "_decoded", lambda _self: iter([Turned()]))
+    assert np.array_equal(read(tmp_path / "a.mp4")[0].pixels, np.rot90(plain))
+
+
+def test_frames_as_predict_sequence_gives_them(tmp_path: Path) -> None:
+    clip(tmp_path / "walk.mp4", even(5))
+    frames = [frame.pixels for frame in read(tmp_path / "walk.mp4")]
+    assert video(tmp_path / "walk.mp4", "-o", tmp_path / "out", "--side-by-side", "--frames", "npy,png") == 0
+    pipe = mc.load(mc.default_checkpoint("depth"), num_threads=1)
+    outputs = mc.predict_sequence(pipe, frames, 0.1, 3, processing_resolution=0)
+    folder = tmp_path / "out/walk_frames"
+    for number, out in enumerate(outputs):
+        values = np.load(folder / f"{number:06d}_depth.npy")
+        assert np.array_equal(values, out.prediction[0, :, :, 0])
+        shown = pipe.image_processor.visualize_depth(out.prediction)[0]
+        assert np.array_equal(mc.read_image(folder / f"{number:06d}_depth_colored.png"), np.asarray(shown))
+    assert len(list(folder.iterdir())) == 10
+    coloured, both = (read(tmp_path / f"out/walk_{name}.mp4") for name in ("depth", "side_by_side"))
+    assert [frame.seconds for frame in coloured] == [frame.seconds for frame in both] == even(5)
+    assert both[0].pixels.shape == (HEIGHT, 2 * WIDTH, 3)
+    for frame, pixels in zip(both, frames, strict=True):
+        assert np.abs(frame.pixels[:, :WIDTH].astype(int) - pixels).mean() < 5
+    last = mc.read_image(folder / "000004_depth_colored.png")
+    assert np.abs(coloured[4].pixels.astype(int) - last).mean() < 12
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "walk_depth.mp4",
+        "walk_frames",
+        "walk_side_by_side.mp4",
+    ]
+
+
+def test_every_and_most_frames(tmp_path: Path) -> None:
+    clip(tmp_path / "a.mp4", even(7))
+    assert video(tmp_path / "a.mp4", "-o", tmp_path, "--every", "2", "--max-frames", "3", "--task", "normals") == 0
+    assert [frame.seconds for frame in read(tmp_path / "a_normals.mp4")] == [Fraction(n, 25) for n in (0, 2, 4)]
+
+
+def test_one_frame(tmp_path: Path) -> None:
+    clip(tmp_path / "a.mp4", even(1))
+    assert video(tmp_path / "a.mp4", "-o", tmp_path / "out") == 0
+    assert len(read(tmp_path / "out/a_depth.mp4")) == 1
+
+
+def sound(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_clips_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    sound(tmp_path / "sound.mp4")
+    clip(tmp_path / "whole.mp4", even(4))
+    for name, message in (
+        ("none.mp4", "No such file"),
+        ("text.mp4", "not a video that can be read"),
+        ("empty.mp4", "not a video that can be read"),
+        ("sound.mp4", "no picture in it"),
+    ):
+        assert video(tmp_path / name, "-o", tmp_path / "out") == 1
+        told = capsys.readouterr().err
+        assert told.count(str(tmp_path / name)) == 1 and message in told
+    assert video(tmp_path / "whole.mp4", "-o", tmp_path / "out", "--max-pixels", "900") == 1
+    assert "960 pixels; at most 900" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_on_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of two sizes: the video is not half written, the name and the sizes are told."""
+    clip(tmp_path / "a.mp4", even(3))
+    original = VideoReader.frames
+
+    class Decoded:
+        pts, time_base, rotation = 0, Fraction(1, 25), 0
+
+        def __init__(self, height: int) -> None:
+            self.pixels = np.zeros((height, WIDTH, 3), np.uint8)
+
+        def to_ndarray(self, format: str) -> Any:
+            return self.pixels
+
+    monkeypatch.setattr(VideoReader, "_decoded", lambda _self: iter([Decoded(24), Decoded(32)]))
+    assert video(tmp_path / "a.mp4", "-o", tmp_path / "out") == 1
+    assert "frame 1 has 40 x 32 pixels, those before 40 x 24" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.setattr(VideoReader, "_decoded", lambda _self: iter([]))
+    with pytest.raises(InputError, match="no frame in it"), VideoReader(tmp_path / "a.mp4") as reader:
+        list(original(reader))
+
+
+def test_pyav_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("marigold_c.extras.find_spec", lambda _name: None)
+    assert video(tmp_path / "a.mp4", "-o", tmp_path / "out") == 1
+    assert "pip install 'marigold-c[video]'" in capsys.readouterr().err
+
+
+def test_beside() -> None:
+    left, right = pictures(2)
+    assert np.array_equal(beside(left, right), np.hstack([left, right]))
