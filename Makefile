@@ -31,7 +31,7 @@ $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(shell find marigold_c
 $(TEST)/.environment: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest pytest-xdist mypy==2.4.1 "huggingface_hub>=0.30" \
-	    matplotlib "PyYAML>=6" "tensorboardX>=2.6" "h5py>=3.10" "mitsuba>=3.9" "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" "pi-heif>=1.0" "markdown-it-py>=3" "moderngl>=5.12" "embreex>=4.4" "av>=14" nbclient nbformat ipykernel
+	    matplotlib "PyYAML>=6" "pydantic>=2.11,<3" "tensorboardX>=2.6" "h5py>=3.10" "mitsuba>=3.9" "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" "pi-heif>=1.0" "markdown-it-py>=3" "moderngl>=5.12" "embreex>=4.4" "av>=14" nbclient nbformat ipykernel
 	@touch $@
 
 # An editable install, so that the test-only extension lies beside the package.

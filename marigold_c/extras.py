@@ -14,6 +14,7 @@ _EXTRAS = {
     "pi_heif": "heic",
     "matplotlib": "colormaps",
     "yaml": "evaluation",
+    "pydantic": "evaluation",
     "h5py": "prepare",
     "mitsuba": "scenes",
     "drjit": "scenes",

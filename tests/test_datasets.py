@@ -17,6 +17,7 @@ from marigold_c.datasets import DATASETS
 from marigold_c.errors import SampleError
 
 pytest.importorskip("yaml")
+pytest.importorskip("pydantic")
 pytest_plugins = ("dataset_cases",)
 pytestmark = pytest.mark.usefixtures("dataset_warnings")
 Scene = dict[str, Array]

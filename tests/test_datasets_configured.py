@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -15,21 +17,28 @@ from marigold_c.errors import DatasetError, DatasetWarning
 from marigold_c.extras import MissingExtra
 
 pytest.importorskip("yaml")
+pytest.importorskip("pydantic")
 pytest_plugins = ("dataset_cases",)
 pytestmark = pytest.mark.usefixtures("dataset_warnings")
 
 
 NYU = {"name": "nyu_depth", "disp_name": "d", "dir": "nyuv2/nyu_labeled_extracted.tar", "eigen_valid_mask": True}
 WRONG = {
-    "no name": ({"disp_name": "d", "dir": "x"}, "name must be given as text"),
-    "unknown set": ({**NYU, "name": "nyu_dept"}, r"unknown data set 'nyu_dept' \(meant: nyu_depth\?\)"),
+    "no name": ({"disp_name": "d", "dir": "x"}, "name: is missing; expected a text"),
+    "unknown set": (
+        {**NYU, "name": "nyu_dept"},
+        r"name: unknown data set 'nyu_dept'; known: diode_depth, .*; did you mean nyu_depth\?",
+    ),
     "other task": ({**NYU, "name": "nyu_normals"}, "nyu_normals is a data set for normals, not for depth"),
-    "no list": (NYU, "filenames, the path of the list of samples, is missing"),
-    "list of lists": ({**NYU, "filenames": ["a"]}, r"filenames is \['a'\], not the path"),
-    "no switch": ({k: v for k, v in NYU.items() if k != "eigen_valid_mask"} | {"filenames": "a"}, "mask is missing"),
+    "no list": (NYU, "filenames: the path of the list of samples is missing"),
+    "list of lists": ({**NYU, "filenames": ["a"]}, r"filenames: is \['a'\]; expected a text"),
+    "no switch": (
+        {k: v for k, v in NYU.items() if k != "eigen_valid_mask"} | {"filenames": "a"},
+        "mask: is missing; choose from true, false",
+    ),
     "wrong switch": (
         {**NYU, "eigen_valid_mask": 1, "filenames": "a"},
-        "eigen_valid_mask is 1; choose from true, false",
+        "eigen_valid_mask: is 1; expected true or false",
     ),
     "missing list": ({**NYU, "filenames": "nowhere.txt"}, r"the list nowhere\.txt is not in the working folder"),
     "training": ({"dataset": {"val": []}}, "a configuration of training"),
@@ -41,6 +50,24 @@ def test_wrong_configurations(case: str, tmp_path: Path) -> None:
     config, message = WRONG[case]
     with pytest.raises(DatasetError, match=message):
         open_dataset(config, tmp_path, task="depth")
+
+
+def test_faults_of_a_file_are_named_by_line(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("name: folder_depth\ndisp_name: own\n\nimages: 3\nmax_depth: 1e-x\n")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(path, tmp_path, task="depth")
+    assert str(caught.value).splitlines() == [
+        f"{path}, line 1: dir: is missing; expected a text",
+        f"{path}, line 4: images: is 3; expected a text",
+        f"{path}, line 5: max_depth: is '1e-x'; expected a number of at least 0",
+    ]
+    path.write_text("name: nyu_depth\ndisp_name: d\ndir: x\nfilenames: a\neigen_valid_maks: true\n")
+    with (
+        pytest.raises(DatasetError, match="eigen_valid_mask: is missing"),
+        pytest.warns(DatasetWarning, match=r"passed over: eigen_valid_maks; did you mean eigen_valid_mask\?"),
+    ):
+        open_dataset(path, tmp_path, task="depth")
 
 
 def test_unknown_keys_are_mentioned(make_dataset: MakeDataset) -> None:
@@ -55,7 +82,11 @@ def test_keys_of_training_are_passed_over(make_dataset: MakeDataset) -> None:
 
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
-    for text, message in (("a: [1", "no YAML"), ("- 1\n", "has keys and values, not list"), ("", "not NoneType")):
+    for text, message in (
+        ("a: [1", "not valid YAML"),
+        ("- 1\n", "keys and values, found list"),
+        ("", "name: is missing"),
+    ):
         path.write_text(text)
         with pytest.raises(DatasetError, match=message) as caught:
             open_dataset(path, tmp_path, task="depth")
@@ -64,6 +95,26 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         open_dataset(tmp_path / "b.yaml", tmp_path, task="depth")
     with pytest.raises(ValueError, match="task='flow': choose from depth, normals, iid"):
         open_dataset({}, tmp_path, task="flow")
+
+
+def test_without_pydantic_the_extra_is_named() -> None:
+    """In a process of its own, where nothing imported it; the help needs none, and neither does the package."""
+    code = f"""
+import sys
+sys.modules["pydantic"] = None
+import marigold_c.commands.train, marigold_c.commands.eval
+from marigold_c import extras
+from marigold_c.datasets import open_dataset
+find = extras.find_spec
+extras.find_spec = lambda name: None if name == "pydantic" else find(name)
+try:
+    open_dataset({NYU!r}, ".", task="depth")
+except extras.MissingExtra as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    hint = "needs pydantic, which is not installed: pip install 'marigold-c[evaluation]'"
+    assert (done.stdout.strip(), done.stderr) == (f"checking configurations {hint}", "")
 
 
 def test_missing_yaml_is_named(make_dataset: MakeDataset, monkeypatch: pytest.MonkeyPatch) -> None:

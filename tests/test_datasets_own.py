@@ -16,6 +16,7 @@ from marigold_c.images.pictures import picture_of
 from marigold_c.images.png_writer import write_png
 
 pytest.importorskip("yaml")
+pytest.importorskip("pydantic")
 pytest_plugins = ("dataset_cases",)
 pytestmark = pytest.mark.usefixtures("dataset_warnings")
 
@@ -114,8 +115,8 @@ def test_own_data_with_faults(tmp_path: Path) -> None:
         ({"images": "elsewhere"}, "there is no image in"),
         ({"images": "../x"}, r"the folder '\.\./x' leads out"),
         ({"truth": None}, "images and truth must be given as folders"),
-        ({"units_per_metre": 0}, "units_per_metre must be above 0"),
-        ({"max_depth": "far"}, "max_depth is 'far', not a number"),
+        ({"units_per_metre": 0}, "units_per_metre: is 0; expected a number above 0"),
+        ({"max_depth": "far"}, "max_depth: is 'far'; expected a number of at least 0"),
     ):
         with pytest.raises(DatasetError, match=message):
             own(tmp_path, "depth", **keys)

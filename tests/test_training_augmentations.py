@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from marigold_c.training import augmentations as aug
-from marigold_c.training.settings import Augmentation
+from marigold_c.training.sections import Augmentation
 
 Array = np.ndarray[Any, Any]
 

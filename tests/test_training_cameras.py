@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from marigold_c.training.augmentations import change_image, jpeg, vignette, white_balance
-from marigold_c.training.settings import Augmentation
+from marigold_c.training.sections import Augmentation
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from training_cases import LIGHTING, data_entry, make_config, settings, write_config
 
+from marigold_c.configurations.yaml_tree import ConfigError
 from marigold_c.training.config import load_config
-from marigold_c.training.yaml_tree import ConfigError
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 
@@ -30,7 +30,11 @@ def test_values_and_defaults(tmp_path: Path) -> None:
     assert config.pipeline_options["default_denoising_steps"] == 4
     assert config.loader.accumulation == 2
     assert (config.depth_range.quantile, config.depth_range.low, config.depth_range.high) == (0.02, -1, 1)
-    assert (config.optimizer.name, config.optimizer.betas, config.optimizer.weight_decay) == ("adam", (0.9, 0.999), 0)
+    assert (config.optimizer.name, config.optimizer.options.betas, config.max_gradient_norm) == (
+        "Adam",
+        (0.9, 0.999),
+        None,
+    )
     assert not config.masked
     assert config.name == "run"
 
@@ -45,15 +49,15 @@ def test_base_files_are_merged_in_order(tmp_path: Path) -> None:
     )
     top = {"base_config": ["config/all/base.yaml", "config/rate.yaml"], "max_iter": 3, "dataloader": {"num_workers": 0}}
     config = load_config(write_config(tmp_path / "config" / "train.yaml", top))
-    assert (config.optimizer.learning_rate, config.max_iterations) == (0.5, 3)
+    assert (config.learning_rate, config.max_iterations) == (0.5, 3)
     assert (config.loader.workers, config.loader.batch) == (0, 2)
-    assert config.validation.metrics == ("delta1_acc",)
+    assert config.evaluation.metrics == ("delta1_acc",)
 
 
 def test_a_null_in_a_later_file_takes_a_section_away(tmp_path: Path) -> None:
     write_config(tmp_path / "base.yaml", settings())
     config = load_config(write_config(tmp_path / "top.yaml", {"base_config": ["base.yaml"], "multi_res_noise": None}))
-    assert not config.noise.multi_resolution
+    assert config.noise is None
 
 
 def test_an_error_names_the_file_that_the_value_is_in(tmp_path: Path) -> None:
@@ -77,9 +81,15 @@ def test_an_error_names_the_file_that_the_value_is_in(tmp_path: Path) -> None:
         ({"dataset__train": {**data_entry("depth"), "name": "nyu_depth", "filenames": "run.yaml"}}, "not for training"),
         ({"dataset__train": {**data_entry("depth"), "name": "vkitti_depth"}}, "filenames: is missing"),
         ({"dataset__train": data_entry("depth", filenames="no.txt")}, "dataset.train.filenames: no file no.txt beside"),
-        ({"dataset__train": data_entry("depth", resize_to_hw=[4, 64])}, "expected height and width of at least 8"),
+        (
+            {"dataset__train": data_entry("depth", resize_to_hw=[4, 64])},
+            "is [4, 64]; expected a list of 2 integers, height and width of at least 8",
+        ),
         ({"dataset__train": None}, "dataset.train: is missing"),
-        ({"dataset__train": {"name": "mixed", "dataset_list": []}}, "dataset_list: is empty"),
+        (
+            {"dataset__train": {"name": "mixed", "dataset_list": []}},
+            "dataset_list: is []; expected a list of at least one data set",
+        ),
         (
             {"dataset__train": {"name": "mixed", "dataset_list": [data_entry("depth")], "prob_ls": [0.5, 0.5]}},
             "expected one probability for each of 1 sets",
@@ -94,7 +104,10 @@ def test_an_error_names_the_file_that_the_value_is_in(tmp_path: Path) -> None:
         ({"max_iter": None}, "max_iter: is missing"),
         ({"optimizer": {"name": "SGD"}}, "optimizer.name: is 'SGD'; expected one of Adam, AdamW"),
         ({"optimizer": {"name": "Adam", "kwargs": {"weight_decay": 0.1}}}, "expected 0 for Adam, or the name AdamW"),
-        ({"optimizer": {"kwargs": {"betas": [0.9, 1]}}}, "expected numbers from 0 to below 1"),
+        (
+            {"optimizer": {"kwargs": {"betas": [0.9, 1]}}},
+            "betas: is [0.9, 1]; expected a list of 2 numbers from 0 to below 1",
+        ),
         ({"loss": {"name": "l1_loss"}}, "loss.name: is 'l1_loss'; expected one of mse_loss"),
         ({"lr_scheduler": {"name": "Cosine"}}, "lr_scheduler.name: is 'Cosine'"),
         ({"lr_scheduler__kwargs__warmup_steps": 8}, "expected less than total_iter"),
@@ -119,6 +132,45 @@ def test_what_does_not_fit_is_named(tmp_path: Path, changes: dict[str, Any], mes
     assert message in refused(tmp_path, **changes)
 
 
+def test_all_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
+    lines = refused(tmp_path, max_iter=0, dataloader__seeed=3, augmentation__flip=0.5).splitlines()
+    text = (tmp_path / "run.yaml").read_text().splitlines()
+    for key, message in (
+        ("flip", "augmentation.flip: unknown key with the value 0.5; known here: "),
+        ("seeed", "dataloader.seeed: unknown key with the value 3; known here: "),
+        ("max_iter", f"max_iter: is 0; expected an integer from 1 to {2**31}"),
+    ):
+        number = next(number for number, line in enumerate(text, 1) if f'"{key}"' in line)
+        (line,) = [line for line in lines if message in line]
+        assert line.startswith(f"{tmp_path / 'run.yaml'}, line {number}: {message}")
+    assert [line.rpartition("; did you mean ")[2] for line in lines][:2] == ["lr_flip_p?", "seed?"]
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "message"),
+    [
+        ("normals", {"depth_normalization": {"clip": True}}, "depth_normalization: is for depth, and this"),
+        ("normals", {"eval": {"alignment": "least_square"}}, "eval.alignment: is for depth, and this"),
+        ("depth", {"gt_normals_type": "normals"}, "gt_normals_type: is for normals, and this"),
+        ("depth", {"pipeline__kwargs__target_properties": LIGHTING}, "target_properties: is for iid, and this"),
+        ("depth", {"dataset__val": ["x"]}, "dataset.val[0]: expected keys and values, found 'x'"),
+        ("depth", {"dataset__val": [data_entry("depth", min_depth=-1)]}, "dataset.val[0].min_depth: is -1; expected a"),
+        ("depth", {"dataset__val": "x"}, "dataset.val: is 'x'; expected a list of data sets"),
+        (
+            "depth",
+            {"eval": {"eval_metrics": ["rmse_log", 3]}},
+            "eval.eval_metrics: is ['rmse_log', 3]; expected",
+        ),
+        ("depth", {"trainer__dtype": "bfloat"}, "trainer.dtype: is 'bfloat'; expected one of float32, bfloat16"),
+        ("depth", {"trainer__gradient_checkpointing": 1}, "gradient_checkpointing: is 1; expected true or false"),
+        ("depth", {"lr": "0.1"}, "lr: is '0.1'; expected a number above 0"),
+    ],
+)
+def test_what_does_not_fit_a_task_or_a_type(tmp_path: Path, task: str, changes: dict[str, Any], message: str) -> None:
+    assert message in refused(tmp_path, task, **changes)
+
+
 @pytest.mark.parametrize(
     ("properties", "message"),
     [
@@ -140,7 +192,7 @@ def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     """YAML 1.1 reads 8e-05 as a text; OmegaConf, which prs-eth uses, as a number."""
     path = tmp_path / "run.yaml"
     path.write_text(json.dumps(settings()).replace('"lr": 0.001', '"lr": 8e-05'))
-    assert load_config(path).optimizer.learning_rate == 8e-05
+    assert load_config(path).learning_rate == 8e-05
 
 
 def test_broken_files(tmp_path: Path) -> None:
@@ -191,21 +243,18 @@ def lists(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", PAPER)
 def test_recipes_of_the_papers(lists: Path, name: str) -> None:
     config, expected = load_config(lists / f"{name}.yaml"), PAPER[name]
-    assert config.optimizer.learning_rate == expected["lr"]
-    assert config.optimizer.max_gradient_norm is None and config.optimizer.weight_decay == 0
+    assert config.learning_rate == expected["lr"] and config.lr_scheduler is not None and config.noise is not None
+    assert config.max_gradient_norm is None and config.optimizer.options.weight_decay is None
+    schedule, periods = config.lr_scheduler.schedule, config.trainer
     assert config.max_iterations == expected["max"]
-    assert (config.schedule.total_iter, config.schedule.final_ratio, config.schedule.warmup_steps) == (
-        expected["total"],
-        0.01,
-        100,
-    )
+    assert (schedule.total_iter, schedule.final_ratio, schedule.warmup_steps) == (expected["total"], 0.01, 100)
     assert config.probabilities == expected["prob"] and len(config.train_sets) == expected["sets"]
     assert (config.loader.effective_batch, config.loader.batch, config.loader.seed) == (32, 2, 2024)
-    assert config.seed == 2024 and config.augmentation.flip == 0.5
+    assert config.trainer.seed == 2024 and config.augmentation.flip == 0.5
     assert config.masked == expected.get("masked", False)
     assert (config.noise.strength, config.noise.annealed) == (0.9, True)
     assert config.validation.steps == expected["steps"]
-    assert (config.periods.save, config.periods.backup, config.periods.validation) == (50, 2000, 500)
+    assert (periods.save, periods.backup, periods.validation) == (50, 2000, 500)
     blur = config.augmentation.gaussian_blur
     assert blur == (0.3 if name == "normals" else 0)
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from thread_processes import ThreadProcesses, run_together
 from training_cases import StandInEngine, data_entry, final_weights, make_config, make_scenes, open_stand_in
 
+from marigold_c.configurations.yaml_tree import ConfigError
 from marigold_c.errors import NotFiniteError, ProcessFailed, SampleError
 from marigold_c.messages import explain
 from marigold_c.training.checkpoints import read_state
 from marigold_c.training.mixed_sampler import MixedSampler, ShareOfSteps
 from marigold_c.training.run import RunOptions, TrainingStopped, train
 from marigold_c.training.settings import TrainingConfig
-from marigold_c.training.yaml_tree import ConfigError
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import marigold_c as mc
 from marigold_c.training.latents import draw_noise
 from marigold_c.training.learning_rate import exponential_ratio
 from marigold_c.training.mixed_sampler import MixedSampler
+from marigold_c.training.sections import Noise
 from marigold_c.training.seeds import BatchSeeds, seed_sequence
-from marigold_c.training.settings import Noise
 from marigold_c.training.targets import (
     EmptyTarget,
     depth_image,
@@ -52,19 +52,19 @@ def test_time_steps_and_noise_come_from_one_generator() -> None:
         generator = mc.Generator(seed)
         steps = generator.randint(1000, (3,))
         white = generator.randn(3, 4, 6, 8)
-        found_steps, found = draw_noise(seed, (3, 4, 6, 8), Noise(), 1000)
+        found_steps, found = draw_noise(seed, (3, 4, 6, 8), None, 1000)
         np.testing.assert_array_equal(found_steps, steps)
         np.testing.assert_array_equal(found, white)
 
 
 def test_multi_resolution_noise_is_annealed_for_each_sample() -> None:
     shape = (3, 4, 12, 16)
-    steps, found = draw_noise(9, shape, Noise(True, 0.9, True), 1000)
+    steps, found = draw_noise(9, shape, Noise(strength=0.9, annealed=True), 1000)
     generator = mc.Generator(9)
     generator.randint(1000, (3,))
     expected = generator.multi_resolution_noise(shape, (0.9 * steps / 1000).astype(np.float32))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-    _, constant = draw_noise(9, shape, Noise(True, 0.9, False), 1000)
+    _, constant = draw_noise(9, shape, Noise(strength=0.9, annealed=False), 1000)
     assert np.abs(constant - found).max() > 0.1
 
 

@@ -28,12 +28,12 @@ from training_cases import (
 )
 
 import marigold_c as mc
+from marigold_c.configurations.yaml_tree import ConfigError
 from marigold_c.errors import SampleError
 from marigold_c.training.checkpoints import read_state
 from marigold_c.training.learning_rate import exponential_ratio
 from marigold_c.training.run import RunOptions, TrainingStopped, train
 from marigold_c.training.settings import TrainingConfig
-from marigold_c.training.yaml_tree import ConfigError
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ from types import FrameType
 from ..errors import DatasetNotFoundError
 from ..messages import explain
 from ..progress import CommandProgress
-from ..training.config import load_config
 from ..training.processes import Processes, started_processes, threads_for, together
-from ..training.run import RunOptions, train
 from .flag_types import POSITIVE, THREADS
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -128,6 +126,9 @@ def run(args: argparse.Namespace) -> bool:
 
 
 def _train(args: argparse.Namespace, processes: Processes) -> None:
+    from ..training.config import load_config  # not for --help: the extra `training` may be missing
+    from ..training.run import RunOptions, train
+
     file, folder = args.config or args.config_flag, None
     if file is None:  # RUN/checkpoint/latest
         folder = args.resume_run.parent.parent

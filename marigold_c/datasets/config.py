@@ -5,15 +5,15 @@ Called by dataset.py. Every key is checked: a missing or misspelt one would eval
 
 from __future__ import annotations
 
-import difflib
-import math
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..configurations.models import Section, checked, choice, flag, number, text
+from ..configurations.yaml_tree import ConfigError, Value, load_tree, tree_of
 from ..errors import DatasetError, DatasetWarning
-from ..extras import optional_module
+from ..messages import suggestion
 from .settings import Description, Settings
 from .table import DATASETS, TASKS
 
@@ -26,127 +26,119 @@ _SWITCHES: dict[str, tuple[str, dict[Any, str | None]]] = {
 _REQUIRED = ("name", "disp_name", "dir")
 # Concern training only; evaluation passes them over, as the reference does.
 _TRAINING = ("resize_to_hw", "augmentation_args", "depth_transform", "center_crop", "move_invalid_to_far_plane")
-_FOLDER_KEYS = ("images", "truth", "mask", "min_depth", "max_depth", "units_per_metre")
+_RANGES = {"min_depth", "max_depth", "units_per_metre"}
+FOLDER_KEYS = ("images", "truth", "mask", *sorted(_RANGES))
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """A YAML file's keys. MissingExtra without PyYAML; DatasetError names the file."""
-    yaml = optional_module("yaml", "reading a data set's configuration")
-    try:
-        text = path.read_text(encoding="utf-8")
-        config = yaml.safe_load(text)
-    except OSError as error:
-        raise DatasetError(f"{path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(config, dict):
-        raise DatasetError(f"{path}: the configuration of a data set has keys and values, not {type(config).__name__}")
-    return {str(key): value for key, value in config.items()}
+class DataSetKeys(Section):
+    """The keys of any data set. truth: a folder, or a mapping of targets to folders."""
+
+    name: str = text("name")
+    disp_name: str = text("disp_name")
+    dir: str = text("dir")
+    filenames: str | None = text("filenames", None)
+    eigen_valid_mask: bool | None = flag("eigen_valid_mask", None)
+    kitti_bm_crop: bool | None = flag("kitti_bm_crop", None)
+    valid_mask_crop: str | None = choice("valid_mask_crop", ("eigen", "garg"), None)
+    images: str | None = text("images", None)
+    truth: Any = None
+    mask: str | None = text("mask", None)
+    min_depth: float | None = number("min_depth", None, 0)
+    max_depth: float | None = number("max_depth", None, 0)
+    units_per_metre: float | None = number("units_per_metre", None, 0, above=True)
 
 
-def _description(config: Mapping[str, Any], origin: str, task: str) -> Description:
+class _Keys(DataSetKeys, extra="allow"):
+    """Of evaluation, which mentions what it does not know."""
+
+
+def read_config(config: str | Path | Mapping[str, Any], task: str) -> Settings:
+    """The settings that a YAML file or a mapping means. DatasetError names file, line and key; DatasetWarning: a key
+    without a meaning. MissingExtra without PyYAML or pydantic."""
     if task not in TASKS:
         raise ValueError(f"task={task!r}: choose from {', '.join(TASKS)}")
-    if "dataset" in config and "name" not in config:
-        raise DatasetError(f"{origin}: a configuration of training; evaluation takes one data set with its keys on top")
-    missing = [key for key in _REQUIRED if not isinstance(config.get(key), str) or not config[key]]
-    if missing:
-        raise DatasetError(f"{origin}: {', '.join(missing)} must be given as text")
-    name = config["name"]
+    try:
+        tree = tree_of(config, Path("the configuration")) if isinstance(config, Mapping) else load_tree(Path(config))
+        return _settings_from(tree, task)
+    except OSError as error:
+        raise DatasetError(f"{config}: {error.strerror or error}") from error
+    except ConfigError as error:
+        raise DatasetError(str(error)) from error
+
+
+def _description(tree: Value, name: str, task: str) -> Description:
     if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, 1)
-        raise DatasetError(
-            f"{origin}: unknown data set {name!r}{f' (meant: {close[0]}?)' if close else ''}; "
-            f"known: {', '.join(sorted(DATASETS))}"
-        )
+        known = ", ".join(sorted(DATASETS))
+        raise tree.refuse("name", f"unknown data set {name!r}; known: {known}{suggestion(name, DATASETS)}")
     if DATASETS[name].task != task:
-        raise DatasetError(f"{origin}: {name} is a data set for {DATASETS[name].task}, not for {task}")
+        raise tree.refuse("name", f"{name} is a data set for {DATASETS[name].task}, not for {task}")
     return DATASETS[name]
 
 
-def _switches(config: Mapping[str, Any], origin: str, description: Description) -> dict[str, str | None]:
-    chosen: dict[str, str | None] = {"crop": description.crop, "window": None}
+def _switches(tree: Value, keys: DataSetKeys, description: Description) -> dict[str, Any]:
+    chosen: dict[str, Any] = {"crop": description.crop, "window": None}
     for key in description.switches:
         setting, meanings = _SWITCHES[key]
-        value = config.get(key, "missing")
-        # 1 would be found as True.
-        if isinstance(value, bool | str | None) and value in meanings:
-            chosen[setting] = meanings[value]
-        else:
-            given = "is missing" if key not in config else f"is {value!r}"
+        value = getattr(keys, key)
+        if key not in tree.content or value not in meanings:
             words = ", ".join("null" if one is None else str(one).lower() for one in meanings)
-            raise DatasetError(f"{origin}: {key} {given}; choose from {words}")
+            raise tree.refuse(key, f"is missing; choose from {words}")
+        chosen[setting] = meanings[value]
     return chosen
 
 
-def _number(config: Mapping[str, Any], origin: str, key: str, default: float | None) -> float | None:
-    value = config.get(key, default)
-    if value is None:
-        return None
-    # YAML takes 1e-3 without a point for text.
-    try:
-        number = float("nan" if isinstance(value, bool) else value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isnan(number) or number < 0:
-        raise DatasetError(f"{origin}: {key} is {value!r}, not a number of at least 0")
-    return number
-
-
-def _folders(config: Mapping[str, Any], origin: str, description: Description) -> dict[str, str]:
+def _folders(tree: Value, keys: DataSetKeys, description: Description) -> dict[str, str]:
     """The folder of each kind of file of a data set by folders; "truth" of intrinsics is a mapping of targets."""
-    if config.get("filenames") is not None:
+    if keys.filenames is not None:
         if description.task == "iid":
-            raise DatasetError(f"{origin}: own intrinsic images are found by their folders, not by a list (filenames)")
+            raise tree.refuse("filenames", "own intrinsic images are found by their folders, not by a list")
         return {}
-    truth = config.get("truth")
     if description.task == "iid":
-        truths = truth if isinstance(truth, Mapping) else {}
+        truths = keys.truth if isinstance(keys.truth, dict) else {}
     else:
-        truths = {} if truth is None else {"truth": truth}
-    given = {"image": config.get("images"), **truths, **({"mask": config["mask"]} if config.get("mask") else {})}
-    if not truths or not all(isinstance(one, str) for one in (*given, *given.values())):
+        truths = {} if keys.truth is None else {"truth": keys.truth}
+    given = {"image": keys.images, **truths, **({"mask": keys.mask} if keys.mask else {})}
+    if not truths or not all(isinstance(one, str) for one in given.values()):
         what = "truth (a folder for each target)" if description.task == "iid" else "truth"
-        raise DatasetError(f"{origin}: images and {what} must be given as folders below dir")
+        raise tree.fail("", f"images and {what} must be given as folders below dir")
     return given
 
 
-def _check_unknown(config: Mapping[str, Any], origin: str, description: Description) -> None:
+def _check_unknown(tree: Value, keys: DataSetKeys, description: Description) -> None:
     known = {*_REQUIRED, "filenames", *description.switches, *_TRAINING}
-    known |= {*_FOLDER_KEYS} if description.by_folders else set()
-    unknown = sorted(set(config) - known)
-    if unknown:
-        message = f"{origin}: keys without a meaning for {config['name']} are passed over: {', '.join(unknown)}"
-        warnings.warn(message, DatasetWarning, stacklevel=4)
+    known |= {*FOLDER_KEYS} if description.by_folders else set()
+    if unknown := sorted(set(tree.content) - known):
+        near = "".join(suggestion(key, known - set(tree.content)) for key in unknown)
+        names = ", ".join(unknown)
+        warnings.warn(
+            f"{tree.file}: keys without a meaning for {keys.name} are passed over: {names}{near}",
+            DatasetWarning,
+            stacklevel=4,
+        )
 
 
-def settings_from(config: Mapping[str, Any], origin: str, task: str) -> Settings:
-    """The settings that a configuration means. DatasetError names the key; DatasetWarning: a key without a meaning."""
-    description = _description(config, origin, task)
-    filenames = config.get("filenames")
-    if filenames is not None and not isinstance(filenames, str):
-        raise DatasetError(f"{origin}: filenames is {filenames!r}, not the path of a list")
-    if filenames is None and not description.by_folders:
-        raise DatasetError(f"{origin}: filenames, the path of the list of samples, is missing")
-    _check_unknown(config, origin, description)
-    folders = _folders(config, origin, description) if description.by_folders else {}
-    min_depth = _number(config, origin, "min_depth", description.min_depth)
-    max_depth = _number(config, origin, "max_depth", description.max_depth)
-    units = _number(config, origin, "units_per_metre", description.units_per_metre)
-    if not units:
-        raise DatasetError(f"{origin}: units_per_metre must be above 0")
+def _settings_from(tree: Value, task: str) -> Settings:
+    if "dataset" in tree.content and "name" not in tree.content:
+        raise tree.fail("", "a configuration of training; evaluation takes one data set with its keys on top")
+    keys = checked(_Keys, tree)
+    description = _description(tree, keys.name, task)
+    if keys.filenames is None and not description.by_folders:
+        raise tree.refuse("filenames", "the path of the list of samples is missing")
+    _check_unknown(tree, keys, description)
+    folders = _folders(tree, keys, description) if description.by_folders else {}
     own_targets = tuple(role for role in folders if role not in ("image", "mask"))
+    ranges: dict[str, Any] = {key: getattr(description, key) for key in _RANGES}
+    if description.by_folders:
+        ranges |= keys.model_dump(include=_RANGES, exclude_none=True)
     return Settings(
         description=description,
-        name=config["name"],
-        display_name=config["disp_name"],
-        directory=config["dir"],
-        list_name=filenames,
+        name=keys.name,
+        display_name=keys.disp_name,
+        directory=keys.dir,
+        list_name=keys.filenames,
         columns=tuple(folders) or description.columns,
         targets=description.targets or (own_targets if task == "iid" else ()),
-        min_depth=min_depth if description.by_folders else description.min_depth,
-        max_depth=max_depth if description.by_folders else description.max_depth,
-        units_per_metre=units if description.by_folders else description.units_per_metre,
         folders=folders,
-        **_switches(config, origin, description),
+        **ranges,
+        **_switches(tree, keys, description),
     )

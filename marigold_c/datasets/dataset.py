@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from ..errors import DatasetError, DatasetWarning, SampleError
 from ..images.readers import InputError, stored_size
-from .config import read_config, settings_from
 from .crops import CROPS
 from .decoding import decode_rgb, decode_unit_colours
 from .folders import find_samples
@@ -198,12 +197,13 @@ def open_dataset(config: str | Path | Mapping[str, Any], base_data_dir: str | Pa
     task: "depth", "normals" or "iid".
 
     DatasetError: the configuration, the list or the archive is missing or wrong. DatasetWarning: the list is not the
-    published one, or names an image twice. MissingExtra: PyYAML is not installed.
+    published one, or names an image twice. MissingExtra: PyYAML or pydantic is not installed.
     """
+    from .config import read_config  # needs the extra `evaluation`
+
     path = None if isinstance(config, Mapping) else Path(config)
-    keys = config if isinstance(config, Mapping) else read_config(Path(config))
     origin = "the configuration" if path is None else str(path)
-    settings = settings_from(keys, origin, task)
+    settings = read_config(config, task)
     list_path = None if settings.list_name is None else _find_list(settings.list_name, path)
     lines = None if list_path is None else read_list(list_path)
     if lines is not None and list_path is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from .settings import Augmentation
+from .sections import Augmentation
 
 Image = NDArray[np.uint8]
 Array = NDArray[np.float32]

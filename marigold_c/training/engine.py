@@ -79,7 +79,7 @@ def needs_gradients(config: TrainingConfig, processes: Processes) -> bool:
     return (
         config.loader.accumulation > 1
         or processes.size > 1
-        or bool(config.optimizer.max_gradient_norm)
+        or bool(config.max_gradient_norm)
         or config.objective == "autoencoder"
     )
 
@@ -88,26 +88,26 @@ def open_engine(
     config: TrainingConfig, folder: Path, base: Path, device: str, threads: int | None, keep_gradients: bool
 ) -> Engine:
     """mc.Trainer as the configuration wants it."""
-    optimizer, terms = config.optimizer, config.reconstruction
+    options, terms = config.optimizer.options, config.trainer.reconstruction
     engine: Engine = Trainer.from_pretrained(
         folder,
         task=config.task,
         objective=config.objective,
-        optimizer=optimizer.name,
-        learning_rate=optimizer.learning_rate,
-        dtype=config.dtype,
-        gradient_checkpointing=config.gradient_checkpointing,
+        optimizer=config.optimizer.name.lower(),
+        learning_rate=config.learning_rate,
+        dtype=config.trainer.dtype,
+        gradient_checkpointing=config.trainer.gradient_checkpointing,
         device=device,
         num_threads=threads,
-        betas=optimizer.betas,
-        epsilon=optimizer.epsilon,
-        weight_decay=optimizer.weight_decay,
-        max_gradient_norm=optimizer.max_gradient_norm,
+        betas=options.betas,
+        epsilon=options.epsilon,
+        weight_decay=options.weight_decay,
+        max_gradient_norm=config.max_gradient_norm,
         keep_gradients=keep_gradients,
         num_targets=len(config.target_names),
         teacher=base if config.objective == "lcm" else None,
-        ema_decay=config.lcm.ema_decay,
-        num_ddim_timesteps=config.lcm.ddim_timesteps,
+        ema_decay=config.trainer.ema_decay,
+        num_ddim_timesteps=config.trainer.ddim_timesteps,
         reconstruction=(terms.absolute, terms.square, terms.edges, terms.divergence),
     )
     return engine

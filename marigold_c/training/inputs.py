@@ -10,7 +10,7 @@ import numpy as np
 from .._C import Generator
 from .latents import LatentEncoder, draw_noise
 from .loader import Batch
-from .settings import Noise, TrainingConfig
+from .settings import TrainingConfig
 
 TRAIN_STEPS = 1000  # time steps of the noise schedule
 
@@ -20,7 +20,7 @@ Inputs = dict[str, Any]
 
 def _latent_inputs(config: TrainingConfig, encode: LatentEncoder, batch: Batch, seed: int) -> Inputs:
     latents = encode(batch)
-    steps, noise = draw_noise(seed, latents.target.shape, config.noise, TRAIN_STEPS, config.last_step)
+    steps, noise = draw_noise(seed, latents.target.shape, config.latent_noise, TRAIN_STEPS, config.trainer.last_step)
     return {
         "image_latent": latents.image,
         "target_latent": latents.target,
@@ -33,8 +33,8 @@ def _latent_inputs(config: TrainingConfig, encode: LatentEncoder, batch: Batch, 
 def _distillation_inputs(config: TrainingConfig, encode: LatentEncoder, batch: Batch, seed: int) -> Inputs:
     """Time steps are the last ones of equal parts of the schedule; the noise is white, as in prs-eth/Marigold."""
     latents = encode(batch)
-    parts = config.lcm.ddim_timesteps
-    index, noise = draw_noise(seed, latents.target.shape, Noise(), parts)
+    parts = config.trainer.ddim_timesteps
+    index, noise = draw_noise(seed, latents.target.shape, None, parts)
     return {
         "image_latent": latents.image,
         "target_latent": latents.target,

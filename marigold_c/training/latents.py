@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .._C import Generator
 from .latent_cache import CachedLatents, LatentCache
 from .loader import Batch, Item
-from .settings import Noise
+from .sections import Noise
 from .targets import latent_mask
 
 Array = NDArray[np.float32]
@@ -77,9 +77,9 @@ class LatentEncoder:
 
 
 def draw_noise(
-    seed: int, shape: tuple[int, int, int, int], noise: Noise, train_steps: int, last_step: float = 0.0
+    seed: int, shape: tuple[int, int, int, int], noise: Noise | None, train_steps: int, last_step: float = 0.0
 ) -> tuple[NDArray[np.int64], Array]:
-    """Time steps (N,), uniform below train_steps, then noise of `shape`, from one generator.
+    """Time steps (N,), uniform below train_steps, then noise of `shape`, from one generator. noise None: white.
 
     last_step: the part of the samples that get the last time step instead.
     """
@@ -87,7 +87,7 @@ def draw_noise(
     steps = generator.randint(train_steps, (shape[0],))
     if last_step:
         steps = np.where(generator.rand((shape[0],)) < last_step, train_steps - 1, steps)
-    if not noise.multi_resolution:
+    if noise is None:
         return steps, generator.randn(shape)
     strength = np.full(shape[0], noise.strength, np.float32)
     if noise.annealed:

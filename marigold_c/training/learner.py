@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._C import Generator
+from ..configurations.yaml_tree import ConfigError
 from ..errors import NotFiniteError
 from ..pipelines.components import VAE
 from .engine import Engine, needs_gradients
@@ -29,7 +30,6 @@ from .reconstructions import pictures_of
 from .seeds import BatchSeeds
 from .settings import TrainingConfig
 from .state import State
-from .yaml_tree import ConfigError
 
 
 class Learner:
@@ -56,9 +56,10 @@ class Learner:
         self._latent_channels: int = vae.config["latent_channels"]
         self._block = 2 ** (len(vae.config.get("block_out_channels", range(4))) - 1)  # pixels of a latent cell
         scale = float(vae.config["scaling_factor"])
-        if config.latent_scale is not None and not math.isclose(config.latent_scale, scale, rel_tol=1e-6):
+        given = config.model.latent_scale
+        if given is not None and not math.isclose(given, scale, rel_tol=1e-6):
             raise ConfigError(
-                f"{config.file}: model.latent_scale_factor is {config.latent_scale:g}, but {base / 'vae'} has {scale:g}"
+                f"{config.file}: model.latent_scale_factor is {given:g}, but {base / 'vae'} has {scale:g}"
             )
         caches = None
         if cache is not None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ..atomic_files import write_atomically
+from ..configurations.yaml_tree import ConfigError
 from ..errors import NotFiniteError, ProcessFailed
 from ..extras import optional_module
 from ..loading.config import read_config
@@ -53,7 +54,6 @@ from .reconstructions import Reconstructions, write_scaling_factor
 from .settings import TrainingConfig
 from .state import State, check_same, state_from
 from .validation import HeldOut, goal_complaint, improves, main_metric, save_pictures, summary
-from .yaml_tree import ConfigError
 
 
 class TrainingStopped(RuntimeError):
@@ -167,7 +167,7 @@ class TrainingRun:
     def _base_checkpoint(self) -> Path:
         """The checkpoint to start from: below base_checkpoint_dir, beside the configuration, one of the package's small
         ones by its name, any folder, or a hub id."""
-        name, root = self.config.base, self.options.base_checkpoint_dir
+        name, root = self.config.model.base, self.options.base_checkpoint_dir
         places = [self.config.file.absolute().parent / name, default_checkpoint().parent / name]
         if root is not None:
             places.insert(0, root / name)
@@ -178,7 +178,7 @@ class TrainingRun:
         config = self.config
         chance = random.SystemRandom()
         self.state = State(
-            seed=config.seed if config.seed is not None else chance.getrandbits(32),
+            seed=config.trainer.seed if config.trainer.seed is not None else chance.getrandbits(32),
             loader_seed=config.loader.seed if config.loader.seed is not None else chance.getrandbits(32),
             seed_count=config.max_iterations * config.loader.accumulation,
         )
@@ -218,7 +218,7 @@ class TrainingRun:
         self.engine.save_pretrained(folder)
         scheduler = read_config(folder / "scheduler" / "scheduler_config.json")["_class_name"]
         index = model_index(config.task, config.class_name, config.pipeline_options, scheduler)
-        complete_checkpoint(folder, self.base, index, config.copy_base)
+        complete_checkpoint(folder, self.base, index, config.trainer.base_components == "copy")
         if config.objective == "autoencoder":
             write_scaling_factor(folder, self.sets)
         self.engine.save_state(folder / TRAINER_FILE)
@@ -305,9 +305,10 @@ class TrainingRun:
                 self.say(f"marigold: warning: skipped ({len(self._skipped)} so far): {reason}")
 
     def _rate(self) -> float:
-        rate, schedule = self.config.optimizer.learning_rate, self.config.schedule
-        if schedule.total_iter is None:
+        rate, scheduler = self.config.learning_rate, self.config.lr_scheduler
+        if scheduler is None:
             return rate
+        schedule = scheduler.schedule
         done = self.state.iteration
         return rate * exponential_ratio(done, schedule.total_iter, schedule.final_ratio, schedule.warmup_steps)
 
@@ -349,7 +350,7 @@ class TrainingRun:
         config, state = self.config, self.state
         epoch = 1 + state.batches // self.learner.epoch_batches
         done = state.iteration >= config.max_iterations or epoch > config.max_epochs
-        periods = config.periods
+        periods = config.trainer
         # The last weights are judged, too, so that the best checkpoint can be theirs.
         due = self._is_due(periods.validation) or (done and periods.validation > 0)
         validating = due and bool(config.validation_sets)
@@ -371,7 +372,7 @@ class TrainingRun:
         return period > 0 and self.state.iteration % period == 0
 
     def _keep(self, validating: bool, showing: bool) -> None:
-        periods = self.config.periods
+        periods = self.config.trainer
         self._save()
         if self._is_due(periods.backup):
             self._duplicate(backup_name(self.state.iteration))

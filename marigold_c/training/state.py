@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..configurations.yaml_tree import ConfigError, load_tree, plain
 from ..errors import CheckpointError
 from .checkpoints import STATE_FILE, read_state
 from .settings import TrainingConfig
-from .yaml_tree import ConfigError, load_tree, plain
 
 _STATE_VERSION = 1
 # Keys that may change between the parts of a run; any other would make it another run.

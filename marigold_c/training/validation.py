@@ -25,8 +25,9 @@ from ..evaluation.settings import EvaluationSettings
 from ..images.readers import InputError
 from ..messages import explain
 from ..pipelines.pipeline import MarigoldPipeline
+from .sections import Validation
 from .seeds import seed_sequence
-from .settings import DataSetConfig, TrainingConfig, Validation
+from .settings import DataSetConfig, TrainingConfig
 
 # Metrics of which more is better; of all others less is.
 _MORE_IS_BETTER = frozenset(
@@ -92,14 +93,14 @@ class HeldOut:
         """DatasetError if one cannot be opened, or lacks a file: better now than after hours."""
         self._config = config
         self._sets = [open_dataset(entry.options, base_data_dir, task=config.task) for entry in entries]
-        validation = config.validation
+        validation, evaluation = config.validation, config.evaluation
         for data in self._sets:
             self._check_files(data)
         self._settings = EvaluationSettings(
             alignment="least_square" if config.task == "depth" else "none",
-            alignment_max_res=validation.alignment_max_resolution,
+            alignment_max_res=evaluation.alignment_max_resolution,
             target_names=config.target_names if config.task == "iid" else None,
-            linear_targets=validation.linear_targets,
+            linear_targets=tuple(evaluation.linear_targets or ()),
             use_mask=validation.use_mask,
         )
 
@@ -144,7 +145,7 @@ class HeldOut:
 
     def scores(self, pipe: MarigoldPipeline[Any]) -> Iterator[tuple[str, dict[str, float]]]:
         """(data set, {metric: mean over its samples}), the metrics that the configuration lists, or all."""
-        wanted = self._config.validation.metrics
+        wanted = self._config.evaluation.metrics
         for data in self._sets:
             scorer = Scorer(data, self._settings)
             sums: dict[str, list[float]] = {}

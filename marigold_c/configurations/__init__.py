@@ -1,0 +1,1 @@
+"""YAML files as trees that know where each value stands, and models of what may stand in them."""
