@@ -17,7 +17,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda cuda-build bench-cuda lint format wheel-check bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda fuzz cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -124,6 +124,15 @@ $(TEST)/.cuobjdump: $(TEST)/.environment
 # What nvcc and ptxas make of the kernels, without a GPU: an interpreter of their PTX, and assertions on their machine code.
 test-ptx: $(TEST)/.installed $(TEST)/.cuobjdump cuda-build
 	MARIGOLD_TEST_PTX=1 $(TEST)/bin/python $(PARALLEL_PYTEST) tests/ptx
+
+# Readers of untrusted files under libFuzzer and the sanitizers, C and Python, SECONDS each; needs clang.
+SECONDS ?= 60
+$(TEST)/.fuzz: $(TEST)/.installed
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "atheris>=3"
+	@touch $@
+
+fuzz: $(TEST)/.fuzz
+	$(TEST)/bin/python tools/fuzz.py --seconds $(SECONDS)
 
 # On a machine with an NVIDIA GPU and nvcc; no network after the environment is there.
 test-cuda: $(TEST)/.installed cuda-build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,10 @@ def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     assert load_config(path).learning_rate == 8e-05
 
 
+# Each names the one before eight times.
+MANY_ALIASES = "".join(f"{key}: &{key} [{', '.join([f'*{before}'] * 8)}]\n" for before, key in pairwise("abcdefgh"))
+
+
 def test_broken_files(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     for text, message in {
@@ -206,6 +211,8 @@ def test_broken_files(tmp_path: Path) -> None:
         "base_config: [run.yaml]": "is its own base_config",
         "a: &a [*a]": "nested more than 32 levels deep",
         "lr: !!python/object/apply:os.getcwd []": "not valid YAML",
+        "\x01": "not valid YAML",
+        "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + MANY_ALIASES: "more than 100000 values",
     }.items():
         path.write_text(text)
         with pytest.raises(ConfigError, match=message) as caught:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..extras import optional_module
 BASE_KEY = "base_config"
 _DEEPEST = 32  # of nested values, and of files that are based on each other
 _LARGEST_FILE = 2**20
+_MOST_VALUES = 100_000
 # YAML 1.1 takes 8e-05 for a text because it has no dot; everybody means the number.
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
@@ -75,9 +77,12 @@ def find_beside(name: str, file: Path, *, folder: bool = False) -> Path | None:
     return next((place for place in places if (place.is_dir() if folder else place.is_file())), None)
 
 
-def _tree(node: Any, loader: Any, file: Path, depth: int) -> Value:
+def _tree(node: Any, loader: Any, file: Path, depth: int, seen: Iterator[int]) -> Value:
+    """seen: counts the values. A few aliases of aliases stand for more of them than there are atoms."""
     yaml = optional_module("yaml", "reading YAML")
     line = node.start_mark.line + 1
+    if next(seen) >= _MOST_VALUES:
+        raise ConfigError(f"{file}, line {line}: more than {_MOST_VALUES} values")
     if depth > _DEEPEST:
         raise ConfigError(f"{file}, line {line}: nested more than {_DEEPEST} levels deep")
     if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
@@ -89,14 +94,22 @@ def _tree(node: Any, loader: Any, file: Path, depth: int) -> Value:
             key = str(loader.construct_object(key_node, deep=True))
             if key in content:
                 raise ConfigError(f"{file}, line {key_node.start_mark.line + 1}: the key {key} is there twice")
-            content[key] = _tree(value_node, loader, file, depth + 1)
+            content[key] = _tree(value_node, loader, file, depth + 1, seen)
     elif isinstance(node, yaml.SequenceNode):
-        content = [_tree(item, loader, file, depth + 1) for item in node.value]
+        content = [_tree(item, loader, file, depth + 1, seen) for item in node.value]
     elif node.style is None and _NUMBER.fullmatch(node.value) and isinstance(loader.construct_object(node), str):
         content = float(node.value)
     else:
         content = loader.construct_object(node, deep=True)
     return Value(content, file, line)
+
+
+def _tree_of(loader: Any, file: Path) -> Value:
+    try:
+        node = loader.get_single_node()
+        return Value({}, file, 1) if node is None else _tree(node, loader, file, 0, count())
+    finally:
+        loader.dispose()
 
 
 def _parse(file: Path) -> Value:
@@ -108,16 +121,12 @@ def _parse(file: Path) -> Value:
         raise ConfigError(f"{file}: not UTF-8: {error}") from error
     if size > _LARGEST_FILE:
         raise ConfigError(f"{file}: has {size} bytes, more than the {_LARGEST_FILE} of a configuration")
-    loader = yaml.SafeLoader(text)
     try:
-        node = loader.get_single_node()
-        tree = Value({}, file, 1) if node is None else _tree(node, loader, file, 0)
+        tree = _tree_of(yaml.SafeLoader(text), file)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, ConfigError):
             raise
         raise ConfigError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
-    finally:
-        loader.dispose()
     if not isinstance(tree.content, dict):
         raise tree.fail("", f"expected keys and values, found {type(tree.content).__name__}")
     return tree
