@@ -31,7 +31,7 @@ def test_configurations(seed: Path) -> None:
 
 @pytest.mark.parametrize("seed", sorted((CORPUS / "safetensors").iterdir()), ids=lambda path: path.name)
 def test_safetensors(seed: Path) -> None:
-    assert len(read_header(seed)) > 1
+    assert read_header(seed)
 
 
 def test_packed() -> None:

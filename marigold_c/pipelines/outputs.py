@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 def _shape_of(value: Any) -> str:
     """ "float32 (1, 480, 640, 1)" of an array or tensor; of a list, its parts."""
@@ -21,12 +24,13 @@ class MarigoldOutput:
 
     prediction: float32 (N, H, W, C), or a tensor (N, C, H, W) with output_type="pt"; for a list of images of different
     sizes a list with one such array for each. uncertainty: None, or of an ensemble of E. latent: None or float32
-    (N*E, channels, h, w), which fits the argument `latents`; a list where prediction is one.
+    (N*E, channels, h, w), which fits the argument `latents`; a list where prediction is one. To editors all are arrays,
+    what a call usually returns.
     """
 
-    prediction: Any
-    uncertainty: Any = None
-    latent: Any = None
+    prediction: NDArray[np.float32]
+    uncertainty: NDArray[np.float32] | None = None
+    latent: NDArray[np.float32] | None = None
 
     def __repr__(self) -> str:
         """One line: the types and shapes of the arrays."""

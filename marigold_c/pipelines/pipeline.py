@@ -34,7 +34,7 @@ from .saving import save_folder
 from .schedulers import SCHEDULERS, Scheduler, advance_torch_generators, scheduler_of
 
 Array = NDArray[np.float32]
-Output = TypeVar("Output", bound=MarigoldOutput)
+Output = TypeVar("Output", bound=MarigoldOutput, covariant=True)
 
 # The classes of model_index.json, and the engine's names of their tasks.
 TASKS = {
@@ -281,6 +281,8 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
     @overload
     def __call__(self, *args: Any, return_dict: Literal[False], **kwargs: Any) -> tuple[Any, Any, Any]: ...
     @overload
+    def __call__(self, *args: Any, output_type: Literal["pt"], **kwargs: Any) -> Any: ...
+    @overload
     def __call__(
         self,
         image: Any,
@@ -300,7 +302,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         return_dict: Literal[True] = True,
         preset: str = "diffusers",
     ) -> Output: ...
-    def __call__(  # type: ignore[misc]  # the first overload shortens its arguments
+    def __call__(  # type: ignore[misc]  # the first overloads shorten their arguments
         self,
         image: Any,
         num_inference_steps: int | None = None,

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from ..loading.folders import resolve_folder
 from ..loading.packed import Configurations
 from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
-from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput
+from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput
 from .pipeline import TASKS, MarigoldPipeline
 
 
@@ -88,13 +88,13 @@ def load(
     path_or_id: str | PathLike[str], task: Literal["intrinsics"], **options: Any
 ) -> MarigoldIntrinsicsPipeline: ...
 @overload
-def load(path_or_id: str | PathLike[str], task: None = None, **options: Any) -> MarigoldPipeline[Any]: ...
-def load(path_or_id: str | PathLike[str], task: str | None = None, **options: Any) -> MarigoldPipeline[Any]:
+def load(path_or_id: str | PathLike[str], task: None = None, **options: Any) -> MarigoldPipeline[MarigoldOutput]: ...
+def load(path_or_id: str | PathLike[str], task: str | None = None, **options: Any) -> MarigoldPipeline[MarigoldOutput]:
     """Opens a checkpoint as the pipeline that its model_index.json names.
 
     Args:
         path_or_id: A folder, a packed file or a hub id.
-        task: "depth", "normals" or "intrinsics" makes the type known to editors and type checkers.
+        task: "depth", "normals" or "intrinsics" makes the class known to editors and type checkers.
         options: Those of from_pretrained.
 
     Returns:
