@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 USER = 54321  # has no account
-# About two minutes: what starts processes, reads and writes files, prints, is interrupted, chooses instruction sets.
+# About three minutes: what starts processes, reads and writes files, prints, is interrupted, chooses instruction sets.
 FILES = (
     *(
         "test_core",
@@ -32,8 +32,25 @@ FILES = (
         "test_writers",
     ),
     *("test_readers", "test_hub", "test_archives", "test_visualisation", "test_source_folder", "test_packed_damage"),
-    *("test_training_checkpoints", "test_training_logs", "test_cuda_missing", "test_rng"),
+    *("test_training_checkpoints", "test_training_logs", "test_cuda_missing", "test_rng", "test_nn"),
 )
+# And of those that compute, a few of each kind: operations, gradients, training.
+TESTS = {
+    "test_ops": ("test_agrees_with_float64", "test_ids_outside_the_table_read_its_ends"),
+    "test_ops_precision": ("test_keys_and_values_may_be_float32", "test_values_that_are_no_numbers_are_not_lost"),
+    "test_gradients": ("test_gradients_of_weights_are_added", "test_operations_without_a_gradient_say_so"),
+    "test_trainer": (
+        "test_threads_do_not_change_a_bit",
+        "test_it_learns",
+        "test_resuming_repeats_the_uninterrupted_run",
+    ),
+    "test_training_run": ("test_killed_at_random_moments", "test_the_cache_changes_nothing"),
+}
+
+
+def selection() -> list[str]:
+    tests = [f"tests/{name}.py::{test}" for name, those in TESTS.items() for test in those]
+    return [f"tests/{name}.py" for name in FILES] + tests
 
 
 def packages() -> list[str]:
@@ -104,7 +121,7 @@ def restrict() -> None:
 
 
 def main() -> int:
-    arguments = sys.argv[1:] or [f"tests/{name}.py" for name in FILES]
+    arguments = sys.argv[1:] or selection()
     own = os.geteuid()
     place = Path(tempfile.mkdtemp(prefix="feind selig ", dir="/tmp"))
     place.chmod(0o755)
