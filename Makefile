@@ -18,7 +18,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda fuzz cuda-build bench-cuda lint format wheel-check bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda fuzz cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -69,6 +69,14 @@ $(TEST)/.ray: $(TEST)/.installed
 
 test-ray: $(TEST)/.ray
 	$(TEST)/bin/python -m pytest tests/test_engines.py
+
+# The page: in a real browser (chromium), over HTTP, and by its examples; `make test` leaves it out where Gradio is missing.
+$(TEST)/.app: $(TEST)/.installed
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "gradio>=6,<7" "selenium>=4.20" axe-selenium-python
+	@touch $@
+
+test-app: $(TEST)/.app
+	$(TEST)/bin/python -m pytest tests/app
 
 # True processes; `make test` has threads in their place.
 $(TEST)/.mpi: $(TEST)/.installed

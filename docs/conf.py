@@ -40,7 +40,7 @@ include_patterns = [
 exclude_patterns = ["build", ".venv*", "demo_output", "csrc", "tests", "tools", "**/__pycache__"]
 
 NAVIGATION = {
-    "Start": ("docs/install", "docs/command_line", "docs/python", "docs/supported"),
+    "Start": ("docs/install", "docs/command_line", "docs/app", "docs/python", "docs/supported"),
     "Use": (
         "docs/checkpoints",
         "docs/ensembles",

@@ -25,6 +25,7 @@ _EXTRAS = {
     "ray": "ray",
     "mpi4py": "mpi",
     "av": "video",
+    "gradio": "app",
 }
 # Where the name to install is not the name to import.
 _PACKAGES = {"yaml": "PyYAML", "pi_heif": "pi-heif"}

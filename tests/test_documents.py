@@ -39,12 +39,14 @@ MARKERS = {
     "setup": "installs, builds or downloads",
     "cuda": "needs a GPU",
     "mpi": "needs several processes",
+    "server": "needs the page: run by tests/app",
     "long": "trains, renders or measures for minutes to days",
 }
 # How many blocks of a page have a marker: whoever adds one counts it here.
 NOT_RUN = {
     "CONTRIBUTING.md": {"setup": 2},
-    "README.md": {"setup": 1},
+    "README.md": {"setup": 2},
+    "docs/app.md": {"setup": 3, "server": 3},
     "docs/cuda.md": {"setup": 1, "cuda": 2},
     "docs/install.md": {"setup": 2},
     "docs/precision_and_speed.md": {"setup": 1},
@@ -112,7 +114,12 @@ def optional_dependencies() -> set[str]:
     return set(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"])
 
 
-SHELL_COMMANDS = [(block, words) for block in ALL_BLOCKS if block.language == "sh" for words in commands(block)]
+SHELL_COMMANDS = [
+    (block, words)
+    for block in ALL_BLOCKS
+    if block.language == "sh" and block.marker != "server"
+    for words in commands(block)
+]
 
 
 @pytest.mark.parametrize(("block", "words"), SHELL_COMMANDS, ids=lambda value: str(value)[:60])

@@ -20,6 +20,7 @@ ARROWS = read_arrows()
 
 # What rooms of all floors may use; they know nobody.
 GROUND = ("_C", "_cuda", "_openblas", "atomic_files", "errors", "extras", "messages", "progress")
+# commands -> app -> pipelines;
 # commands -> training -> evaluation -> pipelines, datasets -> loading, images -> ground. Nobody below knows commands.
 ALLOWED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(GROUND, ()),
@@ -31,7 +32,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "preparation": ("loading", "images", *GROUND),
     "evaluation": ("pipelines", "datasets", "images", *GROUND),
     "training": ("evaluation", "pipelines", "datasets", "loading", "images", "configurations", *GROUND),
-    "commands": ("training", "evaluation", "preparation", "pipelines", "datasets", "loading", "images", *GROUND),
+    "app": ("pipelines", "loading", "images", *GROUND),
+    "commands": ("app", "training", "evaluation", "preparation", "pipelines", "datasets", "loading", "images", *GROUND),
     "metrics": ("evaluation",),
     "utils": ("images",),
     "__init__": ("metrics", "utils", "training", "evaluation", "pipelines", "loading", "images", *GROUND),

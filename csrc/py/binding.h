@@ -14,6 +14,8 @@
 #endif
 #include <numpy/arrayobject.h>
 
+#include <stdatomic.h>
+
 #include "../include/marigold.h"
 
 /* ---- state.c: one per interpreter ---- */
@@ -63,8 +65,9 @@ struct mgpy_scheduler {
 struct mgpy_call {
     PyThreadState *thread; /* of the caller, while the GIL is released */
     int64_t next_poll_ns;
-    PyObject *progress; /* NULL or a callable, borrowed */
-    bool raised;        /* a Python exception is set on `thread` */
+    PyObject *progress;    /* NULL or a callable, borrowed */
+    bool raised;           /* a Python exception is set on `thread` */
+    atomic_bool cancelled; /* by another thread */
 };
 struct mgpy_pipeline {
     PyObject_HEAD mg_pipeline *handle;

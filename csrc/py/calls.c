@@ -44,7 +44,7 @@ bool mgpy_call_end(struct mgpy_pipeline *self, struct mgpy_call *call, mg_status
 
 int mgpy_poll(void *user) {
     struct mgpy_call *call = ((struct mgpy_pipeline *)user)->call;
-    if (call->raised)
+    if (call->raised || atomic_load(&call->cancelled))
         return 1;
     if (monotonic_ns() < call->next_poll_ns)
         return 0;

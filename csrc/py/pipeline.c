@@ -96,6 +96,14 @@ static PyObject *pipeline_save(PyObject *object, PyObject *args, PyObject *kwarg
     Py_RETURN_NONE;
 }
 
+/* The GIL is held, and a call sets and clears `call` with the GIL held: it cannot end meanwhile. */
+static PyObject *pipeline_cancel(PyObject *object, PyObject *Py_UNUSED(unused)) {
+    struct mgpy_call *call = ((struct mgpy_pipeline *)object)->call;
+    if (call)
+        atomic_store(&call->cancelled, true);
+    return PyBool_FromLong(call != NULL);
+}
+
 static PyMethodDef pipeline_methods[] = {
     {"run", (PyCFunction)(void (*)(void))mgpy_pipeline_run, METH_VARARGS | METH_KEYWORDS,
      "run(image, *, ...): (prediction, uncertainty or None, latent or None)."},
@@ -107,6 +115,8 @@ static PyMethodDef pipeline_methods[] = {
      "save(path, *, licence, replace): writes one packed file."},
     {"info", pipeline_info, METH_NOARGS, "Facts of the checkpoint and of this process."},
     {"memory", pipeline_memory, METH_NOARGS, "Bytes in use."},
+    {"cancel", pipeline_cancel, METH_NOARGS,
+     "Ends the call of another thread with KeyboardInterrupt; whether there was one."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot pipeline_slots[] = {

@@ -26,6 +26,7 @@ COMMANDS = {
     "normals": "surface normals of photographs",
     "iid": "intrinsic images of photographs: albedo, shading, ...",
     "video": "depth or surface normals of a video",
+    "app": "a page in the browser",
     "infer": "predictions for a data set",
     "eval": "metrics of predictions for a data set",
     "convert": "pack a checkpoint into one file that opens at once",

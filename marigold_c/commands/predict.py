@@ -168,7 +168,7 @@ def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None
     )
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
+def options(args: argparse.Namespace) -> dict[str, Any]:
     """Options of the pipeline's call that are the same for all images, but those of the noise."""
     ensembling = {
         name: getattr(args, name) for name in ("reduction", "solver") if getattr(args, name, None) is not None
@@ -187,7 +187,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _noise(args: argparse.Namespace) -> dict[str, Any]:
+def noise(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of the pipeline's call that say what is denoised."""
     return {"latents": "zeros"} if args.noise == "zeros" else {"generator": args.seed}
 
 
@@ -241,7 +242,7 @@ class _Run:
                 continue
             try:
                 pixels = read_image(source, self.args.tone_map, self.args.max_pixels, self.note)
-                out = self.pipe(pixels, **_noise(self.args), **_options(self.args))
+                out = self.pipe(pixels, **noise(self.args), **options(self.args))
                 result = Result(out.prediction, out.uncertainty, pixels, source)
                 self.task.save(result, source.name, self.pipe, self.args)
             except Exception as error:
@@ -266,7 +267,7 @@ class _Run:
                 yield pixels
 
         started = time.perf_counter()
-        outputs = predict_sequence(self.pipe, frames(), self.args.blend, self.args.seed, **_options(self.args))
+        outputs = predict_sequence(self.pipe, frames(), self.args.blend, self.args.seed, **options(self.args))
         while True:
             try:
                 out = next(outputs)

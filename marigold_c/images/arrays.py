@@ -114,3 +114,11 @@ def _rgb_floats(image: NDArray[Any]) -> NDArray[np.float32]:
     if image.dtype.kind == "u":
         values /= np.float32(np.iinfo(image.dtype).max)
     return np.repeat(values, 3, axis=3) if values.shape[3] == 1 else values
+
+
+def preview_stride(height: int, width: int, limit: int) -> int:
+    """Of every how many rows and columns one is taken, so that no more than `limit` pixels are left."""
+    stride = 1
+    while -(-height // stride) * -(-width // stride) > limit:
+        stride += 1
+    return stride

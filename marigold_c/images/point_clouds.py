@@ -128,7 +128,8 @@ def _stride_for(height: int, width: int, stride: int, max_points: int | None) ->
     return stride
 
 
-def _bytes_of_image(image: Any) -> NDArray[np.uint8]:
+def bytes_of_image(image: Any) -> NDArray[np.uint8]:
+    """A PIL image or (H, W), (H, W, 1) or (H, W, 3) of uint8, uint16 or floats in [0, 1] as uint8 (H, W, 3)."""
     pixels = array_of_pil(upright(image)) if isinstance(image, Image.Image) else np.asarray(image)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
@@ -145,7 +146,7 @@ def _bytes_of_image(image: Any) -> NDArray[np.uint8]:
 
 def _colours_at(image: Any, shape: tuple[int, ...], rows: NDArray[Any], columns: NDArray[Any]) -> NDArray[np.uint8]:
     """Colours of the picture at pixels of the map, by the nearest where the picture has another resolution."""
-    pixels = _bytes_of_image(image)
+    pixels = bytes_of_image(image)
     (height, width), (image_height, image_width) = shape, pixels.shape[:2]
     # A processing resolution is rounded to whole pixels: half a pixel of the map on either side.
     if abs(image_height * width - image_width * height) > max(image_height, image_width):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -60,6 +60,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         Use from_pretrained."""
         self._options = dict(options)
         self._progress_bar_config: dict[str, Any] = {}
+        self._progress_callback: Callable[[int, int], object] | None = None
         self.folder = folder
         self._configurations = Configurations(folder)
         self.config: Config = self._configurations["model_index.json"]
@@ -213,6 +214,18 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         """Options of the progress bar (tqdm), for example disable=True."""
         self._progress_bar_config = options
 
+    def set_progress_callback(self, callback: Callable[[int, int], object] | None) -> None:
+        """`callback(done, total)` is called after each step (of a batch of samples), on the thread of the call; what it
+        raises ends the call and comes out of it. None: no callback."""
+        self._progress_callback = callback
+
+    def cancel(self) -> bool:
+        """Ends the call that is under way in another thread, after the operation at which it is (less than a second).
+
+        That call raises KeyboardInterrupt; the pipeline stays usable. Returns whether there was one.
+        """
+        return self._engine.cancel()
+
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """The pipeline on another device or in another dtype, for example to("cuda") or to("cuda:1", torch.float16).
 
@@ -352,7 +365,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             ValueError: Bad arguments, under diffusers' conditions.
             MemoryError: batch_size is too much for the memory.
             RuntimeError: Another thread uses this pipeline.
-            KeyboardInterrupt: Ctrl-C; the pipeline stays usable.
+            KeyboardInterrupt: Ctrl-C, or `cancel`; the pipeline stays usable.
         """
         info = self._engine.info()
         run = check_arguments(
@@ -380,7 +393,9 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         prediction, uncertainty, latent = parts[0] if run.joined else _as_lists(parts)
         if not return_dict:
             return (prediction, uncertainty, latent)
-        return cast(Output, self._output(prediction, uncertainty, latent))
+        output = self._output(prediction, uncertainty, latent)
+        output.remember(run.images, self.config.get("target_properties"))
+        return cast(Output, output)
 
     def _invariances(self) -> dict[str, bool]:
         """Options of ensembling that the checkpoint decides."""
@@ -403,8 +418,10 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
 
             def advance(index: int, done: int, total: int) -> None:
                 totals[index] = total  # a batch size that the engine chose is known now
-                bar.total = sum(totals)
-                bar.update(sum(totals[:index]) + done - bar.n)
+                so_far, bar.total = sum(totals[:index]) + done, sum(totals)
+                bar.update(so_far - bar.n)
+                if self._progress_callback is not None:
+                    self._progress_callback(so_far, sum(totals))
 
             for index, batch in enumerate(batches):
                 part = self._engine.run(
