@@ -18,7 +18,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda fuzz cuda-build bench-cuda lint format wheel-check bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda test-failures fuzz cuda-build bench-cuda lint format wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -142,6 +142,10 @@ $(TEST)/.fuzz: $(TEST)/.installed
 
 fuzz: $(TEST)/.fuzz
 	$(TEST)/bin/python tools/fuzz.py --seconds $(SECONDS)
+
+# Every allocation of the engine fails once, every write to a file fails: `make test` takes a part of them.
+test-failures: $(TEST)/.installed
+	MARIGOLD_FAILURE_STRIDE=1 $(TEST)/bin/python $(PARALLEL_PYTEST) -s tests/test_failures.py
 
 # On a machine with an NVIDIA GPU and nvcc; no network after the environment is there.
 test-cuda: $(TEST)/.installed cuda-build

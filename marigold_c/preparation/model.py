@@ -108,16 +108,22 @@ def make_model(folder: Path, like: Path, source: Path | None = None, seed: int =
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    try:
+        counts = _write_model(part, like, source, seed)
+        part.rename(folder)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    return counts
+
+
+def _write_model(folder: Path, like: Path, source: Path | None, seed: int) -> dict[str, tuple[int, int]]:
     for name in _TEXTS:
         if (like / name).is_dir():
-            shutil.copytree(like / name, part / name)
+            shutil.copytree(like / name, folder / name)
         else:
-            shutil.copyfile(like / name, part / name)
-    counts = {}
-    for component in WEIGHT_STEMS:
-        counts[component] = _write_component(part, component, like, source, seed)
-    part.rename(folder)
-    return counts
+            shutil.copyfile(like / name, folder / name)
+    return {component: _write_component(folder, component, like, source, seed) for component in WEIGHT_STEMS}
 
 
 def copy_weights(source: Path, component: str, file: Path) -> None:
