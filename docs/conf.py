@@ -44,6 +44,7 @@ NAVIGATION = {
     "Use": (
         "docs/checkpoints",
         "docs/ensembles",
+        "docs/completion",
         "docs/precision_and_speed",
         "docs/processes",
         "docs/cuda",

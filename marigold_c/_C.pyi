@@ -186,6 +186,21 @@ class Pipeline:
         tol: float = 1e-3,
         max_res: int = 1024,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
+    def complete(
+        self,
+        image: NDArray[Any],
+        sparse_depth: NDArray[Any],
+        latents: NDArray[Any],
+        scheduler: Scheduler,
+        *,
+        num_inference_steps: int = 50,
+        ensemble_size: int = 1,
+        processing_resolution: int = 768,
+        latent_rate: float = 0.05,
+        affine_rate: float = 0.005,
+        recompute: bool = False,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float64]]: ...
     def vae_encode(self, x: ArrayLike, /) -> NDArray[np.float32]: ...
     def vae_decode(self, z: ArrayLike, /) -> NDArray[np.float32]: ...
     def unet(
@@ -223,6 +238,7 @@ class Trainer:
         ema_decay: float = 0.95,
         num_ddim_timesteps: int = 5,
         reconstruction: tuple[float, float, float, float] = ...,
+        pixel_loss: str | None = None,
     ) -> Self: ...
     def reconstruct(self, images: ArrayLike, noise: ArrayLike | None, weight: float, /) -> dict[str, float]: ...
     def forward_backward(

@@ -36,11 +36,14 @@ from .images.image_processor import MarigoldImageProcessor  # noqa: E402
 from .images.locations import read_image  # noqa: E402
 from .images.point_clouds import depth_to_mesh, depth_to_points  # noqa: E402
 from .images.relief import depth_to_relief  # noqa: E402
+from .images.sparse_depth import read_sparse_depth, sparse_map  # noqa: E402
 from .loading.conversion import convert  # noqa: E402
 from .loading.folders import default_checkpoint  # noqa: E402
+from .pipelines.completion import MarigoldDepthCompletionOutput, MarigoldDepthCompletionPipeline  # noqa: E402
 from .pipelines.components import AutoencoderTiny  # noqa: E402
 from .pipelines.ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals  # noqa: E402
 from .pipelines.outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput  # noqa: E402
+from .pipelines.point_alignment import align_to_points  # noqa: E402
 from .pipelines.schedulers import (  # noqa: E402
     DDIMScheduler,
     DPMSolverMultistepScheduler,
@@ -71,6 +74,8 @@ __all__ = [
     "EulerDiscreteScheduler",
     "Generator",
     "LCMScheduler",
+    "MarigoldDepthCompletionOutput",
+    "MarigoldDepthCompletionPipeline",
     "MarigoldDepthOutput",
     "MarigoldDepthPipeline",
     "MarigoldImageProcessor",
@@ -84,6 +89,7 @@ __all__ = [
     "align_least_squares",
     "align_median",
     "align_ransac",
+    "align_to_points",
     "convert",
     "default_checkpoint",
     "depth_to_mesh",
@@ -97,7 +103,9 @@ __all__ = [
     "metrics",
     "predict_sequence",
     "read_image",
+    "read_sparse_depth",
     "resize",
+    "sparse_map",
     "utils",
     "write_geometry",
 ]

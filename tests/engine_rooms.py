@@ -21,6 +21,7 @@ INCLUDES = {
     "ensemble": ("ensemble", "core", "include"),
     "evaluation": ("evaluation", "core", "include"),
     "pipeline": ("pipeline", "schedule", "nn", "graph", "io", "image", "core", "include", "backend/backend.h"),
+    "completion": ("completion", "pipeline", "schedule", "nn", "graph", "io", "core", "include", "backend/backend.h"),
     "train": ("train", "pipeline", "schedule", "nn", "graph", "io", "core", "include", "backend/backend.h"),
     "py": ("py", "include"),
 }
@@ -29,8 +30,9 @@ INCLUDES = {
 CALLS = {
     "ensemble": ("image",),
     "pipeline": ("ensemble",),
+    "completion": ("image", "ensemble"),
     "train": ("image",),
-    "py": ("core", "image", "backend", "schedule", "ensemble", "evaluation", "pipeline", "train"),
+    "py": ("core", "image", "backend", "schedule", "ensemble", "evaluation", "pipeline", "completion", "train"),
 }
 
 

@@ -7,11 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from training_cases import LIGHTING, data_entry, make_config, settings, write_config
 
 from marigold_c.configurations.yaml_tree import ConfigError
+from marigold_c.loading.folders import default_checkpoint
 from marigold_c.training.config import load_config
+from marigold_c.training.engine import open_engine
 
 RECIPES = Path(__file__).parent.parent / "examples" / "recipes"
 
@@ -270,3 +273,17 @@ def test_all_recipes_can_be_read(lists: Path) -> None:
     objectives = {path.stem: load_config(path).objective for path in sorted(lists.glob("*.yaml"))}
     assert {"autoencoder", "e2e", "lcm", "latent"} == set(objectives.values())
     assert len(objectives) == len(list(RECIPES.glob("*.yaml")))
+
+
+def test_loss_of_pixels_by_task(tmp_path: Path) -> None:
+    """It reaches the engine, which has it for depth alone."""
+    config = make_config(tmp_path, trainer__objective="e2e", trainer__pixel_loss="sink")
+    assert make_config(tmp_path).trainer.pixel_loss == "task"
+    base = default_checkpoint()
+    engine = open_engine(config, base, base, "cpu", 1, True)
+    inputs = {"image_latent": np.ones((1, 4, 3, 4), np.float32)}
+    target = np.full((1, 1, 24, 32), 20.5, np.float32)
+    with pytest.raises(ValueError, match='loss "sink"'):
+        engine.forward_backward(**inputs, pixel_target=target)
+    assert "trainer.pixel_loss" in refused(tmp_path, "normals", trainer__objective="e2e", trainer__pixel_loss="sink")
+    assert "trainer.pixel_loss" in refused(tmp_path, trainer__pixel_loss="sink")

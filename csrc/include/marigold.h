@@ -359,6 +359,35 @@ mg_status mg_pipeline_run(struct mg_result *out, mg_pipeline *pipeline, const st
                           struct mg_err *err);
 void mg_result_free(struct mg_result *result);
 
+/* ---- depth completion: metres for every pixel from measured points ---- */
+struct mg_completion_params {
+    struct mg_image image;         /* one */
+    const float *sparse_depth;     /* (H, W), metres; 0: not measured. Two points at least, at different depths */
+    const float *latents;          /* (E, latent_channels, h, w), normal numbers, of mg_geometry_of(preset diffusers) */
+    int ensemble_size;             /* E: 1 */
+    int num_inference_steps;       /* 50 */
+    int64_t processing_resolution; /* 768; 0: the image's own */
+    double latent_rate;            /* 0.05, of Adam on the latent; 0.005 on scale and shift: */
+    double affine_rate;
+    bool recompute;          /* false; true keeps only the inputs of the networks' layers and computes them twice */
+    mg_scheduler *scheduler; /* NULL: the checkpoint's; a DDIMScheduler, on which set_timesteps is called */
+    mg_progress_fn progress; /* after each step of each member */
+    void *progress_user;
+};
+void mg_completion_params_init(struct mg_completion_params *params);
+struct mg_completion {
+    float *depth;       /* (H, W), metres: of several members the median of each pixel */
+    float *uncertainty; /* NULL, or of several members (H, W): the median absolute deviation, metres */
+    double *affine;     /* (E, 2): metres = affine[0] * depth in [0, 1] + affine[1], of each member */
+    int64_t h, w;
+};
+/* Marigold-DC (arXiv 2412.13389): each step of the denoising decodes its preview, and moves latent, scale and shift along the
+ * gradient of mean |e| + mean e^2 over the measured points, through decoder and UNet. For checkpoints of depth in "float32" or
+ * "bfloat16". MG_ERR_ARGUMENT names what is wrong with the points; MG_ERR_NOT_FINITE the step whose loss is no number. */
+mg_status mg_pipeline_complete(struct mg_completion *out, mg_pipeline *pipeline,
+                               const struct mg_completion_params *params, struct mg_err *err);
+void mg_completion_free(struct mg_completion *completion);
+
 /* The pieces, NCHW float32. The caller gives output arrays of the stated size. */
 /* out: (N, latent_channels, H/vae_scale, W/vae_scale), the posterior's mean, unscaled; x: (N, 3, H, W) in [-1, 1]. */
 mg_status mg_pipeline_vae_encode(float *out, mg_pipeline *pipeline, const float *x, int64_t n, int64_t h, int64_t w,
@@ -428,6 +457,7 @@ struct mg_trainer_params {
     double ema_decay;
     int num_ddim_timesteps;
     struct mg_reconstruction_weights reconstruction; /* "autoencoder" only: 1, 0, 1, 1e-4 */
+    const char *pixel_loss; /* "e2e" only. NULL or "task": the task's own; "sink", for depth: that of Marigold V2 */
 };
 void mg_trainer_params_init(struct mg_trainer_params *params);
 mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *params, struct mg_err *err);
@@ -458,6 +488,8 @@ struct mg_training_batch {
  * all valid pixels of the batch; depth: |scale * depth + shift - truth|, depth the mean of the channels clipped to [-1, 1],
  * scale and shift fitted to each image by least squares (the gradient goes through them, too; both are 0 for a constant map);
  * normals: the angle in radians; intrinsic images: the absolute difference.
+ * pixel_loss "sink": the mean over blocks of 5 x 5 pixels of the cost of transporting depths of the map to those of the truth, which
+ * must lie in the map's own range (a value beyond [-20, 20] is MG_ERR_ARGUMENT): neither scale nor shift is fitted.
  * "lcm": *loss: the mean over cells of the pseudo-Huber error (c = 0.001) between where the network and where the teacher's step
  * and the average of the weights end. MG_ERR_ARGUMENT for other time steps than those of the distillation.
  *

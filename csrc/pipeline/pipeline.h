@@ -1,5 +1,5 @@
 /* pipeline.h: the insides of a pipeline, shared by model.c (opening), save.c (packing), stages.c (planned networks), run.c with denoise.c
- * and predict.c (a run) and pieces.c (its networks one by one). Private to pipeline and train. */
+ * and predict.c (a run) and pieces.c (its networks one by one). Private to pipeline, completion and train. */
 #ifndef MG_PIPELINE_H
 #define MG_PIPELINE_H
 #include <stdatomic.h>
@@ -53,6 +53,7 @@ const char *mg_task_names(void);
 typedef enum mg_stage {
     MG_STAGE_ENCODE,           /* x -> posterior mean, scaled by `factor` */
     MG_STAGE_DENOISE,          /* image latent, sample, time step -> the UNet's output */
+    MG_STAGE_DENOISE_GRADIENT, /* the same; then the output's gradient -> gradient of the sample */
     MG_STAGE_DECODE,           /* latent, times `factor` -> decoded image */
     MG_STAGE_UNET,             /* sample, time steps, text -> model output: the piece */
     MG_STAGE_TRAIN,            /* sample, time steps -> output; then its gradient -> gradients of the UNet's weights */
@@ -64,7 +65,7 @@ typedef enum mg_stage {
 struct mg_stage_key {
     mg_stage stage;
     int64_t n, h, w;             /* h, w: of the latent; ENCODE: of the image */
-    bool recompute;              /* TRAIN, DECODER_GRADIENT */
+    bool recompute;              /* TRAIN, DECODER_GRADIENT, DENOISE_GRADIENT */
     float factor;                /* ENCODE: scaling factor, or 1; DECODE: 1 / scaling factor, or 1 */
     int64_t text_n, text_tokens; /* UNET */
     struct mg_weights *weights;  /* ESTIMATE: NULL, or those in the place of the UNet's */

@@ -57,10 +57,21 @@ static mg_value unet(struct mg_graph *g, struct mg_pipeline *p, mg_value sample,
 }
 
 /* One step of the loop: the UNet sees image latent and sample side by side. */
-static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+static mg_value denoised(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, mg_value sample) {
     mg_value image = planes_in(g, "image_latent", key->n, p->vae.latent_channels, key->h, key->w);
-    mg_value sample = planes_in(g, "sample", key->n, p->unet.out_channels, key->h, key->w);
-    unet(g, p, mg_op_concat(g, image, sample), mg_graph_input(g, "timestep", 1, 1, 1, 1), text_constant(g, p));
+    mg_value both = mg_op_concat(g, image, mg_op_nchw_to_nhwc(g, sample));
+    return unet(g, p, both, mg_graph_input(g, "timestep", 1, 1, 1, 1), text_constant(g, p));
+}
+
+static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    denoised(g, p, key, mg_graph_input(g, "sample", key->n, p->unet.out_channels, key->h, key->w));
+}
+
+static void build_denoise_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.out_channels, key->h, key->w), gradient;
+    const mg_value output = denoised(g, p, key, sample);
+    mg_graph_backward(g, output, mg_graph_seed(g, "gradient", output), &sample, 1, &gradient, key->recompute);
+    mg_graph_output(g, "sample_gradient", gradient);
 }
 
 static void build_unet(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
@@ -90,6 +101,7 @@ static const struct {
 } stages[] = {
     [MG_STAGE_ENCODE] = {build_encode, false},
     [MG_STAGE_DENOISE] = {build_denoise, true},
+    [MG_STAGE_DENOISE_GRADIENT] = {build_denoise_gradient, true},
     [MG_STAGE_DECODE] = {build_decode, false},
     [MG_STAGE_UNET] = {build_unet, true},
     [MG_STAGE_TRAIN] = {build_train, true},

@@ -92,8 +92,9 @@ bool mgpy_refuse_busy(const void *user, const char *what);
 /* ---- pipeline.c ---- */
 PyObject *mgpy_memory_dict(const struct mg_memory_stats *m);
 
-/* ---- pipeline_run.c, pipeline_pieces.c: methods of Pipeline ---- */
+/* ---- pipeline_run.c, completion.c, pipeline_pieces.c: methods of Pipeline ---- */
 PyObject *mgpy_pipeline_run(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *mgpy_pipeline_complete(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *mgpy_pipeline_vae_encode(PyObject *self, PyObject *x);
 PyObject *mgpy_pipeline_vae_decode(PyObject *self, PyObject *z);
 PyObject *mgpy_pipeline_unet(PyObject *self, PyObject *args);

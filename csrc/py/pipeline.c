@@ -107,6 +107,9 @@ static PyObject *pipeline_cancel(PyObject *object, PyObject *Py_UNUSED(unused)) 
 static PyMethodDef pipeline_methods[] = {
     {"run", (PyCFunction)(void (*)(void))mgpy_pipeline_run, METH_VARARGS | METH_KEYWORDS,
      "run(image, *, ...): (prediction, uncertainty or None, latent or None)."},
+    {"complete", (PyCFunction)(void (*)(void))mgpy_pipeline_complete, METH_VARARGS | METH_KEYWORDS,
+     "complete(image, sparse_depth, latents, scheduler, *, ...): (metres, uncertainty or None, (E, 2) scales and "
+     "shifts)."},
     {"vae_encode", mgpy_pipeline_vae_encode, METH_O, "vae_encode(x): mean of the posterior, unscaled."},
     {"vae_decode", mgpy_pipeline_vae_decode, METH_O, "vae_decode(z): images from unscaled latents."},
     {"unet", mgpy_pipeline_unet, METH_VARARGS, "unet(sample, timesteps, encoder_hidden_states)"},

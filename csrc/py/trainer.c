@@ -36,19 +36,21 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
                             "ema_decay",
                             "num_ddim_timesteps",
                             "reconstruction",
+                            "pixel_loss",
                             NULL};
     struct mg_trainer_params params;
     PyObject *folder = NULL, *teacher = NULL;
     int zero_terminal_snr = 1, recompute = 0, keep_gradients = 1;
     mg_trainer_params_init(&params);
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&|$zzzzizss(dd)dddpppiO&di(dddd):Trainer", names, PyUnicode_FSConverter, &folder,
+            args, kwargs, "O&|$zzzzizss(dd)dddpppiO&di(dddd)z:Trainer", names, PyUnicode_FSConverter, &folder,
             &params.pipeline.variant, &params.pipeline.dtype, &params.pipeline.device, &params.pipeline.isa,
             &params.pipeline.num_threads, &params.pipeline.task, &params.objective, &params.optimizer, &params.beta1,
             &params.beta2, &params.epsilon, &params.weight_decay, &params.max_gradient_norm, &zero_terminal_snr,
             &recompute, &keep_gradients, &params.pipeline.widen_to_targets, PyUnicode_FSConverter, &teacher,
             &params.ema_decay, &params.num_ddim_timesteps, &params.reconstruction.absolute,
-            &params.reconstruction.square, &params.reconstruction.edges, &params.reconstruction.divergence)) {
+            &params.reconstruction.square, &params.reconstruction.edges, &params.reconstruction.divergence,
+            &params.pixel_loss)) {
         Py_XDECREF(folder);
         Py_XDECREF(teacher);
         return NULL;

@@ -13,9 +13,11 @@ static mg_status open_decoder(struct mg_trainer *trainer, const struct mg_traine
     const struct mg_pipeline *p = trainer->pipeline;
     const int last = p->scheduler->train_timesteps - 1;
     struct mg_clean_estimate e;
-    (void)params;
-    if (!mg_pixel_measure_of(p->task->name))
-        return mg_fail(err, MG_ERR_UNSUPPORTED, "objective \"e2e\" has no loss for %s", p->task->name);
+    trainer->measure = mg_pixel_measure_of(p->task->name, params->pixel_loss ? params->pixel_loss : "task");
+    if (!trainer->measure)
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "objective \"e2e\" has no loss \"%.40s\" for %s; it has \"task\"%s",
+                       params->pixel_loss ? params->pixel_loss : "task", p->task->name,
+                       mg_pixel_measure_of(p->task->name, "sink") ? " and \"sink\"" : "");
     return mg_scheduler_clean_estimate(&e, p->scheduler->prediction, trainer->alphas_cumprod[last], last, err);
 }
 
@@ -43,9 +45,10 @@ static mg_status check(const struct mg_trainer *trainer, const struct mg_trainin
 struct decoding {
     struct mg_plan *plan;
     const struct mg_pixel_measure *measure;
-    int64_t pixels, maps, channels; /* of one map; of a sample; of a map's target */
-    uint8_t *valid;                 /* (maps of the batch, pixels) */
-    int64_t valid_count;
+    int64_t h, w, pixels, maps,
+        channels;               /* of one map; pixels: h * w; maps: of a sample; channels: of a map's target */
+    uint8_t *valid;             /* (maps of the batch, pixels) */
+    int64_t valid_count, count; /* of pixels; of what a mean is taken over, which they are unless counted otherwise */
     float *image, *image_gradient; /* (3, pixels) */
     float *latent;                 /* of one map */
     double by_output, by_noise;    /* clean latent = by_output * what the network gives + by_noise * the noise */
@@ -62,7 +65,24 @@ static void find_valid(struct decoding *d, const struct mg_training_batch *batch
             d->valid[map * d->pixels + i] = counts;
             d->valid_count += counts;
         }
+        if (d->measure->count_errors)
+            d->count += d->measure->count_errors(d->valid + map * d->pixels, d->h, d->w);
     }
+    if (!d->measure->count_errors)
+        d->count = d->valid_count;
+}
+
+static mg_status check_truth(const struct decoding *d, const struct mg_training_batch *batch, struct mg_err *err) {
+    const double largest = d->measure->largest_truth;
+    for (int64_t i = 0; largest > 0.0 && i < batch->n * d->maps * d->pixels; i++)
+        if (d->valid[i] && !(fabs(batch->pixel_target[i]) <= largest))
+            return mg_fail(
+                err, MG_ERR_ARGUMENT,
+                "`pixel_target` is %g at row %lld, column %lld of sample %lld; loss \"%s\" compares depth in "
+                "the network's own range, and takes none beyond %g",
+                (double)batch->pixel_target[i], (long long)(i % d->pixels / d->w), (long long)(i % d->w),
+                (long long)(i / d->pixels), d->measure->loss, largest);
+    return MG_OK;
 }
 
 static mg_status prepare_decoding(struct decoding *d, struct mg_trainer *trainer, const struct mg_training_batch *batch,
@@ -75,8 +95,10 @@ static mg_status prepare_decoding(struct decoding *d, struct mg_trainer *trainer
                                      .w = batch->w,
                                      .recompute = trainer->params.recompute};
     struct mg_clean_estimate e;
-    d->measure = mg_pixel_measure_of(p->task->name);
-    d->pixels = batch->pixel_h * batch->pixel_w;
+    d->measure = trainer->measure;
+    d->h = batch->pixel_h;
+    d->w = batch->pixel_w;
+    d->pixels = d->h * d->w;
     d->maps = p->num_targets;
     d->channels = p->task->prediction_channels;
     MG_TRY(mg_scheduler_clean_estimate(&e, p->scheduler->prediction, trainer->alphas_cumprod[last], last, err));
@@ -86,6 +108,7 @@ static mg_status prepare_decoding(struct decoding *d, struct mg_trainer *trainer
     find_valid(d, batch);
     if (!d->valid_count)
         return mg_fail(err, MG_ERR_ARGUMENT, "`pixel_mask` and `pixel_target` have no pixel that counts");
+    MG_TRY(check_truth(d, batch, err));
     MG_TRY(mg_alloc_floats(&d->image, 3, (size_t)d->pixels, "a decoded map", err));
     MG_TRY(mg_alloc_floats(&d->image_gradient, 3, (size_t)d->pixels, "a decoded map", err));
     MG_TRY(mg_alloc_floats(&d->latent, p->vae.latent_channels, (size_t)(batch->h * batch->w), "a latent", err));
@@ -96,7 +119,7 @@ static mg_status prepare_decoding(struct decoding *d, struct mg_trainer *trainer
 static mg_status learn_map(double *sum, float *gradient, const float *output, const struct decoding *d,
                            const struct mg_training_batch *batch, int64_t map, int64_t count, struct mg_err *err) {
     const uint8_t *valid = d->valid + map * d->pixels;
-    const double errors = (double)d->valid_count * d->measure->errors;
+    const double errors = (double)d->count * d->measure->errors;
     if (!memchr(valid, 1, (size_t)d->pixels)) {
         memset(gradient, 0, (size_t)count * sizeof *gradient);
         return MG_OK;
@@ -107,7 +130,7 @@ static mg_status learn_map(double *sum, float *gradient, const float *output, co
     MG_TRY(mg_plan_run_forward(d->plan, &(struct mg_binding){"latent", d->latent}, 1,
                                &(struct mg_binding){"image", d->image}, 1, err));
     *sum += d->measure->errors_of(d->image_gradient, d->image, batch->pixel_target + map * d->channels * d->pixels,
-                                  valid, d->pixels, batch->weight / errors);
+                                  valid, d->h, d->w, batch->weight / errors);
     MG_TRY(mg_plan_run_backward(d->plan, &(struct mg_binding){"gradient", d->image_gradient}, 1,
                                 &(struct mg_binding){"latent_gradient", gradient}, 1, err));
     for (int64_t i = 0; i < count; i++)
@@ -142,7 +165,7 @@ static mg_status prepare(struct mg_learning *learning, struct mg_trainer *traine
     for (int64_t map = 0; map < batch->n * d.maps; map++)
         MG_TRY_GOTO(learn_map(&sum, learning->gradient + map * count, learning->output + map * count, &d, batch, map,
                               count, err));
-    learning->loss = sum / ((double)d.valid_count * d.measure->errors);
+    learning->loss = sum / ((double)d.count * d.measure->errors);
 done:
     mg_free(d.valid);
     mg_free(d.image);

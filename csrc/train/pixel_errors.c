@@ -1,5 +1,6 @@
 /* pixel_errors.c: how a decoded map is compared with its truth in pixels, and the gradient of that: the losses of
- * end-to-end fine-tuning (arXiv 2409.11355), as its authors' code has them, and one for intrinsic images.
+ * end-to-end fine-tuning (arXiv 2409.11355), as its authors' code has them, one for intrinsic images, and SinkLoss. Calls
+ * sink_loss.c.
  *
  * All in double: an image has a million pixels, and sums over them decide scale and shift. */
 #include <math.h>
@@ -74,8 +75,9 @@ static double sum_errors(struct alignment *a, const float *decoded, const float 
 }
 
 /* d(scale, shift)/dp_i = A^-1 (g_i - 2 scale p_i - shift, -scale): the normal equations, differentiated. */
-static double depth_errors(float *gradient, const float *decoded, const float *target, const uint8_t *valid,
-                           int64_t pixels, double factor) {
+static double depth_errors(float *gradient, const float *decoded, const float *target, const uint8_t *valid, int64_t h,
+                           int64_t w, double factor) {
+    const int64_t pixels = h * w;
     struct alignment a = align(decoded, target, valid, pixels);
     const double sum = sum_errors(&a, decoded, target, valid, pixels);
     for (int64_t i = 0; i < pixels; i++) {
@@ -86,6 +88,21 @@ static double depth_errors(float *gradient, const float *decoded, const float *t
         }
         for (int c = 0; c < 3; c++)
             gradient[c * pixels + i] = (float)(factor * slope / 3.0);
+    }
+    return sum;
+}
+
+/* ---- depth by SinkLoss, without an alignment; the gradient's first channel has the depths, then their slopes ---- */
+static double sink_errors(float *gradient, const float *decoded, const float *target, const uint8_t *valid, int64_t h,
+                          int64_t w, double factor) {
+    const int64_t pixels = h * w;
+    float *depth = gradient, *slope = gradient + pixels;
+    for (int64_t i = 0; i < pixels; i++)
+        depth[i] = (float)mean_depth(decoded, pixels, i);
+    const double sum = mg_sink_loss(slope, depth, target, valid, h, w, factor);
+    for (int64_t i = 0; i < pixels; i++) {
+        const float share = passes(decoded, pixels, i) ? slope[i] / 3.0f : 0.0f;
+        gradient[i] = gradient[pixels + i] = gradient[2 * pixels + i] = share;
     }
     return sum;
 }
@@ -117,8 +134,9 @@ static double angle_of(double slope[3], const float *decoded, const float *targe
     return acos(cosine);
 }
 
-static double normal_errors(float *gradient, const float *decoded, const float *target, const uint8_t *valid,
-                            int64_t pixels, double factor) {
+static double normal_errors(float *gradient, const float *decoded, const float *target, const uint8_t *valid, int64_t h,
+                            int64_t w, double factor) {
+    const int64_t pixels = h * w;
     double sum = 0.0;
     for (int64_t i = 0; i < pixels; i++) {
         double slope[3] = {0.0, 0.0, 0.0};
@@ -132,7 +150,8 @@ static double normal_errors(float *gradient, const float *decoded, const float *
 
 /* ---- intrinsic images: the absolute difference ---- */
 static double intrinsic_errors(float *gradient, const float *decoded, const float *target, const uint8_t *valid,
-                               int64_t pixels, double factor) {
+                               int64_t h, int64_t w, double factor) {
+    const int64_t pixels = h * w;
     double sum = 0.0;
     for (int64_t i = 0; i < 3 * pixels; i++) {
         const double difference = (double)decoded[i] - target[i];
@@ -144,14 +163,20 @@ static double intrinsic_errors(float *gradient, const float *decoded, const floa
 }
 
 static const struct mg_pixel_measure measures[] = {
-    {.task = "depth", .errors = 1, .errors_of = depth_errors},
-    {.task = "normals", .errors = 1, .is_known = is_direction, .errors_of = normal_errors},
-    {.task = "intrinsics", .errors = 3, .errors_of = intrinsic_errors},
+    {.task = "depth", .loss = "task", .errors = 1, .errors_of = depth_errors},
+    {.task = "depth",
+     .loss = "sink",
+     .errors = 1,
+     .largest_truth = 20.0,
+     .count_errors = mg_sink_loss_blocks,
+     .errors_of = sink_errors},
+    {.task = "normals", .loss = "task", .errors = 1, .is_known = is_direction, .errors_of = normal_errors},
+    {.task = "intrinsics", .loss = "task", .errors = 3, .errors_of = intrinsic_errors},
 };
 
-const struct mg_pixel_measure *mg_pixel_measure_of(const char *task) {
+const struct mg_pixel_measure *mg_pixel_measure_of(const char *task, const char *loss) {
     for (size_t i = 0; i < sizeof measures / sizeof measures[0]; i++)
-        if (!strcmp(measures[i].task, task))
+        if (!strcmp(measures[i].task, task) && !strcmp(measures[i].loss, loss))
             return &measures[i];
     return NULL;
 }

@@ -31,6 +31,7 @@ struct mg_trainer {
     struct mg_weights *weights;      /* those that are: the UNet's, or the autoencoder's */
     struct mg_trainer_params params; /* texts are not kept */
     const struct mg_objective *objective;
+    const struct mg_pixel_measure *measure; /* of "e2e" */
     mg_optimizer optimizer;
     float *alphas_cumprod; /* of the noise; ending in 0 if the schedule was rescaled */
     float *moments;        /* m of all weights as their masters lie, then v; NULL before the first step */
@@ -104,18 +105,31 @@ mg_status mg_mean_over_mask(struct mg_learning *learning, const struct mg_traine
 mg_status mg_estimate(struct mg_learning *learning, struct mg_trainer *trainer, const struct mg_training_batch *batch,
                       struct mg_weights *weights, struct mg_err *err);
 
-/* ---- pixel_errors.c: how decoded maps are compared, a row for each task ---- */
+/* ---- pixel_errors.c: how decoded maps are compared, a row for each task and loss ---- */
 struct mg_pixel_measure {
-    const char *task;
+    const char *task, *loss;
     int errors; /* of a pixel */
     /* NULL, or whether a target (its channels `pixels` apart) says anything. */
     bool (*is_known)(const float *target, int64_t pixels);
-    /* The sum of the errors of one decoded map (3, pixels) over the pixels that are valid, and its gradient times `factor`, which
-     * is written everywhere. target: (channels of the task, pixels). */
-    double (*errors_of)(float *gradient, const float *decoded, const float *target, const uint8_t *valid,
-                        int64_t pixels, double factor);
+    /* 0: any truth will do; else the largest magnitude that one may have. */
+    double largest_truth;
+    /* NULL: a map has an error for each valid pixel; else how many it has. */
+    int64_t (*count_errors)(const uint8_t *valid, int64_t h, int64_t w);
+    /* The sum of the errors of one decoded map (3, h, w) over the pixels that are valid, and its gradient times `factor`, which
+     * is written everywhere. target: (channels of the task, h, w). */
+    double (*errors_of)(float *gradient, const float *decoded, const float *target, const uint8_t *valid, int64_t h,
+                        int64_t w, double factor);
 };
-const struct mg_pixel_measure *mg_pixel_measure_of(const char *task);
+/* NULL: there is none. */
+const struct mg_pixel_measure *mg_pixel_measure_of(const char *task, const char *loss);
+
+/* ---- sink_loss.c ---- */
+/* Blocks of 5 x 5 that have a valid pixel. */
+int64_t mg_sink_loss_blocks(const uint8_t *valid, int64_t h, int64_t w);
+/* The sum over these blocks of the transport's cost of one map of depth, and its gradient times `factor` by the depth, written
+ * everywhere. */
+double mg_sink_loss(float *slope, const float *depth, const float *target, const uint8_t *valid, int64_t h, int64_t w,
+                    double factor);
 
 /* ---- optimizer.c ---- */
 /* Memory for the moments, zeros; nothing if there is some. */

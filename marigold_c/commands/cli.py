@@ -27,6 +27,7 @@ COMMANDS = {
     "iid": "intrinsic images of photographs: albedo, shading, ...",
     "video": "depth or surface normals of a video",
     "app": "a page in the browser",
+    "complete": "metres for every pixel of a photograph from measured points",
     "infer": "predictions for a data set",
     "eval": "metrics of predictions for a data set",
     "convert": "pack a checkpoint into one file that opens at once",

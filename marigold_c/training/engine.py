@@ -109,5 +109,6 @@ def open_engine(
         ema_decay=config.trainer.ema_decay,
         num_ddim_timesteps=config.trainer.ddim_timesteps,
         reconstruction=(terms.absolute, terms.square, terms.edges, terms.divergence),
+        pixel_loss=config.trainer.pixel_loss,
     )
     return engine

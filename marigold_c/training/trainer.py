@@ -79,6 +79,7 @@ class Trainer:
         ema_decay: float = 0.95,
         num_ddim_timesteps: int = 5,
         reconstruction: tuple[float, float, float, float] = (1.0, 0.0, 1.0, 1e-4),
+        pixel_loss: str = "task",
         variant: str | None = None,
         cache_dir: str | PathLike[str] | None = None,
         revision: str | None = None,
@@ -117,6 +118,8 @@ class Trainer:
             ema_decay: Of "lcm": how much of the average of the weights stays in each step.
             num_ddim_timesteps: Of "lcm": parts of the schedule, whose last time steps are trained.
             reconstruction: Of "autoencoder": what the terms of the loss are multiplied by; see reconstruct.
+            pixel_loss: Of "e2e": "task", or for depth "sink", Marigold V2's SinkLoss: in blocks of 5 x 5 pixels the
+                cost of transporting the predicted depths to the true ones, both in [-1, 1]; nothing is fitted.
             variant: Which weight files, for example "fp16".
             cache_dir: Where downloads are kept.
             revision: Branch, tag or commit of the repository.
@@ -159,6 +162,7 @@ class Trainer:
                 ema_decay=ema_decay,
                 num_ddim_timesteps=num_ddim_timesteps,
                 reconstruction=reconstruction,
+                pixel_loss=pixel_loss,
                 **others,
             )
         return cls(folder, engine, learning_rate, objective, zero_terminal_snr, str(device))

@@ -4,7 +4,8 @@
 
 extern PyMethodDef mg_test_io_methods[], mg_test_numeric_methods[], mg_test_ops_methods[], mg_test_nn_methods[],
     mg_test_graph_methods[], mg_test_ensemble_methods[], mg_test_packed_methods[], mg_test_gradient_methods[],
-    mg_test_group_methods[], mg_test_optimizer_methods[], mg_test_busy_methods[], mg_test_threads_methods[];
+    mg_test_group_methods[], mg_test_optimizer_methods[], mg_test_busy_methods[], mg_test_threads_methods[],
+    mg_test_completion_methods[], mg_test_loss_methods[];
 
 static PyObject *package_exception(const char *name) {
     PyObject *module = PyImport_ImportModule("marigold_c.errors");
@@ -57,10 +58,11 @@ PyObject *mg_test_raise(const struct mg_err *err) {
 }
 
 static int module_exec(PyObject *module) {
-    PyMethodDef *areas[] = {mg_test_io_methods,        mg_test_numeric_methods,  mg_test_ops_methods,
-                            mg_test_nn_methods,        mg_test_graph_methods,    mg_test_ensemble_methods,
-                            mg_test_packed_methods,    mg_test_gradient_methods, mg_test_group_methods,
-                            mg_test_optimizer_methods, mg_test_busy_methods,     mg_test_threads_methods};
+    PyMethodDef *areas[] = {mg_test_io_methods,         mg_test_numeric_methods,  mg_test_ops_methods,
+                            mg_test_nn_methods,         mg_test_graph_methods,    mg_test_ensemble_methods,
+                            mg_test_packed_methods,     mg_test_gradient_methods, mg_test_group_methods,
+                            mg_test_optimizer_methods,  mg_test_busy_methods,     mg_test_threads_methods,
+                            mg_test_completion_methods, mg_test_loss_methods};
     for (size_t i = 0; i < sizeof areas / sizeof areas[0]; i++)
         if (PyModule_AddFunctions(module, areas[i]))
             return -1;

@@ -1,0 +1,152 @@
+/* guidance.c: the gradient of a preview's loss through decoder and UNet, and the guided steps of one member (Marigold-DC, arXiv
+ * 2412.13389, as its authors' code has it). Calls points.c, stages.c (decoder and UNet with their gradients), schedule/step.c.
+ *
+ * The UNet runs forward twice in a step: between, the decoder has its gradient taken, whose activations then take the place of the
+ * UNet's. That costs about a tenth of the time, and the two are never in memory together. */
+#include <math.h>
+#include <string.h>
+
+#include "completion.h"
+
+mg_status mg_guidance_alloc(struct mg_guidance *g, struct mg_err *err) {
+    float **const latents[] = {&g->output, &g->preview, &g->from_preview, &g->gradient, &g->m, &g->v};
+    for (size_t i = 0; i < sizeof latents / sizeof latents[0]; i++)
+        MG_TRY(mg_alloc_floats(latents[i], 1, g->latent_floats, "latents", err));
+    MG_TRY(mg_alloc_floats(&g->decoded, 3, (size_t)g->pixels, "a decoded map", err));
+    return mg_alloc_floats(&g->decoded_gradient, 3, (size_t)g->pixels, "a decoded map", err);
+}
+
+void mg_guidance_free(struct mg_guidance *g) {
+    float *const owned[] = {g->image_latent, g->decoded, g->decoded_gradient,
+                            g->output,       g->preview, g->from_preview,
+                            g->gradient,     g->m,       g->v};
+    for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++)
+        mg_free(owned[i]);
+    mg_free(g->points.list);
+}
+
+static struct mg_stage_key key_of(const struct mg_guidance *g, mg_stage stage) {
+    return (struct mg_stage_key){.stage = stage, .n = 1, .h = g->latent_h, .w = g->latent_w, .recompute = g->recompute};
+}
+
+static mg_status estimate(struct mg_plan **plan, struct mg_guidance *g, const float *sample, float timestep,
+                          struct mg_err *err) {
+    const struct mg_stage_key key = key_of(g, MG_STAGE_DENOISE_GRADIENT);
+    const struct mg_binding inputs[] = {
+        {"image_latent", g->image_latent}, {"sample", (void *)sample}, {"timestep", &timestep}};
+    MG_TRY(mg_stage_plan(plan, g->pipeline, &key, err));
+    return mg_plan_run_forward(*plan, inputs, 3, &(struct mg_binding){"output", g->output}, 1, err);
+}
+
+mg_status mg_guidance_gradient(struct mg_preview_loss *out, struct mg_guidance *g, const float *sample,
+                               const struct mg_affine *roots, float timestep, const struct mg_clean_estimate *e,
+                               struct mg_err *err) {
+    const struct mg_stage_key decoder = key_of(g, MG_STAGE_DECODER_GRADIENT);
+    struct mg_plan *plan;
+    MG_TRY(estimate(&plan, g, sample, timestep, err));
+    for (size_t i = 0; i < g->latent_floats; i++)
+        g->preview[i] = e->origin_sample * sample[i] + e->origin_model * g->output[i];
+    MG_TRY(mg_stage_plan(&plan, g->pipeline, &decoder, err));
+    MG_TRY(mg_plan_run_forward(plan, &(struct mg_binding){"latent", g->preview}, 1,
+                               &(struct mg_binding){"image", g->decoded}, 1, err));
+    out->loss = mg_points_loss(g->decoded_gradient, &out->by_roots, g->decoded, g->pixels, &g->points, roots);
+    MG_TRY(mg_plan_run_backward(plan, &(struct mg_binding){"gradient", g->decoded_gradient}, 1,
+                                &(struct mg_binding){"latent_gradient", g->from_preview}, 1, err));
+    MG_TRY(estimate(&plan, g, sample, timestep, err));
+    for (size_t i = 0; i < g->latent_floats; i++)
+        g->preview[i] = e->origin_model * g->from_preview[i]; /* the gradient by the network's output */
+    MG_TRY(mg_plan_run_backward(plan, &(struct mg_binding){"gradient", g->preview}, 1,
+                                &(struct mg_binding){"sample_gradient", g->gradient}, 1, err));
+    for (size_t i = 0; i < g->latent_floats; i++)
+        g->gradient[i] += e->origin_sample * g->from_preview[i];
+    return MG_OK;
+}
+
+/* ---- one step of Adam (arXiv 1412.6980), with torch's defaults ---- */
+struct adam {
+    double rate, first_left, root_of_second_left; /* 1 - beta^step, and its root */
+};
+
+static struct adam adam_of(double rate, int step) {
+    return (struct adam){rate, 1.0 - pow(0.9, step), sqrt(1.0 - pow(0.999, step))};
+}
+
+/* How far a number moves; m and v are its moments. */
+static double adam_step(const struct adam *a, double *m, double *v, double gradient) {
+    *m += (1.0 - 0.9) * (gradient - *m);
+    *v += (1.0 - 0.999) * (gradient * gradient - *v);
+    return -a->rate / a->first_left * *m / (sqrt(*v) / a->root_of_second_left + 1e-8);
+}
+
+static void move_latent(float *sample, struct mg_guidance *g, double factor, int step) {
+    const struct adam a = adam_of(g->latent_rate, step);
+    for (size_t i = 0; i < g->latent_floats; i++) {
+        double m = g->m[i], v = g->v[i];
+        sample[i] += (float)adam_step(&a, &m, &v, factor * g->gradient[i]);
+        g->m[i] = (float)m;
+        g->v[i] = (float)v;
+    }
+}
+
+/* ---- the steps ---- */
+static double norm_of(const float *x, size_t count) {
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)x[i] * x[i];
+    return sqrt(sum);
+}
+
+/* Of the noise that the network sees in the sample. */
+static double norm_of_noise(const struct mg_guidance *g, const float *sample, const struct mg_clean_estimate *e) {
+    double sum = 0.0;
+    for (size_t i = 0; i < g->latent_floats; i++) {
+        const double noise = (double)e->noise_sample * sample[i] + (double)e->noise_model * g->output[i];
+        sum += noise * noise;
+    }
+    return sqrt(sum);
+}
+
+static mg_status check_finite(const struct mg_preview_loss *loss, double norm, int step, struct mg_err *err) {
+    if (isfinite(loss->loss) && isfinite(norm))
+        return MG_OK;
+    return mg_fail(err, MG_ERR_NOT_FINITE, "guided step %d: the loss is %g, and the norm of its gradient %g", step,
+                   loss->loss, norm);
+}
+
+struct roots_moments {
+    struct mg_affine m, v;
+};
+
+static mg_status guided_step(float *sample, struct mg_affine *roots, struct roots_moments *moments,
+                             struct mg_guidance *g, const mg_scheduler *scheduler, int step, struct mg_err *err) {
+    const double timestep = scheduler->timesteps.list[step];
+    const struct adam a = adam_of(g->affine_rate, step + 1);
+    struct mg_step_coefficients k;
+    struct mg_clean_estimate e;
+    struct mg_preview_loss loss;
+    MG_TRY(mg_schedule_coefficients(&k, scheduler, step, &(struct mg_step_options){0}, err));
+    MG_TRY(mg_scheduler_clean_estimate(&e, scheduler->prediction, scheduler->alphas_cumprod[(int64_t)timestep],
+                                       (int64_t)timestep, err));
+    MG_TRY(mg_guidance_gradient(&loss, g, sample, roots, (float)timestep, &e, err));
+    const double norm = norm_of(g->gradient, g->latent_floats);
+    MG_TRY(check_finite(&loss, norm, step + 1, err));
+    move_latent(sample, g, norm_of_noise(g, sample, &e) / fmax(norm, 1e-8), step + 1);
+    roots->scale += adam_step(&a, &moments->m.scale, &moments->v.scale, loss.by_roots.scale);
+    roots->shift += adam_step(&a, &moments->m.shift, &moments->v.shift, loss.by_roots.shift);
+    mg_scheduler_step(sample, NULL, g->output, NULL, g->latent_floats, &k);
+    return MG_OK;
+}
+
+mg_status mg_guidance_member(float *sample, struct mg_affine *roots, struct mg_guidance *g,
+                             const mg_scheduler *scheduler, void (*tell)(void *user), void *user, struct mg_err *err) {
+    struct roots_moments moments = {0};
+    *roots = (struct mg_affine){1.0, 1.0};
+    memset(g->m, 0, g->latent_floats * sizeof *g->m);
+    memset(g->v, 0, g->latent_floats * sizeof *g->v);
+    for (int step = 0; step < scheduler->timesteps.count; step++) {
+        MG_TRY(guided_step(sample, roots, &moments, g, scheduler, step, err));
+        if (tell)
+            tell(user);
+    }
+    return MG_OK;
+}

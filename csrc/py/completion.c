@@ -1,0 +1,123 @@
+/* completion.c: Pipeline.complete: an image and measured points in, one engine run without the GIL, metres out. */
+#include <string.h>
+
+#include "binding.h"
+
+/* The Python objects of one call, and what the engine sees of them. */
+struct completion_arguments {
+    PyObject *image, *sparse, *latents, *scheduler, *progress; /* borrowed from the caller */
+    PyArrayObject *image_array, *sparse_array, *latents_array;
+    struct mg_completion_params params;
+};
+
+static bool parse_arguments(struct completion_arguments *a, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"image",
+                            "sparse_depth",
+                            "latents",
+                            "scheduler",
+                            "num_inference_steps",
+                            "ensemble_size",
+                            "processing_resolution",
+                            "latent_rate",
+                            "affine_rate",
+                            "recompute",
+                            "progress",
+                            NULL};
+    struct mg_completion_params *p = &a->params;
+    mg_completion_params_init(p);
+    long long resolution = p->processing_resolution;
+    int recompute = 0;
+    a->progress = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$iiLddpO:complete", names, &a->image, &a->sparse, &a->latents,
+                                     &a->scheduler, &p->num_inference_steps, &p->ensemble_size, &resolution,
+                                     &p->latent_rate, &p->affine_rate, &recompute, &a->progress))
+        return false;
+    p->processing_resolution = resolution;
+    p->recompute = recompute;
+    return true;
+}
+
+/* The engine reads points and latents through bare pointers: their shapes are checked here. */
+static bool take_arrays(struct completion_arguments *a, struct mgpy_pipeline *self, const struct mgpy_state *state) {
+    struct mg_completion_params *p = &a->params;
+    struct mg_pipeline_info info;
+    struct mg_geometry geometry;
+    struct mg_err err;
+    if (!(a->image_array = mgpy_image_array(a->image, &p->image)))
+        return false;
+    mg_pipeline_get_info(self->handle, &info);
+    if (mg_geometry_of(&geometry, p->image.h, p->image.w, p->processing_resolution, info.vae_scale, MG_PRESET_DIFFUSERS,
+                       &err) != MG_OK) {
+        mgpy_raise(state, &err);
+        return false;
+    }
+    a->sparse_array = mgpy_float_array(a->sparse, 2, "sparse_depth", "H, W");
+    if (!a->sparse_array || !mgpy_check_shape(a->sparse_array, (int64_t[]){p->image.h, p->image.w}, "sparse_depth"))
+        return false;
+    a->latents_array = mgpy_float_array(a->latents, 4, "latents", "E, C, h, w");
+    const int64_t shape[] = {p->ensemble_size, info.latent_channels, geometry.latent_h, geometry.latent_w};
+    if (!a->latents_array || !mgpy_check_shape(a->latents_array, shape, "latents"))
+        return false;
+    p->sparse_depth = mgpy_floats(a->sparse_array);
+    p->latents = mgpy_floats(a->latents_array);
+    return true;
+}
+
+static bool take_scheduler(struct completion_arguments *a, const struct mgpy_state *state) {
+    if (!PyObject_TypeCheck(a->scheduler, state->scheduler_type)) {
+        PyErr_Format(PyExc_TypeError, "`scheduler` must be a Scheduler; got %R", (PyObject *)Py_TYPE(a->scheduler));
+        return false;
+    }
+    struct mgpy_scheduler *scheduler = (struct mgpy_scheduler *)a->scheduler;
+    if (mgpy_refuse_busy(scheduler->user, "scheduler"))
+        return false;
+    a->params.scheduler = scheduler->handle;
+    return true;
+}
+
+/* A copy of `data` as an array; None for NULL. */
+static PyObject *array_of(const void *data, int ndim, const npy_intp *dims, int type) {
+    if (!data)
+        Py_RETURN_NONE;
+    PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(ndim, (npy_intp *)dims, type);
+    if (array)
+        memcpy(PyArray_DATA(array), data, (size_t)PyArray_NBYTES(array));
+    return (PyObject *)array;
+}
+
+static PyObject *result_tuple(const struct mg_completion *result, int members) {
+    const npy_intp map[] = {result->h, result->w}, affine[] = {members, 2};
+    return Py_BuildValue("NNN", array_of(result->depth, 2, map, NPY_FLOAT32),
+                         array_of(result->uncertainty, 2, map, NPY_FLOAT32),
+                         array_of(result->affine, 2, affine, NPY_FLOAT64));
+}
+
+PyObject *mgpy_pipeline_complete(PyObject *object, PyObject *args, PyObject *kwargs) {
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
+    struct mgpy_state *state = mgpy_state_of(object);
+    struct completion_arguments a = {0};
+    struct mgpy_call call;
+    struct mg_completion result = {0};
+    struct mg_err err;
+    PyObject *out = NULL;
+    if (!state || mgpy_refuse_busy(self->call, "pipeline") || !parse_arguments(&a, args, kwargs))
+        return NULL;
+    if (!take_arrays(&a, self, state) || !take_scheduler(&a, state))
+        goto done;
+    a.params.progress = mgpy_progress;
+    a.params.progress_user = self;
+    ((struct mgpy_scheduler *)a.scheduler)->user = &call;
+    /* Converting the arguments may have run Python code, so the pipeline is asked again. */
+    if (mgpy_call_begin(self, &call, a.progress)) {
+        const mg_status status = mg_pipeline_complete(&result, self->handle, &a.params, &err);
+        if (mgpy_call_end(self, &call, status, &err))
+            out = result_tuple(&result, a.params.ensemble_size);
+    }
+    ((struct mgpy_scheduler *)a.scheduler)->user = NULL;
+    mg_completion_free(&result);
+done:
+    Py_XDECREF(a.image_array);
+    Py_XDECREF(a.sparse_array);
+    Py_XDECREF(a.latents_array);
+    return out;
+}
