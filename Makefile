@@ -98,7 +98,7 @@ test-asan: $(TEST)/.environment
 	rm -rf build/asan && mkdir -p build/asan
 	MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-O1 -g $(SANITIZE)" MARIGOLD_LDFLAGS="$(SANITIZE)" \
 	    $(TEST)/bin/python setup.py --quiet build --build-base build/asan --build-lib build/asan/lib
-	cp -r tests build/asan/ && cp -r marigold_c/checkpoints build/asan/lib/marigold_c/
+	cp -rL tests build/asan/
 	cd build/asan && PYTHONPATH=lib ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider $(SANITIZED_TESTS)
@@ -109,7 +109,7 @@ test-tsan: $(TEST)/.environment
 	rm -rf build/tsan && mkdir -p build/tsan
 	MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-O1 -g -fsanitize=thread" MARIGOLD_LDFLAGS="-fsanitize=thread" \
 	    $(TEST)/bin/python setup.py --quiet build --build-base build/tsan --build-lib build/tsan/lib
-	cp -r tests build/tsan/ && cp -r marigold_c/checkpoints build/tsan/lib/marigold_c/
+	cp -rL tests build/tsan/
 	cd build/tsan && PYTHONPATH=lib TSAN_OPTIONS=halt_on_error=1:exitcode=66:report_signal_unsafe=0 \
 	    OPENBLAS_NUM_THREADS=1 LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
 	    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider $(THREADED_TESTS)

@@ -68,7 +68,7 @@ def as_tensor(image: NDArray[Any]) -> torch.Tensor:
 def make(task: str) -> None:
     class_name, folder, variant = CHECKPOINTS[task]
     pipe = getattr(diffusers, class_name).from_pretrained(
-        ROOT / "marigold_c" / "checkpoints" / folder, variant=variant, torch_dtype=torch.float32
+        ROOT / "tests" / "checkpoints" / folder, variant=variant, torch_dtype=torch.float32
     )
     pipe.set_progress_bar_config(disable=True)
     stored: dict[str, Any] = {"names": np.array(list(cases(task))), "diffusers": diffusers.__version__}

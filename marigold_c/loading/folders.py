@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -43,12 +44,15 @@ def default_checkpoint(task: str = "depth") -> Path:
     Args:
         task: "depth", "normals", or "intrinsics" ("iid").
 
+    The variable MARIGOLD_CHECKPOINTS names another folder to look in, for those who install code and data apart.
+
     Raises:
         ValueError: Another task.
     """
     if task not in _SHIPPED:
         raise ValueError(f"no checkpoint for {task!r} is shipped; shipped: {', '.join(_SHIPPED)}")
-    return Path(__file__).parents[1] / "checkpoints" / _SHIPPED[task]
+    place = os.environ.get("MARIGOLD_CHECKPOINTS") or Path(__file__).parents[1] / "checkpoints"
+    return Path(place) / _SHIPPED[task]
 
 
 def _patterns(component: str, stem: str, variant: str | None) -> list[str]:
