@@ -406,10 +406,8 @@ def test_pieces_make_the_prediction(name: str) -> None:
     scale = pipe.vae.config.scaling_factor
     image_latent = pipe.vae.encode(x) * np.float32(scale)
     pipe.scheduler.set_timesteps(3)
-    latents = latents * np.float32(pipe.scheduler.init_noise_sigma)
     for t in pipe.scheduler.timesteps:
-        sample = pipe.scheduler.scale_model_input(latents, t)
-        model = pipe.unet(np.concatenate([image_latent, sample], 1), t, pipe.empty_text_embedding)
+        model = pipe.unet(np.concatenate([image_latent, latents], 1), t, pipe.empty_text_embedding)
         latents = pipe.scheduler.step(model, t, latents).prev_sample
     depth = np.clip(pipe.vae.decode(latents / np.float32(scale)).mean(1), -1, 1) / 2 + 0.5
     assert np.abs(depth[..., None] - expected).max() < 1e-5

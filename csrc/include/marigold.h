@@ -141,7 +141,8 @@ typedef struct mg_scheduler mg_scheduler;
 mg_status mg_scheduler_create(mg_scheduler **out, const char *config_json, size_t config_bytes, struct mg_err *err);
 void mg_scheduler_destroy(mg_scheduler *scheduler);
 const char *mg_scheduler_class_name(const mg_scheduler *scheduler);
-/* What the noise that a run begins with is multiplied by; after set_timesteps that of its time steps. */
+/* The deviation of the noise that such a schedule begins with; after set_timesteps that of its time steps. Pipelines begin
+ * with unit noise. */
 double mg_scheduler_init_noise_sigma(const mg_scheduler *scheduler);
 int mg_scheduler_num_train_timesteps(const mg_scheduler *scheduler);
 /* num_train_timesteps values of the cumulative product of alphas (after any zero-terminal-SNR rescaling). */
@@ -156,7 +157,8 @@ bool mg_scheduler_uses_last_estimate(const mg_scheduler *scheduler);
 mg_status mg_scheduler_step_of(int *step, const mg_scheduler *scheduler, double timestep, struct mg_err *err);
 /* One step: the next sample = sample_factor*sample + model_factor*model_output + noise_factor*noise +
  * last_estimate_factor*last_estimate, and the estimate of the clean sample (LCM: denoised) = origin_sample_factor*sample +
- * origin_model_factor*model_output. The network sees input_factor*sample. */
+ * origin_model_factor*model_output. A network of that scheduler's own kind would see input_factor*sample; pipelines show it
+ * the sample, as diffusers' of Marigold. */
 struct mg_step_coefficients {
     float input_factor;
     float sample_factor, model_factor, noise_factor, last_estimate_factor;
@@ -173,8 +175,6 @@ mg_status mg_scheduler_step_coefficients(struct mg_step_coefficients *out, mg_sc
  * NULL if noise_factor is 0. The same bits on every processor. */
 void mg_scheduler_step(float *sample, float *estimate, const float *output, const float *noise, size_t count,
                        const struct mg_step_coefficients *coefficients);
-/* out[0..count) = factor * sample: by input_factor, or by init_noise_sigma. out may be sample. */
-void mg_scheduler_scale(float *out, const float *sample, size_t count, double factor);
 
 /* Called on the calling thread between operations; a non-zero return cancels the run (MG_ERR_CANCELLED). */
 typedef int (*mg_poll_fn)(void *user);
@@ -338,7 +338,7 @@ struct mg_run_params {
     mg_preset preset;                         /* diffusers */
     struct mg_ensemble_depth_params ensemble; /* of ensemble_size > 1; normals and intrinsics: its reduction only */
     bool output_uncertainty;                  /* needs ensemble_size > 1 */
-    /* NULL, or (N*E, num_targets*latent_channels, h, w), normal numbers: times init_noise_sigma, as drawn ones are */
+    /* NULL, or (N*E, num_targets*latent_channels, h, w): the sample to begin with, which else is drawn: normal numbers */
     const float *latents;
     mg_generator *const *generators; /* NULL, one, or N*E of them */
     int num_generators;

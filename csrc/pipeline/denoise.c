@@ -10,10 +10,8 @@ struct loop {
     mg_generator *const *generators;
     int num_generators;
     int64_t batch;
-    /* (batch, T*C, h, w): what the network sees, if not the sample itself; what it gives; and of a scheduler that adds noise, or
-     * goes by its last estimate, these */
-    float *input, *output, *noise, *estimate;
-    double noise_sigma;   /* of the scheduler */
+    /* (batch, T*C, h, w): what the network gives; and of a scheduler that adds noise, or goes by its last estimate, these */
+    float *output, *noise, *estimate;
     float *image_latents; /* (batch, C, h, w) */
     int done, total;      /* steps, for the progress callback */
 };
@@ -36,7 +34,9 @@ static void draw(const struct mg_run *run, const struct loop *loop, float *out, 
         mg_rng_randn(loop->generators[first + i], out + (size_t)i * run->latent_floats, run->latent_floats);
 }
 
-/* ---- one step of one batch ---- */
+/* ---- one step of one batch ----
+ * As in diffusers' Marigold pipelines, the noise to begin with and what the network sees have unit deviation with every
+ * scheduler: neither init_noise_sigma nor input_factor, which only Euler's steps have, is used. */
 static mg_status run_unet(struct mg_run *run, const struct loop *loop, float *sample, int64_t count, int step,
                           struct mg_err *err) {
     const struct mg_stage_key key = mg_denoise_key(run, count);
@@ -52,27 +52,16 @@ static mg_status denoise_step(struct mg_run *run, struct loop *loop, int64_t fir
                               struct mg_err *err) {
     const struct mg_step_options options = {.has_last_estimate = step > 0};
     const size_t floats = (size_t)count * run->latent_floats;
-    float *sample = run->latents + (size_t)first * run->latent_floats, *input = sample;
+    float *sample = run->latents + (size_t)first * run->latent_floats;
     struct mg_step_coefficients k;
     MG_TRY(mg_schedule_coefficients(&k, run->scheduler, step, &options, err));
     if (k.noise_factor != 0.0f)
         draw(run, loop, loop->noise, first, count);
-    if (k.input_factor != 1.0f) {
-        input = loop->input;
-        mg_scheduler_scale(input, sample, floats, k.input_factor);
-    }
-    MG_TRY(run_unet(run, loop, input, count, step, err));
+    MG_TRY(run_unet(run, loop, sample, count, step, err));
     mg_scheduler_step(sample, loop->estimate, loop->output, loop->noise, floats, &k);
     if (run->params->progress)
         run->params->progress(run->params->progress_user, ++loop->done, loop->total);
     return MG_OK;
-}
-
-/* Noise becomes the sample that the schedule begins with. */
-static void scale_noise(const struct mg_run *run, const struct loop *loop, int64_t first, int64_t count) {
-    float *sample = run->latents + (size_t)first * run->latent_floats;
-    if (loop->noise_sigma != 1.0)
-        mg_scheduler_scale(sample, sample, (size_t)count * run->latent_floats, loop->noise_sigma);
 }
 
 static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t first, int64_t count,
@@ -80,7 +69,6 @@ static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t fi
     /* The paper's code draws the noise of each batch when its turn comes, diffusers draws all of it at first. */
     if (run->geometry.preset == MG_PRESET_PAPER && !run->params->latents)
         draw(run, loop, run->latents + (size_t)first * run->latent_floats, first, count);
-    scale_noise(run, loop, first, count);
     for (int64_t i = 0; i < count; i++)
         memcpy(loop->image_latents + (size_t)i * run->image_latent_floats,
                run->image_latents + (size_t)((first + i) / run->params->ensemble_size) * run->image_latent_floats,
@@ -93,7 +81,6 @@ static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t fi
 static mg_status denoise_all(struct mg_run *run, struct loop *loop, struct mg_err *err) {
     mg_status status;
     MG_TRY_GOTO(mg_alloc_floats(&run->latents, run->samples, run->latent_floats, "latents", err));
-    MG_TRY_GOTO(mg_alloc_floats(&loop->input, loop->batch, run->latent_floats, "a batch", err));
     MG_TRY_GOTO(mg_alloc_floats(&loop->output, loop->batch, run->latent_floats, "a batch", err));
     MG_TRY_GOTO(mg_alloc_floats(&loop->noise, loop->batch, run->latent_floats, "noise", err));
     if (mg_scheduler_uses_last_estimate(run->scheduler))
@@ -108,7 +95,6 @@ static mg_status denoise_all(struct mg_run *run, struct loop *loop, struct mg_er
         MG_TRY_GOTO(denoise_batch(run, loop, first, left < loop->batch ? left : loop->batch, err));
     }
 done:
-    mg_free(loop->input);
     mg_free(loop->output);
     mg_free(loop->noise);
     mg_free(loop->estimate);
@@ -120,7 +106,6 @@ mg_status mg_run_denoise(struct mg_run *run, struct mg_err *err) {
     const struct mg_run_params *p = run->params;
     struct loop loop = {.generators = p->generators, .num_generators = p->num_generators};
     mg_generator *own = NULL;
-    loop.noise_sigma = mg_scheduler_init_noise_sigma(run->scheduler);
     MG_TRY(mg_run_choose_batch(&loop.batch, run, err));
     if (!p->num_generators) {
         MG_TRY(random_generator(&own, err));

@@ -36,16 +36,6 @@ static void add(float *sample, const float *noise, size_t count, float factor) {
         sample[i] = fmaf(factor, noise[i], sample[i]);
 }
 
-WITH_FUSED_PRODUCTS
-static void multiply(float *out, const float *x, size_t count, float factor) {
-    for (size_t i = 0; i < count; i++)
-        out[i] = factor * x[i];
-}
-
-void mg_scheduler_scale(float *out, const float *sample, size_t count, double factor) {
-    multiply(out, sample, count, (float)factor);
-}
-
 void mg_scheduler_step(float *sample, float *estimate, const float *output, const float *noise, size_t count,
                        const struct mg_step_coefficients *coefficients) {
     if (estimate)

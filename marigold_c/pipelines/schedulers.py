@@ -318,7 +318,8 @@ class LCMScheduler(Scheduler):
 
 class EulerDiscreteScheduler(Scheduler):
     """diffusers' EulerDiscreteScheduler, which steps along noise levels (sigmas) without adding noise. Beta sigmas and
-    continuous time steps are refused. The noise to begin with is multiplied by `init_noise_sigma`."""
+    continuous time steps are refused. Pipelines use its steps as diffusers' Marigold pipelines do: they begin with unit
+    noise and show the network the sample, without `init_noise_sigma` and `scale_model_input`."""
 
     _DEFAULTS: ClassVar[Mapping[str, Any]] = {
         **_SIGMAS,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from cli_cases import PIXELS
 from evaluation_cases import TARGETS, write_config, write_sets
+from oracle_repositories import APPEARANCE, make_repository
 from PIL import Image
 from training_cases import make_scenes, settings
 
-import marigold_c as mc
 from marigold_c.commands import cli
 
 RUN = (
@@ -50,14 +50,6 @@ FILES = {
         for kind, ending in (("npy", "npy"), ("vis", "png"))
         for name in ("albedo", "residual", "shading")
     ),
-}
-APPEARANCE = {
-    "target_names": ["albedo", "material", "rest"],
-    "albedo": {"prediction_space": "srgb"},
-    "material": {"prediction_space": "stack", "sub_target_names": ["roughness", "metallicity", None]},
-    "roughness": {"prediction_space": "linear"},
-    "metallicity": {"prediction_space": "linear"},
-    "rest": {"prediction_space": "linear"},
 }
 # (task, repository, flags of infer.py, configuration, folder of results, flags of eval.py) of script/*/eval*/.
 EVALUATIONS = [
@@ -93,29 +85,14 @@ def marigold(command: str) -> int:
     return cli.main([*words, *flags.split()])
 
 
-def _repository(checkpoint: Path, folder: Path) -> None:
-    """Weights under both names, as the hub has them."""
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            target = folder / path.relative_to(checkpoint)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            plain = path.name.replace(".fp16.", ".")
-            for name in {plain, plain.replace(".safetensors", ".fp16.safetensors")}:
-                target.with_name(name).symlink_to(path)
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of the README."""
     monkeypatch.chdir(tmp_path)
     for name in ACADEMIC:
         for place in ("prs-eth", "checkpoint"):
-            folder = tmp_path / place / f"marigold-{name}"
-            _repository(mc.default_checkpoint(name.split("-")[0]), folder)
-            if "appearance" in name:
-                index = json.loads((folder / "model_index.json").read_text())
-                (folder / "model_index.json").unlink()
-                (folder / "model_index.json").write_text(json.dumps({**index, "target_properties": APPEARANCE}))
+            properties = APPEARANCE if "appearance" in name else None
+            make_repository(tmp_path / place / f"marigold-{name}", name.split("-")[0], properties)
     (tmp_path / "input" / "in-the-wild_example").mkdir(parents=True)
     Image.fromarray(PIXELS).save(tmp_path / "input" / "in-the-wild_example" / "photo.jpg")
     return tmp_path

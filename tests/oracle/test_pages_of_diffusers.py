@@ -8,7 +8,6 @@ the CPU, in float16 as it says, which is computed as bfloat16.
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from oracle_repositories import APPEARANCE, make_repository
 from PIL import Image
 
 import marigold_c as mc
@@ -148,25 +148,6 @@ SEEDED = ("video", "for ControlNet", "protocol of the paper")
 # Largest difference of 99 of 100 values; depth in [0, 1]. bfloat16 beside float32; diffusers' solver of ensembles
 # stops where float32 rounds, so that its own result moves by a few hundredths with the last bit of a member.
 TOLERANCE = {"video": 0.1, "for ControlNet": 0.1, "protocol of the paper": 0.05}
-APPEARANCE = {
-    "target_names": ["albedo", "material", "rest"],
-    "albedo": {"prediction_space": "srgb"},
-    "material": {"prediction_space": "stack", "sub_target_names": ["roughness", "metallicity", None]},
-    "roughness": {"prediction_space": "linear"},
-    "metallicity": {"prediction_space": "linear"},
-    "rest": {"prediction_space": "linear"},
-}
-
-
-def _repository(checkpoint: Path, folder: Path) -> None:
-    """Weights under both names, as the hub has them."""
-    for path in checkpoint.rglob("*"):
-        if path.is_file():
-            target = folder / path.relative_to(checkpoint)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            plain = path.name.replace(".fp16.", ".")
-            for name in {plain, plain.replace(".safetensors", ".fp16.safetensors")}:
-                target.with_name(name).symlink_to(path)
 
 
 @pytest.fixture
@@ -175,11 +156,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     names = {"depth": "depth", "normals": "normals", "iid-lighting": "iid", "iid-appearance": "iid"}
     for name, task in names.items():
-        _repository(mc.default_checkpoint(task), tmp_path / "prs-eth" / f"marigold-{name}-v1-1")
-    index = tmp_path / "prs-eth" / "marigold-iid-appearance-v1-1" / "model_index.json"
-    content = json.loads(index.read_text())
-    index.unlink()
-    index.write_text(json.dumps({**content, "target_properties": APPEARANCE}))
+        properties = APPEARANCE if name == "iid-appearance" else None
+        make_repository(tmp_path / "prs-eth" / f"marigold-{name}-v1-1", task, properties)
     torch.manual_seed(0)
     diffusers.AutoencoderTiny(scaling_factor=0.7).save_pretrained(tmp_path / "madebyollin" / "taesd")
     monkeypatch.setattr(locations, "_download", lambda url: {URL: PHOTO.read_bytes()}[url])
