@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import warnings
 from collections.abc import Iterator
@@ -214,6 +215,30 @@ def test_components(pipe: Any) -> None:
     assert list(pipe.components) == ["unet", "vae", "scheduler", "text_encoder", "tokenizer"]
     assert pipe.components["unet"] is pipe.unet
     assert pipe.components["scheduler"] is pipe.scheduler
+    stored = json.loads((pipe.folder / "text_encoder" / "config.json").read_text())
+    assert pipe.text_encoder.config["hidden_size"] == stored["hidden_size"] and pipe.text_encoder.dtype == pipe.dtype
+    assert pipe.tokenizer.config["tokenizer_class"] == "CLIPTokenizer"
+
+
+def test_a_pipeline_of_components(pipe: Any) -> None:
+    half = opened(dtype="bfloat16")
+    half.scheduler = mc.LCMScheduler.from_config(half.scheduler.config)
+    twin = mc.MarigoldDepthPipeline(**half.components)
+    twin.set_progress_bar_config(disable=True)
+    assert (twin.dtype, twin.folder, twin.scheduler) == ("bfloat16", half.folder, half.scheduler)
+    assert np.array_equal(twin(PIXELS, **OPTIONS).prediction, half(PIXELS, **OPTIONS).prediction)
+    for name in half.components:
+        with pytest.raises(ValueError, match=f"`{name}` must be "):
+            mc.MarigoldDepthPipeline(**{**half.components, name: "x"})
+
+
+def test_components_of_a_packed_file(tmp_path: Path) -> None:
+    packed = tmp_path / "packed.safetensors"
+    mc.convert(mc.default_checkpoint(), packed)
+    one = mc.load(packed, task="depth", num_threads=1)
+    assert one.text_encoder is None and one.tokenizer is None
+    twin = mc.MarigoldDepthPipeline(**one.components)
+    assert np.array_equal(twin.empty_text_embedding, one.empty_text_embedding)
 
 
 # ---- settings without effect ----

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _C
 from ..loading.config import Config, read_config
 from ..loading.folders import resolve_vae_folder
+from ..loading.packed import is_packed
 from .compatibility import NetworkSettings
 
 
@@ -39,6 +42,22 @@ class AutoencoderTiny(NetworkSettings):
         return cls(resolve_vae_folder(pretrained_model_name_or_path, cache_dir, local_files_only, token, revision))
 
 
+@dataclass(frozen=True)
+class TextEncoder(NetworkSettings):
+    """What a checkpoint's text encoder is. It cannot be called: a pipeline keeps its embedding of the empty prompt, the
+    only one that is used (pipe.empty_text_embedding)."""
+
+    config: Config
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """What a checkpoint's tokenizer is; no prompt but the empty one is used, so that nothing is tokenized."""
+
+    config: Config
+
+
 class VAE(NetworkSettings):
     """A pipeline's autoencoder: `encode` gives the posterior's mean, unscaled, and `decode` takes unscaled latents."""
 
@@ -61,12 +80,25 @@ class VAE(NetworkSettings):
         return self.decode(self.encode(sample))
 
 
+@dataclass(frozen=True)
+class Opened:
+    """What a pipeline was opened from: the checkpoint's folder or packed file, and options of the engine."""
+
+    folder: Path
+    options: Mapping[str, Any]
+
+    def own_vae(self) -> Path:
+        """Where the checkpoint's autoencoder lies."""
+        return self.folder if is_packed(self.folder) else self.folder / "vae"
+
+
 class UNet(NetworkSettings):
     """The denoiser: unet(sample, timestep, encoder_hidden_states)."""
 
-    def __init__(self, engine: _C.Pipeline, config: Config) -> None:
+    def __init__(self, engine: _C.Pipeline, config: Config, opened: Opened) -> None:
         self._engine = engine
         self.config = config
+        self.opened = opened
 
     def __call__(self, sample: ArrayLike, timestep: ArrayLike, encoder_hidden_states: ArrayLike) -> NDArray[np.float32]:
         """(N, in_channels, h, w), one time step for all or N of them, one text for all or N of them."""

@@ -27,7 +27,7 @@ from ..loading.packed import Configurations, is_packed
 from ..progress import tqdm_class
 from .arguments import RunArguments, Task, check_arguments
 from .compatibility import PipelineSettings, uncompiled
-from .components import VAE, AutoencoderTiny, UNet
+from .components import VAE, AutoencoderTiny, Opened, TextEncoder, Tokenizer, UNet
 from .outputs import MarigoldOutput
 from .placement import computed_dtype, say_computed_dtype, wanted_placement
 from .saving import save_folder
@@ -55,9 +55,30 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
     _reductions: ClassVar[tuple[str, ...]]  # of an ensemble; the first is the default
     _ensembling_options: ClassVar[tuple[str, ...]] = ("reduction",)
 
-    def __init__(self, folder: Path, options: Mapping[str, Any], vae_folder: Path | None) -> None:
-        """folder: or a packed file. `options` of the engine; vae_folder None: the checkpoint's own autoencoder.
-        Use from_pretrained."""
+    def __init__(
+        self,
+        unet: UNet,
+        vae: VAE | AutoencoderTiny,
+        scheduler: Scheduler,
+        text_encoder: TextEncoder | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        """A pipeline of another one's `components`, on its checkpoint, device and dtype: from_pretrained opens one from
+        files. ValueError: something else in the place of a part."""
+        for name, part, kind in (
+            ("unet", unet, UNet),
+            ("vae", vae, (VAE, AutoencoderTiny)),
+            ("text_encoder", text_encoder, (TextEncoder, type(None))),
+            ("tokenizer", tokenizer, (Tokenizer, type(None))),
+        ):
+            if not isinstance(part, kind):
+                raise ValueError(f"`{name}` must be that of a pipeline; got {type(part)}")
+        opened = unet.opened
+        self._start(opened.folder, opened.options, None if vae.folder == opened.own_vae() else vae.folder)
+        self.scheduler = scheduler
+
+    def _start(self, folder: Path, options: Mapping[str, Any], vae_folder: Path | None) -> None:
+        """folder: or a packed file. `options` of the engine; vae_folder None: the checkpoint's own autoencoder."""
         self._options = dict(options)
         self._progress_bar_config: dict[str, Any] = {}
         self._progress_callback: Callable[[int, int], object] | None = None
@@ -77,7 +98,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
     def _open(self, vae_folder: Path | None) -> None:
         """Opens the engine, and what depends on the autoencoder."""
         replaced: dict[str, Any] = {} if vae_folder is None else {"vae": vae_folder}
-        own_vae = self.folder if is_packed(self.folder) else self.folder / "vae"
+        opened = Opened(self.folder, dict(self._options))
         if is_cuda(self._options["device"]):
             load_libraries()
         options = {**self._options, "dtype": computed_dtype(self._options["dtype"], self._options["device"])}
@@ -88,10 +109,10 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         self._dtype_is_said = False
         if vae_folder is None or is_packed(vae_folder):
             configurations = self._configurations if vae_folder is None else Configurations(vae_folder)
-            self._vae = VAE(engine, vae_folder or own_vae, configurations["vae/config.json"])
+            self._vae = VAE(engine, vae_folder or opened.own_vae(), configurations["vae/config.json"])
         else:
             self._vae = VAE(engine, vae_folder, read_config(vae_folder / "config.json"))
-        self._unet = UNet(engine, self._configurations["unet/config.json"])
+        self._unet = UNet(engine, self._configurations["unet/config.json"], opened)
         self.vae_scale_factor = engine.info()["vae_scale"]
         self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
 
@@ -158,9 +179,10 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             "isa": os.environ.get("MARIGOLD_ISA") or None,
             "num_threads": threads,
         }
-        return cls(
-            folder, options, None if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
-        )
+        vae_folder = None if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
+        pipe = cls.__new__(cls)
+        pipe._start(folder, options, vae_folder)
+        return pipe
 
     # ---- what diffusers' pipelines have ----
 
@@ -189,15 +211,28 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
 
     @property
     def components(self) -> dict[str, Any]:
-        """The parts by name. text_encoder and tokenizer are None: the embedding of the empty prompt, the only one that
-        is used, is computed when a checkpoint is opened, and they are closed."""
+        """The parts by name; the class takes them back: MarigoldDepthPipeline(**pipe.components)."""
         return {
             "unet": self.unet,
             "vae": self.vae,
             "scheduler": self.scheduler,
-            "text_encoder": None,
-            "tokenizer": None,
+            "text_encoder": self.text_encoder,
+            "tokenizer": self.tokenizer,
         }
+
+    @property
+    def text_encoder(self) -> TextEncoder | None:
+        """What it is; it was closed when the embedding of the empty prompt, the only one that is used, was computed.
+        None of a packed file, which has the embedding in its place."""
+        if is_packed(self.folder):
+            return None
+        return TextEncoder(self._configurations["text_encoder/config.json"], self.dtype)
+
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """What it is; None of a packed file."""
+        path = self.folder / "tokenizer" / "tokenizer_config.json"
+        return Tokenizer(read_config(path)) if path.is_file() else None
 
     @property
     def scheduler(self) -> Scheduler:
@@ -250,7 +285,8 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         """
         vae, scheduler = kwargs.pop("vae", None), kwargs.pop("scheduler", None)
         options = {**pipeline._options, **wanted_placement((), kwargs)}
-        new = cls(pipeline.folder, options, pipeline._vae_folder)
+        new = cls.__new__(cls)
+        new._start(pipeline.folder, options, pipeline._vae_folder)
         new.scheduler = scheduler or pipeline.scheduler
         if vae is not None:
             new.vae = vae

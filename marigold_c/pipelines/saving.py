@@ -63,8 +63,9 @@ def save_folder(
     for one in (folder, vae_folder):
         if one is not None and is_packed(one):
             raise ValueError(
-                f"{one} is a packed file, which has neither the text encoder nor the weights in the order that "
-                "diffusers reads: save a pipeline opened from the folder that it was made of"
+                f"{one} is a packed file, which diffusers cannot be given: it has the embedding of the empty prompt in "
+                "place of text encoder and tokenizer, and weights in the order of this processor's kernels. Open the "
+                "folder that it was made of (marigold convert FOLDER) and save that"
             )
     if variant is not None and not re.fullmatch(r"[\w-]+", variant):
         raise ValueError(f"variant {variant!r} is no plain name such as 'fp16'")
