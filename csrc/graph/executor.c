@@ -226,12 +226,12 @@ static mg_status copy_inputs(struct mg_plan *plan, const struct part *part, stru
 }
 
 /* No block of gradients keeps what earlier passes added. */
-static bool is_passing(const struct mg_plan *plan, mg_value gradient) {
+static bool is_transient(const struct mg_plan *plan, mg_value gradient) {
     return gradient != MG_NONE && plan->graph.nodes[gradient].weights->passes_gradients;
 }
 
 static mg_status begin_gradient(const struct mg_plan *plan, mg_value gradient, struct mg_err *err) {
-    if (!is_passing(plan, gradient))
+    if (!is_transient(plan, gradient))
         return MG_OK;
     return mg_context_clear(plan->context, (void *)mg_plan_address(plan, gradient), plan->placement[gradient].bytes,
                             err);
@@ -252,7 +252,7 @@ static mg_status run_one_by_one(struct mg_plan *plan, const struct part *part, b
         const struct mg_graph_op *op = &plan->graph.ops[i];
         if (plan->graph.nodes[op->out].constant)
             continue;
-        polled = polled && !is_passing(plan, plan->begun[i]);
+        polled = polled && !is_transient(plan, plan->begun[i]);
         if (polled)
             MG_TRY(mg_context_poll(plan->context, err));
         MG_TRY(begin_gradient(plan, plan->begun[i], err));

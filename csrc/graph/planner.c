@@ -14,14 +14,14 @@ static bool is_placed(const struct mg_node *node) {
 }
 
 /* But for gradients that are not kept. */
-static bool is_passing(const struct mg_node *node) {
+static bool is_transient(const struct mg_node *node) {
     return node->role == MG_ROLE_GRADIENT && node->weights->passes_gradients;
 }
 
 /* Has memory of its own in the arena. */
 static bool owns_memory(const struct mg_plan *plan, mg_value v) {
     const struct mg_node *node = &plan->graph.nodes[v];
-    return (is_placed(node) || is_passing(node)) && plan->placement[v].storage == v;
+    return (is_placed(node) || is_transient(node)) && plan->placement[v].storage == v;
 }
 
 static void find_lifetimes(struct mg_plan *plan) {
@@ -58,7 +58,7 @@ static void find_lifetimes_of_gradients(struct mg_plan *plan) {
     for (int i = graph->forward_ops; i < graph->num_ops; i++)
         for (int slot = 0; slot < MG_MAX_INPUTS; slot++) {
             const mg_value in = graph->ops[i].in[slot], out = graph->ops[i].out;
-            if (in != MG_NONE && is_passing(&graph->nodes[in]) && is_passing(&graph->nodes[out]))
+            if (in != MG_NONE && is_transient(&graph->nodes[in]) && is_transient(&graph->nodes[out]))
                 plan->placement[out].storage = plan->placement[in].storage;
         }
 }

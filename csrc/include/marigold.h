@@ -8,7 +8,7 @@
  *     mg_pipeline *pipe; struct mg_result result;
  *     if (mg_pipeline_open(&pipe, &open_params, &err)) return puts(err.message);
  *     struct mg_run_params run; mg_run_params_init(&run);
- *     run.image = (struct mg_image){pixels, MG_PIXEL_U8, 1, height, width, 3};
+ *     run.image = (struct mg_image){.data = pixels, .type = MG_PIXEL_U8, .n = 1, .h = height, .w = width, .c = 3};
  *     if (mg_pipeline_run(&result, pipe, &run, &err)) return puts(err.message);
  *     // result.prediction: float32 (1, height, width, 1) in [0, 1], 0 near, 1 far
  *     mg_result_free(&result); mg_pipeline_close(pipe);

@@ -9,13 +9,13 @@ static const float lowest_log_variance = -30.0f, highest_log_variance = 20.0f; /
 
 /* |d| with its corner rounded off, as far as an eighth of a level of an 8-bit image: gradients of a sum of kinks would hang on
  * rounding errors where a reconstruction is right. */
-static double magnitude(double *slope, double d) {
+static double magnitude(double *derivative, double d) {
     const double corner = MG_RECONSTRUCTION_CORNER, length = sqrt(d * d + corner * corner);
-    *slope = d / length;
+    *derivative = d / length;
     return length - corner;
 }
 
-/* Adds weight * slope to both ends of each difference along one axis; the sum of their magnitudes. */
+/* Adds weight * derivative to both ends of each difference along one axis; the sum of their magnitudes. */
 static double edges(float *gradient, const float *values, int64_t planes, int64_t h, int64_t w, bool vertical,
                     double weight) {
     const int64_t step = vertical ? w : 1, rows = vertical ? h - 1 : h, columns = vertical ? w : w - 1;
@@ -24,10 +24,10 @@ static double edges(float *gradient, const float *values, int64_t planes, int64_
         for (int64_t y = 0; y < rows; y++)
             for (int64_t x = 0; x < columns; x++) {
                 const int64_t at = (p * h + y) * w + x;
-                double slope;
-                sum += magnitude(&slope, (double)values[at + step] - values[at]);
-                gradient[at + step] += (float)(weight * slope);
-                gradient[at] -= (float)(weight * slope);
+                double derivative;
+                sum += magnitude(&derivative, (double)values[at + step] - values[at]);
+                gradient[at + step] += (float)(weight * derivative);
+                gradient[at] -= (float)(weight * derivative);
             }
     return sum;
 }
@@ -93,11 +93,11 @@ void mg_reconstruction_terms(struct mg_reconstruction_loss *loss, float *gradien
     double absolute = 0.0, square = 0.0;
     for (int64_t i = 0; i < count; i++) {
         const double d = (double)image[i] - wanted[i];
-        double slope;
+        double derivative;
         difference[i] = (float)d;
-        absolute += magnitude(&slope, d);
+        absolute += magnitude(&derivative, d);
         square += d * d;
-        gradient[i] = (float)((weights->absolute * slope + 2.0 * weights->square * d) / (double)count);
+        gradient[i] = (float)((weights->absolute * derivative + 2.0 * weights->square * d) / (double)count);
     }
     loss->absolute = absolute / (double)count;
     loss->square = square / (double)count;

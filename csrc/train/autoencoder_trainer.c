@@ -72,8 +72,8 @@ static mg_status decode(struct mg_reconstruction_loss *loss, struct reconstructi
                                 &(struct mg_binding){"latent_gradient", r->z_gradient}, 1, err);
 }
 
-static mg_status learn(struct mg_reconstruction_loss *loss, struct reconstruction *r, struct mg_trainer *t,
-                       const struct mg_reconstruction_batch *batch, struct mg_err *err) {
+static mg_status forward_backward(struct mg_reconstruction_loss *loss, struct reconstruction *r, struct mg_trainer *t,
+                                  const struct mg_reconstruction_batch *batch, struct mg_err *err) {
     const struct mg_reconstruction_weights *w = &t->params.reconstruction;
     MG_TRY(prepare(r, t, batch, err));
     MG_TRY(encode(r, batch, err));
@@ -91,7 +91,7 @@ mg_status mg_trainer_reconstruct(struct mg_reconstruction_loss *loss, mg_trainer
     struct reconstruction r = {0};
     MG_TRY(check(trainer, batch, err));
     MG_TRY(mg_pipeline_enter(trainer->pipeline, err));
-    mg_status status = learn(loss, &r, trainer, batch, err);
+    mg_status status = forward_backward(loss, &r, trainer, batch, err);
     mg_free(r.moments);
     mg_free(r.z);
     mg_free(r.z_gradient);

@@ -31,18 +31,18 @@ mg_status mg_check_latents(const struct mg_trainer *trainer, const struct mg_tra
     return MG_OK;
 }
 
-void mg_noise_latents(struct mg_learning *learning, const struct mg_trainer *trainer,
+void mg_noise_latents(struct mg_training_pass *pass, const struct mg_trainer *trainer,
                       const struct mg_training_batch *batch) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     for (int64_t n = 0; n < batch->n; n++) {
         const float alpha = trainer->alphas_cumprod[batch->timesteps[n]];
         const float signal = sqrtf(alpha), strength = sqrtf(1.0f - alpha);
         const float *clean = batch->target_latent + n * latent, *noise = batch->noise + n * latent;
-        float *to = learning->sample + n * (image + latent);
+        float *to = pass->sample + n * (image + latent);
         memcpy(to, batch->image_latent + n * image, (size_t)image * sizeof *to);
         for (int64_t i = 0; i < latent; i++)
             to[image + i] = signal * clean[i] + strength * noise[i];
-        learning->timesteps[n] = (float)batch->timesteps[n];
+        pass->timesteps[n] = (float)batch->timesteps[n];
     }
 }
 
@@ -54,38 +54,38 @@ static const uint8_t *plane_of(const struct mg_training_batch *batch, int64_t n,
     return batch->mask + (n * batch->mask_channels + (batch->mask_channels > 1 ? c : 0)) * cells;
 }
 
-mg_status mg_mean_over_mask(struct mg_learning *learning, const struct mg_trainer *trainer,
+mg_status mg_mean_over_mask(struct mg_training_pass *pass, const struct mg_trainer *trainer,
                             const struct mg_training_batch *batch, mg_error_measure *measure, struct mg_err *err) {
     const int64_t cells = batch->h * batch->w, channels = trainer->pipeline->unet.out_channels;
     double sum = 0.0;
     int64_t count = 0;
     for (int64_t i = 0; i < batch->n * channels; i++) {
         const uint8_t *mask = plane_of(batch, i / channels, i % channels);
-        float *plane = learning->gradient + i * cells;
+        float *plane = pass->gradient + i * cells;
         for (int64_t cell = 0; cell < cells; cell++) {
-            double slope = 0.0;
+            double derivative = 0.0;
             if (!mask || mask[cell]) {
-                sum += measure(&slope, plane[cell]);
+                sum += measure(&derivative, plane[cell]);
                 count++;
             }
-            plane[cell] = (float)slope;
+            plane[cell] = (float)derivative;
         }
     }
     if (!count)
         return mg_fail(err, MG_ERR_ARGUMENT, "`mask` has no cell that counts");
-    learning->loss = sum / (double)count;
+    pass->loss = sum / (double)count;
     const float factor = (float)(batch->weight / (double)count);
     for (int64_t i = 0; i < batch->n * channels * cells; i++)
-        learning->gradient[i] *= factor;
+        pass->gradient[i] *= factor;
     return MG_OK;
 }
 
-mg_status mg_estimate(struct mg_learning *learning, struct mg_trainer *trainer, const struct mg_training_batch *batch,
+mg_status mg_estimate(struct mg_training_pass *pass, struct mg_trainer *trainer, const struct mg_training_batch *batch,
                       struct mg_weights *weights, struct mg_err *err) {
     const struct mg_stage_key key = {
         .stage = MG_STAGE_ESTIMATE, .n = batch->n, .h = batch->h, .w = batch->w, .weights = weights};
     struct mg_plan *plan;
     MG_TRY(mg_stage_plan(&plan, trainer->pipeline, &key, err));
-    const struct mg_binding inputs[] = {{"sample", learning->sample}, {"timesteps", learning->timesteps}};
-    return mg_plan_run(plan, inputs, 2, &(struct mg_binding){"output", learning->output}, 1, err);
+    const struct mg_binding inputs[] = {{"sample", pass->sample}, {"timesteps", pass->timesteps}};
+    return mg_plan_run(plan, inputs, 2, &(struct mg_binding){"output", pass->output}, 1, err);
 }

@@ -101,9 +101,9 @@ static int64_t earlier(const struct mg_trainer *trainer, int64_t timestep) {
     return timestep > stride ? timestep - stride : 0;
 }
 
-/* x_t becomes x_s in learning->sample, by what the teacher gave. */
-static mg_status go_back(struct mg_learning *learning, const struct mg_trainer *trainer,
-                         const struct mg_training_batch *batch, int64_t n, struct mg_err *err) {
+/* x_t becomes x_s in pass->sample, by what the teacher gave. */
+static mg_status teacher_step(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                              const struct mg_training_batch *batch, int64_t n, struct mg_err *err) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     const int64_t t = batch->timesteps[n], s = earlier(trainer, t);
     const double signal = sqrt((double)trainer->alphas_cumprod[s]), noise = sqrt(1.0 - trainer->alphas_cumprod[s]);
@@ -112,61 +112,61 @@ static mg_status go_back(struct mg_learning *learning, const struct mg_trainer *
         mg_scheduler_clean_estimate(&e, trainer->pipeline->scheduler->prediction, trainer->alphas_cumprod[t], t, err));
     const float by_sample = (float)(signal * (double)e.origin_sample + noise * (double)e.noise_sample);
     const float by_output = (float)(signal * (double)e.origin_model + noise * (double)e.noise_model);
-    float *x = learning->sample + n * (image + latent) + image;
-    const float *output = learning->output + n * latent;
+    float *x = pass->sample + n * (image + latent) + image;
+    const float *output = pass->output + n * latent;
     for (int64_t i = 0; i < latent; i++)
         x[i] = by_sample * x[i] + by_output * output[i];
-    learning->timesteps[n] = (float)s;
+    pass->timesteps[n] = (float)s;
     return MG_OK;
 }
 
-/* Where the average ends from x_s, into learning->gradient. */
-static mg_status keep_goal(struct mg_learning *learning, const struct mg_trainer *trainer,
-                           const struct mg_training_batch *batch, int64_t n, struct mg_err *err) {
+/* Where the average ends from x_s, into pass->gradient. */
+static mg_status keep_target(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                             const struct mg_training_batch *batch, int64_t n, struct mg_err *err) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
-    const float *x = learning->sample + n * (image + latent) + image, *output = learning->output + n * latent;
+    const float *x = pass->sample + n * (image + latent) + image, *output = pass->output + n * latent;
     struct consistency f;
     MG_TRY(consistency_of(&f, trainer, earlier(trainer, batch->timesteps[n]), err));
     for (int64_t i = 0; i < latent; i++)
-        learning->gradient[n * latent + i] = (float)(f.sample * x[i] + f.output * output[i]);
+        pass->gradient[n * latent + i] = (float)(f.sample * x[i] + f.output * output[i]);
     return MG_OK;
 }
 
-static mg_status prepare(struct mg_learning *learning, struct mg_trainer *trainer,
+static mg_status prepare(struct mg_training_pass *pass, struct mg_trainer *trainer,
                          const struct mg_training_batch *batch, struct mg_err *err) {
-    mg_noise_latents(learning, trainer, batch);
-    MG_TRY(mg_estimate(learning, trainer, batch, &trainer->distillation.teacher, err));
+    mg_noise_latents(pass, trainer, batch);
+    MG_TRY(mg_estimate(pass, trainer, batch, &trainer->distillation.teacher, err));
     for (int64_t n = 0; n < batch->n; n++)
-        MG_TRY(go_back(learning, trainer, batch, n, err));
-    MG_TRY(mg_estimate(learning, trainer, batch, &trainer->distillation.average, err));
+        MG_TRY(teacher_step(pass, trainer, batch, n, err));
+    MG_TRY(mg_estimate(pass, trainer, batch, &trainer->distillation.average, err));
     for (int64_t n = 0; n < batch->n; n++)
-        MG_TRY(keep_goal(learning, trainer, batch, n, err));
-    mg_noise_latents(learning, trainer, batch);
+        MG_TRY(keep_target(pass, trainer, batch, n, err));
+    mg_noise_latents(pass, trainer, batch);
     return MG_OK;
 }
 
-static double pseudo_huber(double *slope, double difference) {
+static double pseudo_huber(double *derivative, double difference) {
     const double root = sqrt(difference * difference + huber * huber);
-    *slope = difference / root;
+    *derivative = difference / root;
     return root - huber;
 }
 
-static mg_status compare(struct mg_learning *learning, const struct mg_trainer *trainer,
-                         const struct mg_training_batch *batch, struct mg_err *err) {
+static mg_status compute_loss(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                              const struct mg_training_batch *batch, struct mg_err *err) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     struct consistency f;
     for (int64_t n = 0; n < batch->n; n++) {
-        const float *x = learning->sample + n * (image + latent) + image, *output = learning->output + n * latent;
-        float *goal = learning->gradient + n * latent;
+        const float *x = pass->sample + n * (image + latent) + image, *output = pass->output + n * latent;
+        float *target = pass->gradient + n * latent;
         MG_TRY(consistency_of(&f, trainer, batch->timesteps[n], err));
         for (int64_t i = 0; i < latent; i++)
-            goal[i] = (float)(f.sample * x[i] + f.output * output[i] - goal[i]);
+            target[i] = (float)(f.sample * x[i] + f.output * output[i] - target[i]);
     }
-    MG_TRY(mg_mean_over_mask(learning, trainer, batch, pseudo_huber, err));
+    MG_TRY(mg_mean_over_mask(pass, trainer, batch, pseudo_huber, err));
     for (int64_t n = 0; n < batch->n; n++) {
         MG_TRY(consistency_of(&f, trainer, batch->timesteps[n], err));
         for (int64_t i = n * latent; i < (n + 1) * latent; i++)
-            learning->gradient[i] *= (float)f.output;
+            pass->gradient[i] *= (float)f.output;
     }
     return MG_OK;
 }
@@ -175,6 +175,6 @@ const struct mg_objective mg_objective_consistency = {.name = "lcm",
                                                       .open = open_weights,
                                                       .check = check,
                                                       .prepare = prepare,
-                                                      .compare = compare,
+                                                      .compute_loss = compute_loss,
                                                       .after_step = after_step,
                                                       .close = close_weights};

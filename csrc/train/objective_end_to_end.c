@@ -116,8 +116,8 @@ static mg_status prepare_decoding(struct decoding *d, struct mg_trainer *trainer
 }
 
 /* Adds the errors of one map; what the network gave for it (`output`) -> the gradient of the mean error by that. */
-static mg_status learn_map(double *sum, float *gradient, const float *output, const struct decoding *d,
-                           const struct mg_training_batch *batch, int64_t map, int64_t count, struct mg_err *err) {
+static mg_status map_loss(double *sum, float *gradient, const float *output, const struct decoding *d,
+                          const struct mg_training_batch *batch, int64_t map, int64_t count, struct mg_err *err) {
     const uint8_t *valid = d->valid + map * d->pixels;
     const double errors = (double)d->count * d->measure->errors;
     if (!memchr(valid, 1, (size_t)d->pixels)) {
@@ -139,33 +139,33 @@ static mg_status learn_map(double *sum, float *gradient, const float *output, co
 }
 
 /* The image's latent and where the step begins, at the last time step. */
-static void start(struct mg_learning *learning, const struct mg_trainer *trainer,
+static void start(struct mg_training_pass *pass, const struct mg_trainer *trainer,
                   const struct mg_training_batch *batch) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     for (int64_t n = 0; n < batch->n; n++) {
-        float *to = learning->sample + n * (image + latent);
+        float *to = pass->sample + n * (image + latent);
         memcpy(to, batch->image_latent + n * image, (size_t)image * sizeof *to);
         if (batch->noise)
             memcpy(to + image, batch->noise + n * latent, (size_t)latent * sizeof *to);
         else
             memset(to + image, 0, (size_t)latent * sizeof *to);
-        learning->timesteps[n] = (float)(trainer->pipeline->scheduler->train_timesteps - 1);
+        pass->timesteps[n] = (float)(trainer->pipeline->scheduler->train_timesteps - 1);
     }
 }
 
-static mg_status prepare(struct mg_learning *learning, struct mg_trainer *trainer,
+static mg_status prepare(struct mg_training_pass *pass, struct mg_trainer *trainer,
                          const struct mg_training_batch *batch, struct mg_err *err) {
     const int64_t count = mg_image_latent_count(trainer, batch); /* a map's latent is as large as the image's */
     struct decoding d = {0};
     double sum = 0.0;
     mg_status status;
-    start(learning, trainer, batch);
-    MG_TRY(mg_estimate(learning, trainer, batch, NULL, err));
+    start(pass, trainer, batch);
+    MG_TRY(mg_estimate(pass, trainer, batch, NULL, err));
     MG_TRY_GOTO(prepare_decoding(&d, trainer, batch, err));
     for (int64_t map = 0; map < batch->n * d.maps; map++)
-        MG_TRY_GOTO(learn_map(&sum, learning->gradient + map * count, learning->output + map * count, &d, batch, map,
-                              count, err));
-    learning->loss = sum / ((double)d.count * d.measure->errors);
+        MG_TRY_GOTO(
+            map_loss(&sum, pass->gradient + map * count, pass->output + map * count, &d, batch, map, count, err));
+    pass->loss = sum / ((double)d.count * d.measure->errors);
 done:
     mg_free(d.valid);
     mg_free(d.image);
@@ -175,9 +175,9 @@ done:
 }
 
 /* The output is the one that was compared already. */
-static mg_status compare(struct mg_learning *learning, const struct mg_trainer *trainer,
-                         const struct mg_training_batch *batch, struct mg_err *err) {
-    (void)learning;
+static mg_status compute_loss(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                              const struct mg_training_batch *batch, struct mg_err *err) {
+    (void)pass;
     (void)trainer;
     (void)batch;
     (void)err;
@@ -185,4 +185,4 @@ static mg_status compare(struct mg_learning *learning, const struct mg_trainer *
 }
 
 const struct mg_objective mg_objective_end_to_end = {
-    .name = "e2e", .open = open_decoder, .check = check, .prepare = prepare, .compare = compare};
+    .name = "e2e", .open = open_decoder, .check = check, .prepare = prepare, .compute_loss = compute_loss};

@@ -4,15 +4,15 @@
 
 #include "trainer.h"
 
-static mg_status prepare(struct mg_learning *learning, struct mg_trainer *trainer,
+static mg_status prepare(struct mg_training_pass *pass, struct mg_trainer *trainer,
                          const struct mg_training_batch *batch, struct mg_err *err) {
     (void)err;
-    mg_noise_latents(learning, trainer, batch);
+    mg_noise_latents(pass, trainer, batch);
     return MG_OK;
 }
 
 /* What the network should give for one sample. */
-static void subtract_wanted(float *out, const struct mg_trainer *trainer, const struct mg_training_batch *batch,
+static void subtract_target(float *out, const struct mg_trainer *trainer, const struct mg_training_batch *batch,
                             int64_t n) {
     const int64_t latent = mg_target_latent_count(trainer, batch);
     const float alpha = trainer->alphas_cumprod[batch->timesteps[n]];
@@ -27,19 +27,19 @@ static void subtract_wanted(float *out, const struct mg_trainer *trainer, const 
     }
 }
 
-static double squared(double *slope, double difference) {
-    *slope = 2.0 * difference;
+static double squared(double *derivative, double difference) {
+    *derivative = 2.0 * difference;
     return difference * difference;
 }
 
-static mg_status compare(struct mg_learning *learning, const struct mg_trainer *trainer,
-                         const struct mg_training_batch *batch, struct mg_err *err) {
+static mg_status compute_loss(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                              const struct mg_training_batch *batch, struct mg_err *err) {
     const int64_t latent = mg_target_latent_count(trainer, batch);
-    memcpy(learning->gradient, learning->output, (size_t)(batch->n * latent) * sizeof(float));
+    memcpy(pass->gradient, pass->output, (size_t)(batch->n * latent) * sizeof(float));
     for (int64_t n = 0; n < batch->n; n++)
-        subtract_wanted(learning->gradient + n * latent, trainer, batch, n);
-    return mg_mean_over_mask(learning, trainer, batch, squared, err);
+        subtract_target(pass->gradient + n * latent, trainer, batch, n);
+    return mg_mean_over_mask(pass, trainer, batch, squared, err);
 }
 
 const struct mg_objective mg_objective_latent = {
-    .name = "latent", .check = mg_check_latents, .prepare = prepare, .compare = compare};
+    .name = "latent", .check = mg_check_latents, .prepare = prepare, .compute_loss = compute_loss};

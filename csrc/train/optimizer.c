@@ -82,7 +82,7 @@ double mg_optimizer_squares(const struct mg_trainer *trainer, int index, const f
     return context->backend->sum_of_squares(context, gradient, count_of(trainer, index));
 }
 
-void mg_optimizer_move(const struct mg_trainer *trainer, int index, float *gradient, const struct mg_adam *adam) {
+void mg_optimizer_update(const struct mg_trainer *trainer, int index, float *gradient, const struct mg_adam *adam) {
     const struct mg_context *context = &trainer->pipeline->context;
     const struct mg_moments moments = mg_optimizer_moments(trainer, index);
     context->backend->adam(context, trainer->weights->list[index].master, gradient, moments.m, moments.v,
@@ -102,7 +102,7 @@ static mg_status step(struct mg_trainer *trainer, double learning_rate, double n
     MG_TRY(mg_optimizer_reserve(trainer, err));
     const struct mg_adam adam = mg_optimizer_adam(trainer, learning_rate, trainer->steps + 1, fmin(factor, 1.0));
     for (size_t i = 0; i < trainer->weights->count; i++)
-        mg_optimizer_move(trainer, (int)i, trainer->weights->list[i].gradient, &adam);
+        mg_optimizer_update(trainer, (int)i, trainer->weights->list[i].gradient, &adam);
     return mg_optimizer_after_step(trainer, err);
 }
 

@@ -81,13 +81,13 @@ static double depth_errors(float *gradient, const float *decoded, const float *t
     struct alignment a = align(decoded, target, valid, pixels);
     const double sum = sum_errors(&a, decoded, target, valid, pixels);
     for (int64_t i = 0; i < pixels; i++) {
-        double slope = 0.0;
+        double derivative = 0.0;
         if (valid[i] && passes(decoded, pixels, i)) {
             const double p = mean_depth(decoded, pixels, i), error = a.scale * p + a.shift - target[i];
-            slope = sign_of(error) * a.scale - a.by_scale * (error + a.scale * p) - a.by_shift * a.scale;
+            derivative = sign_of(error) * a.scale - a.by_scale * (error + a.scale * p) - a.by_shift * a.scale;
         }
         for (int c = 0; c < 3; c++)
-            gradient[c * pixels + i] = (float)(factor * slope / 3.0);
+            gradient[c * pixels + i] = (float)(factor * derivative / 3.0);
     }
     return sum;
 }
@@ -116,20 +116,20 @@ static double length_of(const float *vector, int64_t stride) {
 static bool is_direction(const float *target, int64_t pixels) { return length_of(target, pixels) > 0.0; }
 
 /* With n the decoded vector and t the truth, both divided by their lengths (n's plus 1e-5, so that equal directions, where the
- * angle has no slope, stay apart): arccos(n t), cut off at 1, where it is constant. */
-static double angle_of(double slope[3], const float *decoded, const float *target, int64_t pixels) {
+ * angle has no derivative, stay apart): arccos(n t), cut off at 1, where it is constant. */
+static double angle_of(double derivative[3], const float *decoded, const float *target, int64_t pixels) {
     const double length = length_of(decoded, pixels), divisor = length + 1e-5, unit = length_of(target, pixels);
     double cosine = 0.0;
     for (int c = 0; c < 3; c++)
         cosine += (double)decoded[c * pixels] / divisor * target[c * pixels] / unit;
     if (!(cosine > -1.0 && cosine < 1.0)) {
-        slope[0] = slope[1] = slope[2] = 0.0;
+        derivative[0] = derivative[1] = derivative[2] = 0.0;
         return isnan(cosine) ? cosine : cosine < 0.0 ? acos(-1.0) : 0.0;
     }
     const double outer = -1.0 / sqrt(1.0 - cosine * cosine);
     for (int c = 0; c < 3; c++) {
         const double along = length > 0.0 ? cosine * decoded[c * pixels] / length : 0.0;
-        slope[c] = outer * (target[c * pixels] / unit - along) / divisor;
+        derivative[c] = outer * (target[c * pixels] / unit - along) / divisor;
     }
     return acos(cosine);
 }
@@ -139,11 +139,11 @@ static double normal_errors(float *gradient, const float *decoded, const float *
     const int64_t pixels = h * w;
     double sum = 0.0;
     for (int64_t i = 0; i < pixels; i++) {
-        double slope[3] = {0.0, 0.0, 0.0};
+        double derivative[3] = {0.0, 0.0, 0.0};
         if (valid[i])
-            sum += angle_of(slope, decoded + i, target + i, pixels);
+            sum += angle_of(derivative, decoded + i, target + i, pixels);
         for (int c = 0; c < 3; c++)
-            gradient[c * pixels + i] = (float)(factor * slope[c]);
+            gradient[c * pixels + i] = (float)(factor * derivative[c]);
     }
     return sum;
 }

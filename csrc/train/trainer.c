@@ -115,38 +115,38 @@ void mg_trainer_close(mg_trainer *trainer) {
 const mg_pipeline *mg_trainer_pipeline(const mg_trainer *trainer) { return trainer->pipeline; }
 
 /* ---- gradients ---- */
-static mg_status pass(struct mg_learning *learning, struct mg_trainer *t, const struct mg_training_batch *batch,
-                      mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err) {
+static mg_status run_pass(struct mg_training_pass *pass, struct mg_trainer *t, const struct mg_training_batch *batch,
+                          mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err) {
     const struct mg_stage_key key = {
         .stage = MG_STAGE_TRAIN, .n = batch->n, .h = batch->h, .w = batch->w, .recompute = t->params.recompute};
     struct mg_plan *plan;
-    MG_TRY(t->objective->prepare(learning, t, batch, err));
+    MG_TRY(t->objective->prepare(pass, t, batch, err));
     MG_TRY(mg_stage_plan(&plan, t->pipeline, &key, err));
-    const struct mg_binding inputs[] = {{"sample", learning->sample}, {"timesteps", learning->timesteps}};
-    MG_TRY(mg_plan_run_forward(plan, inputs, 2, &(struct mg_binding){"output", learning->output}, 1, err));
-    MG_TRY(t->objective->compare(learning, t, batch, err));
+    const struct mg_binding inputs[] = {{"sample", pass->sample}, {"timesteps", pass->timesteps}};
+    MG_TRY(mg_plan_run_forward(plan, inputs, 2, &(struct mg_binding){"output", pass->output}, 1, err));
+    MG_TRY(t->objective->compute_loss(pass, t, batch, err));
     if (check)
-        MG_TRY(check(learning->loss, err));
-    return mg_plan_run_backward(plan, &(struct mg_binding){"gradient", learning->gradient}, 1, NULL, 0, err);
+        MG_TRY(check(pass->loss, err));
+    return mg_plan_run_backward(plan, &(struct mg_binding){"gradient", pass->gradient}, 1, NULL, 0, err);
 }
 
 mg_status mg_trainer_pass(double *loss, struct mg_trainer *trainer, const struct mg_training_batch *batch,
                           mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err) {
     const struct mg_pipeline *p = trainer->pipeline;
     const int64_t cells = batch->n * batch->h * batch->w;
-    struct mg_learning learning = {0};
+    struct mg_training_pass pass = {0};
     mg_status status;
-    MG_TRY_GOTO(mg_alloc_floats(&learning.sample, cells, (size_t)p->unet.in_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&learning.output, cells, (size_t)p->unet.out_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&learning.gradient, cells, (size_t)p->unet.out_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&learning.timesteps, batch->n, 1, "a batch", err));
-    MG_TRY_GOTO(pass(&learning, trainer, batch, check, err));
-    *loss = learning.loss;
+    MG_TRY_GOTO(mg_alloc_floats(&pass.sample, cells, (size_t)p->unet.in_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&pass.output, cells, (size_t)p->unet.out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&pass.gradient, cells, (size_t)p->unet.out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&pass.timesteps, batch->n, 1, "a batch", err));
+    MG_TRY_GOTO(run_pass(&pass, trainer, batch, check, err));
+    *loss = pass.loss;
 done:
-    mg_free(learning.sample);
-    mg_free(learning.output);
-    mg_free(learning.gradient);
-    mg_free(learning.timesteps);
+    mg_free(pass.sample);
+    mg_free(pass.output);
+    mg_free(pass.gradient);
+    mg_free(pass.timesteps);
     return status;
 }
 

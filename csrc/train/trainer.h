@@ -56,7 +56,7 @@ mg_status mg_trainer_check_whole(const struct mg_trainer *trainer, struct mg_err
 void mg_trainer_leave_group(mg_trainer *trainer);
 
 /* One batch on its way through the network, NCHW. */
-struct mg_learning {
+struct mg_training_pass {
     float *sample;    /* what the network sees: the image's latent, then those of the targets */
     float *timesteps; /* N */
     float *output;    /* what it gives */
@@ -73,11 +73,11 @@ struct mg_objective {
     /* MG_ERR_ARGUMENT where a batch does not fit. */
     mg_status (*check)(const struct mg_trainer *trainer, const struct mg_training_batch *batch, struct mg_err *err);
     /* Fills sample and timesteps. May run plans: the memory of activations is free. */
-    mg_status (*prepare)(struct mg_learning *learning, struct mg_trainer *trainer,
+    mg_status (*prepare)(struct mg_training_pass *pass, struct mg_trainer *trainer,
                          const struct mg_training_batch *batch, struct mg_err *err);
     /* The output is there: the loss, and its gradient times the batch's weight. May run no plan. */
-    mg_status (*compare)(struct mg_learning *learning, const struct mg_trainer *trainer,
-                         const struct mg_training_batch *batch, struct mg_err *err);
+    mg_status (*compute_loss)(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                              const struct mg_training_batch *batch, struct mg_err *err);
     void (*after_step)(struct mg_trainer *trainer); /* NULL, or asks for what follows a step of the optimiser */
     void (*close)(struct mg_trainer *trainer);      /* NULL, or undoes open; before the pipeline closes */
 };
@@ -92,17 +92,17 @@ int64_t mg_target_latent_count(const struct mg_trainer *trainer, const struct mg
 /* Refuses a batch of latents that lacks something or has pixels. */
 mg_status mg_check_latents(const struct mg_trainer *trainer, const struct mg_training_batch *batch, struct mg_err *err);
 /* Fills sample (the targets' latents mixed with the noise) and timesteps. */
-void mg_noise_latents(struct mg_learning *learning, const struct mg_trainer *trainer,
+void mg_noise_latents(struct mg_training_pass *pass, const struct mg_trainer *trainer,
                       const struct mg_training_batch *batch);
 /* An error of a difference, and its derivative. */
-typedef double mg_error_measure(double *slope, double difference);
-/* The mean of the errors over the cells of the mask into learning->loss. learning->gradient holds the differences, and then the
+typedef double mg_error_measure(double *derivative, double difference);
+/* The mean of the errors over the cells of the mask into pass->loss. pass->gradient holds the differences, and then the
  * gradient by them, times the batch's weight. MG_ERR_ARGUMENT: the mask has no cell. */
-mg_status mg_mean_over_mask(struct mg_learning *learning, const struct mg_trainer *trainer,
+mg_status mg_mean_over_mask(struct mg_training_pass *pass, const struct mg_trainer *trainer,
                             const struct mg_training_batch *batch, mg_error_measure *measure, struct mg_err *err);
 
-/* What the UNet, or other weights in its place (not NULL), makes of learning->sample, into learning->output. */
-mg_status mg_estimate(struct mg_learning *learning, struct mg_trainer *trainer, const struct mg_training_batch *batch,
+/* What the UNet, or other weights in its place (not NULL), makes of pass->sample, into pass->output. */
+mg_status mg_estimate(struct mg_training_pass *pass, struct mg_trainer *trainer, const struct mg_training_batch *batch,
                       struct mg_weights *weights, struct mg_err *err);
 
 /* ---- pixel_errors.c: how decoded maps are compared, a row for each task and loss ---- */
@@ -143,7 +143,7 @@ struct mg_adam mg_optimizer_adam(const struct mg_trainer *trainer, double learni
 /* The sum of the squares of the gradient of one weight. */
 double mg_optimizer_squares(const struct mg_trainer *trainer, int index, const float *gradient);
 /* Moves one weight, with its moments; its gradient becomes 0. */
-void mg_optimizer_move(const struct mg_trainer *trainer, int index, float *gradient, const struct mg_adam *adam);
+void mg_optimizer_update(const struct mg_trainer *trainer, int index, float *gradient, const struct mg_adam *adam);
 /* mg_trainer_step of a trainer that is entered, with a rate that is checked. */
 mg_status mg_optimizer_step(double *norm, struct mg_trainer *trainer, double learning_rate, struct mg_err *err);
 /* All weights have moved: counts the step, and the objective follows. */

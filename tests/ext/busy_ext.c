@@ -121,7 +121,7 @@ static mg_status run(struct handles *h, const struct mg_pipeline_params *params,
     MG_TRY(mg_generator_create(&h->generator, 1, err));
     generators[0] = generators[1] = h->generator; /* one may be given twice */
     mg_run_params_init(&run_params);
-    run_params.image = (struct mg_image){pixels, MG_PIXEL_U8, 2, SIDE / 2, SIDE, 1};
+    run_params.image = (struct mg_image){.data = pixels, .type = MG_PIXEL_U8, .n = 2, .h = SIDE / 2, .w = SIDE, .c = 1};
     run_params.num_inference_steps = 2;
     run_params.generators = generators;
     run_params.num_generators = 2;
