@@ -83,11 +83,11 @@ def test_gradients_that_are_not_kept_change_memory_only(dtype: str, optimizer: s
     for step in range(3):
         losses.append(apart.forward_backward(*random_batch(step, h=16, w=24)))
         norms.append(apart.optimizer_step())
-    kept, passing = steps_of(3, **options), steps_of(3, keep_gradients=False, **options)
-    assert losses == kept[0] == passing[0]
+    kept, fused = steps_of(3, **options), steps_of(3, keep_gradients=False, **options)
+    assert losses == kept[0] == fused[0]
     assert norms == kept[1]
-    np.testing.assert_allclose(passing[1], norms, rtol=1e-6)
-    for trainer in (kept[2], passing[2]):
+    np.testing.assert_allclose(fused[1], norms, rtol=1e-6)
+    for trainer in (kept[2], fused[2]):
         assert trainer.steps == 3
         assert_same(trainer.parameters(), apart.parameters())
         for i, name in enumerate(trainer._names):
@@ -95,7 +95,7 @@ def test_gradients_that_are_not_kept_change_memory_only(dtype: str, optimizer: s
                 expected = apart._engine.read(i, part)
                 np.testing.assert_array_equal(trainer._engine.read(i, part), expected, err_msg=name)
     parameters = sum(value.nbytes for value in apart.parameters().values())
-    memory = [one.memory_stats() for one in (apart, passing[2])]
+    memory = [one.memory_stats() for one in (apart, fused[2])]
     assert memory[0]["training"] - memory[1]["training"] >= parameters
     assert memory[0]["peak"] - memory[1]["peak"] > 0.9 * parameters
 
