@@ -15,8 +15,8 @@ import marigold_c as mc
 from marigold_c.loading import folders as loading
 
 
-def predict(image: list[list[list[int]]], **options: Any) -> list[float]:
-    pipe = mc.MarigoldDepthPipeline.from_pretrained(num_threads=1, **options)
+def predict(image: list[list[list[int]]], name: str, by_class: bool = True, **options: Any) -> list[float]:
+    pipe: Any = (mc.MarigoldDepthPipeline.from_pretrained if by_class else mc.load)(name, num_threads=1, **options)
     pipe.set_progress_bar_config(disable=True)
     return [float(value) for value in pipe(np.array(image, np.uint8), generator=0).prediction.ravel()]
 

@@ -82,12 +82,23 @@ def test_another_variant_later(bench: Bench) -> None:
 def test_a_pipeline_from_the_hub(bench: Bench) -> None:
     image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     bench.hub.add(ID, files_of(mc.default_checkpoint()))
-    values = bench.worker.call(
-        "predict", pretrained_model_name_or_path=ID, cache_dir=str(bench.cache), image=image.tolist()
-    )
+    values = bench.worker.call("predict", name=ID, cache_dir=str(bench.cache), image=image.tolist())
     pipe = mc.load(mc.default_checkpoint(), num_threads=1)
     pipe.set_progress_bar_config(disable=True)
     assert np.array_equal(np.array(values, np.float32), pipe(image, generator=0).prediction.ravel())
+
+
+@pytest.mark.parametrize("by_class", [True, False], ids=["from_pretrained", "load"])
+def test_a_vae_that_is_replaced_is_not_downloaded(bench: Bench, by_class: bool) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+    bench.hub.add(ID, files_of(mc.default_checkpoint()))
+    options = {"name": ID, "by_class": by_class, "cache_dir": str(bench.cache), "image": image.tolist()}
+    replaced = bench.worker.call("predict", **options, vae=str(mc.default_checkpoint() / "vae"))
+    fetched = {one.path for one in bench.hub.take_requests() if one.method == "GET" and one.path.startswith("store:")}
+    assert any("unet/" in path for path in fetched) and not any("vae/" in path for path in fetched)
+    assert replaced == bench.worker.call("predict", **options)  # the same weights; now the repository's own
+    fetched = {one.path for one in bench.hub.take_requests() if one.method == "GET" and one.path.startswith("store:")}
+    assert fetched and all("vae/" in path for path in fetched)
 
 
 # ---- revisions, offline, tokens ----

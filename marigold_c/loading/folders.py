@@ -179,8 +179,10 @@ def resolve_folder(
     revision: str | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
+    without: Collection[str] = (),
 ) -> Path:
-    """The folder or packed file of a checkpoint, downloaded first if `path_or_id` is a hub id.
+    """The folder or packed file of a checkpoint, downloaded first if `path_or_id` is a hub id; without the weights of
+    the components in `without`.
 
     Raises FileNotFoundError, PermissionError or ConnectionError (all OSError) if there is no such repository or
     revision, if it is gated, or if the hub cannot be reached and the cache does not have it; ValueError for a variant
@@ -189,7 +191,8 @@ def resolve_folder(
     if (folder := _local_folder(path_or_id)) is not None:
         return folder
     repository = Repository(str(path_or_id), cache_dir, revision, local_files_only, token)
-    return _download(repository, _SMALL_FILES, WEIGHT_STEMS, variant)
+    stems = {component: stem for component, stem in WEIGHT_STEMS.items() if component not in without}
+    return _download(repository, _SMALL_FILES, stems, variant)
 
 
 def resolve_vae_folder(

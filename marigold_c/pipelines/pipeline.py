@@ -157,7 +157,8 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             torch_dtype: Another name of dtype.
             device: "cpu", or a GPU: "cuda", "cuda:1". `to` changes device and dtype.
             num_threads: None: all processors that this process may use.
-            vae: Folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder.
+            vae: Folder or hub id of an AutoencoderTiny (TAESD) that replaces the checkpoint's autoencoder, and
+                spares its download.
             cache_dir: Where downloads are kept.
             revision: Branch, tag or commit of the repository.
             local_files_only: Take what was downloaded before, and ask no network.
@@ -171,7 +172,15 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             OSError: There is no such checkpoint, or the hub cannot be reached.
         """
         threads = checked_threads(num_threads)
-        folder = resolve_folder(pretrained_model_name_or_path, variant, cache_dir, revision, local_files_only, token)
+        folder = resolve_folder(
+            pretrained_model_name_or_path,
+            variant,
+            cache_dir,
+            revision,
+            local_files_only,
+            token,
+            without=() if vae is None else ("vae",),
+        )
         options = {
             "variant": variant,
             "dtype": dtype_name(folder, dtype, torch_dtype),

@@ -74,11 +74,11 @@ def save_folder(
     index = dict(read_json_object(folder / "model_index.json"))
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     for component, stem in WEIGHT_STEMS.items():
-        source = folder / component
-        files = weight_files(folder, component, opened_variant)
         if component == "vae" and vae_folder is not None:
             source, index["vae"] = vae_folder, ["diffusers", _TINY]
             files = weight_files(vae_folder, "", None)
+        else:
+            source, files = folder / component, weight_files(folder, component, opened_variant)
         (target / component).mkdir(parents=True, exist_ok=True)
         _copy(source / "config.json", target / component / "config.json")
         _save_weights(files, stem, target / component, variant)

@@ -107,7 +107,8 @@ def load(path_or_id: str | PathLike[str], task: str | None = None, **options: An
     if task is not None and task not in _CLASSES:
         raise ValueError(f"task={task!r}: choose from {', '.join(_CLASSES)}")
     hub = {key: options[key] for key in ("cache_dir", "revision", "local_files_only", "token") if key in options}
-    folder = resolve_folder(path_or_id, options.get("variant"), **hub)
+    without = () if options.get("vae") is None else ("vae",)
+    folder = resolve_folder(path_or_id, options.get("variant"), **hub, without=without)
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no model_index.json")
     name = Configurations(folder)["model_index.json"].get("_class_name")
