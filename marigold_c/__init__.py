@@ -60,8 +60,8 @@ if not _TYPE_CHECKING:  # type checkers know the names
 
     def __getattr__(name: str) -> object:
         raise AttributeError(
-            f"marigold_c has no {name}: it has Marigold's pipelines, AutoencoderTiny and the schedulers DDIM and LCM; "
-            "what is not of Marigold stays with diffusers"
+            f"marigold_c has no {name}: it has Marigold's pipelines, AutoencoderTiny and the schedulers DDIM, "
+            "LCM, Euler and DPM-Solver++; what is not of Marigold stays with diffusers"
         )
 
 
