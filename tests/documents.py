@@ -14,7 +14,19 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parent.parent
 _PATTERNS = ("*.md", "docs/**/*.md", "examples/*.md", "benchmarks/*.md", "marigold_c/checkpoints/*/README.md")
-_FOLDERS = (".ci", "benchmarks", "csrc", "docs", "examples", "marigold_c", "notebooks", "tests", "tools")
+_FOLDERS = (
+    ".ci",
+    "benchmarks",
+    "csrc",
+    "deploy",
+    "docs",
+    "examples",
+    "integrations",
+    "marigold_c",
+    "notebooks",
+    "tests",
+    "tools",
+)
 
 
 @dataclass(frozen=True)

@@ -34,3 +34,12 @@ class Command:
     options: Callable[[Namespace], dict[str, Any]]
     maps: Callable[[MarigoldOutput, Pixels, MarigoldPipeline[Any], Namespace], dict[str, Map]]
     save: Callable[[MarigoldOutput, Pixels, str, MarigoldPipeline[Any], Namespace], list[Path]]
+
+
+@dataclass(frozen=True)
+class VideoCommand:
+    """The same of `marigold video`. parse: words with the clip. convert: writes the videos of a clip and returns them;
+    `done` is told of frames done and of frames in all, 0 where the clip does not say."""
+
+    parse: Callable[[Sequence[str]], Namespace]
+    convert: Callable[[Namespace, MarigoldPipeline[Any], Callable[[int, int], object]], list[Path]]

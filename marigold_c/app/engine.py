@@ -8,13 +8,14 @@ from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ..loading.folders import default_checkpoint
 from ..pipelines.opening import open_pipeline
 from ..pipelines.outputs import MarigoldOutput
 from ..pipelines.pipeline import MarigoldPipeline
-from .command import Command, Pixels
+from .command import Command, Pixels, VideoCommand
 
 Pipe = MarigoldPipeline[Any]
 Watch = Callable[[int, int, float], object]
@@ -134,3 +135,15 @@ class Engine:
             out: MarigoldOutput = pipe(pixels, **command.options(args))
         job.check()
         return pipe, out
+
+    def convert(self, job: Job, command: VideoCommand, args: Namespace, watch: Watch) -> list[Path]:
+        """One video. watch: as of watching, of frames; 0 in all where the clip does not say how many."""
+        pipe = self.models.get(args.task, args.checkpoint, args.dtype)
+        started = time.monotonic()
+
+        def done(frames: int, total: int) -> None:
+            job.check()
+            watch(frames, total, (time.monotonic() - started) / frames * max(total - frames, 0))
+
+        with self.watching(job, pipe, lambda *_steps: None):
+            return command.convert(args, pipe, done)

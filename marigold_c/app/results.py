@@ -18,6 +18,7 @@ class Answer:
     """files: as the command writes and names them, below the folder that was asked for."""
 
     output: MarigoldOutput
+    is_disparity: bool
     maps: dict[str, Map]
     files: list[Path]
     command_line: str
@@ -49,6 +50,7 @@ def answer(
     files = wish.command.save(output, photograph.pixels, photograph.name, pipe, args)
     return Answer(
         output,
+        pipe.prediction_type == "disparity",
         wish.command.maps(output, photograph.pixels, pipe, args),
         files,
         wish.command_line(photograph.file),

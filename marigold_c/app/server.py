@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from .._C import __version__
-from .command import Command
+from .command import Command, VideoCommand
 from .engine import Engine, Models
 from .limits import Limits
 from .sessions import Sessions, Workspace
@@ -95,7 +95,7 @@ async def _fetch_nothing(url: str, *_arguments: Any, **_options: Any) -> NoRetur
     raise ValueError("files are taken from uploads alone; URLs are not fetched")
 
 
-def application(commands: Mapping[str, Command], settings: Settings, workspace: Path) -> Any:
+def application(commands: Mapping[str, Command], video: VideoCommand, settings: Settings, workspace: Path) -> Any:
     """The page and /health as an ASGI application. Call prepare_gradio first."""
     import fastapi
     import gradio as gr
@@ -114,7 +114,7 @@ def application(commands: Mapping[str, Command], settings: Settings, workspace: 
         return {"status": "ok", "version": __version__, "busy": engine.busy, "models": len(engine.models)}
 
     app.add_api_route("/health", health)
-    page = build_page(house, commands, settings.checkpoints)
+    page = build_page(house, commands, video, settings.checkpoints)
     gr.mount_gradio_app(
         app,
         page,
@@ -154,7 +154,7 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def serve(commands: Mapping[str, Command], settings: Settings) -> None:
+def serve(commands: Mapping[str, Command], video: VideoCommand, settings: Settings) -> None:
     """Serves until it is interrupted, and removes what visitors left. OSError: the port is in use."""
     listening = _listen(settings.host, settings.port)
     workspace = Workspace()
@@ -164,7 +164,7 @@ def serve(commands: Mapping[str, Command], settings: Settings) -> None:
         import uvicorn
 
         config = uvicorn.Config(
-            application(commands, settings, workspace.path), log_level="warning", timeout_graceful_shutdown=1
+            application(commands, video, settings, workspace.path), log_level="warning", timeout_graceful_shutdown=1
         )
         server = uvicorn.Server(config)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host

@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from .command import Command
-from .limits import Limits
-from .wishes import SMALL, Wish, make_wish
+from .limits import Limits, Refused
+from .wishes import SMALL, Wish, check_wish, make_wish
 
 TASKS = {"depth": "depth", "surface normals": "normals", "intrinsic images": "iid"}
 _OWN = "the checkpoint's own"
@@ -23,18 +23,18 @@ class SettingsPanel:
     """elements: in the order in which wish() takes their values."""
 
     def __init__(self, commands: Mapping[str, Command], checkpoints: Sequence[str], limits: Limits) -> None:
-        self._commands, self._checkpoints = commands, checkpoints
+        self._commands, self._checkpoints, self._limits = commands, checkpoints, limits
         self.task = gr.Radio(list(TASKS), value="depth", label="What to compute")
-        checkpoint = gr.Dropdown([SMALL, *checkpoints], value=[*checkpoints, SMALL][0], label="Checkpoint")
+        checkpoint = gr.Radio([SMALL, *checkpoints], value=[*checkpoints, SMALL][0], label="Checkpoint")
         with gr.Row():
             steps = gr.Slider(0, limits.steps, value=0, step=1, label="Steps (0: the checkpoint's own)", min_width=200)
             members = gr.Slider(1, limits.members, value=1, step=1, label="Members of the ensemble", min_width=200)
         with gr.Row():
-            resolution = gr.Dropdown([_OWN, *map(str, _RESOLUTIONS)], value=_OWN, label="Resolution", min_width=120)
-            dtype = gr.Dropdown(list(_DTYPES), value="float32", label="Precision", min_width=120)
+            resolution = gr.Radio([_OWN, *map(str, _RESOLUTIONS)], value=_OWN, label="Resolution", min_width=120)
+            dtype = gr.Radio(list(_DTYPES), value="float32", label="Precision", min_width=120)
             seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=2**53 - 1, min_width=120)
         with gr.Row():
-            color_map = gr.Dropdown(list(_COLOR_MAPS), value="Spectral", label="Colour map (depth)", min_width=120)
+            color_map = gr.Radio(list(_COLOR_MAPS), value="Spectral", label="Colour map (depth)", min_width=120)
             uncertainty = gr.Checkbox(False, label="Uncertainty (needs 2 members or more)", min_width=200)
         self.elements = [self.task, checkpoint, steps, members, resolution, dtype, seed, color_map, uncertainty]
 
@@ -56,3 +56,13 @@ class SettingsPanel:
             formats=formats,
             flags=flags,
         )
+
+    def video_words(self, values: Sequence[Any]) -> list[str]:
+        """The same values as flags of `marigold video`. Refused: what it does not do, or is not offered."""
+        wish = self.wish(values, ())
+        if wish.command.name not in ("depth", "normals"):
+            raise Refused("Videos are made of depth or normals: choose one of them above.")
+        if {"ensemble_size", "output_uncertainty"} & {name for name, value in wish.flags.items() if value}:
+            raise Refused("Frames of a video are no ensembles: set members to 1.")
+        check_wish(wish, self._limits)
+        return [f"--task={wish.command.name}", *wish.words()]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from ..app.command import Command, Pixels
+from ..app.command import Command, Pixels, VideoCommand
 from ..app.limits import Limits
 from ..extras import optional_module
 from ..images.files import Input
 from ..images.geometry_files import GEOMETRY_FORMATS
+from ..images.videos import VideoReader
 from ..images.writers import Map
 from ..pipelines.outputs import MarigoldOutput
 from ..pipelines.pipeline import MarigoldPipeline
-from . import depth, iid, normals, predict
+from . import depth, iid, normals, predict, video
 from .flag_types import THREADS, integer
 from .tasks import CommandTask, Result
 
@@ -72,6 +73,22 @@ def _command(subcommand: ModuleType) -> Command:
 def commands() -> dict[str, Command]:
     """The subcommands of which the page is made, by name."""
     return {name: _command(subcommand) for name, subcommand in _SUBCOMMANDS.items()}
+
+
+def video_command() -> VideoCommand:
+    """The subcommand for videos."""
+    parser = _Parser(prog="marigold video", allow_abbrev=False)
+    video.add_arguments(parser)
+
+    def convert(args: Namespace, pipe: MarigoldPipeline[Any], done: Callable[[int, int], object]) -> list[Path]:
+        with VideoReader(args.clip, args.max_pixels) as reader:
+            total = min(-(-reader.facts.count // args.every), args.max_frames or reader.facts.count)
+            with video.Output(args, reader.facts.rate / args.every) as output:
+                frames = video.chosen(reader, args)
+                video.predict(frames, pipe, output, args, lambda _frame, number, _seconds: done(number, total))
+        return output.files
+
+    return VideoCommand(parser.parse_args, convert)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,6 +148,7 @@ def run(args: argparse.Namespace) -> bool:
     limits = Limits(bytes=args.max_upload_bytes, pixels=args.max_pixels, waiting=args.max_waiting, models=args.models)
     serve(
         commands(),
+        video_command(),
         Settings(
             host=args.host,
             port=args.port,

@@ -108,26 +108,27 @@ def _open(args: argparse.Namespace, progress: CommandProgress) -> MarigoldPipeli
     return pipe
 
 
-def _chosen(reader: VideoReader, args: argparse.Namespace) -> Iterator[Frame]:
+def chosen(reader: VideoReader, args: argparse.Namespace) -> Iterator[Frame]:
+    """The frames that the flags take."""
     end = None if args.max_frames is None else args.every * args.max_frames
     yield from islice(reader.frames(), 0, end, args.every)
 
 
-class _Output:
+class Output:
     """What becomes of the frames' predictions. They appear where nothing is raised."""
 
     def __init__(self, args: argparse.Namespace, rate: Fraction) -> None:
         self._args, self._rate, self._stack = args, rate, ExitStack()
+        self.files: list[Path] = []  # the videos
         self._frames: Path = args.output_dir / f"{args.clip.stem}_frames"
 
-    def __enter__(self) -> _Output:
+    def __enter__(self) -> Output:
         folder, stem = self._args.output_dir, self._args.clip.stem
         (self._frames if self._args.frames else folder).mkdir(parents=True, exist_ok=True)
         names = [self._args.task, *(["side_by_side"] if self._args.side_by_side else [])]
         with ExitStack() as stack:
-            self._videos = [
-                stack.enter_context(VideoWriter(folder / f"{stem}_{name}.mp4", self._rate)) for name in names
-            ]
+            self.files = [folder / f"{stem}_{name}.mp4" for name in names]
+            self._videos = [stack.enter_context(VideoWriter(path, self._rate)) for path in self.files]
             self._stack = stack.pop_all()
         return self
 
@@ -146,14 +147,14 @@ class _Output:
             write_map(path, one, kind, self._args.threads)
 
 
-def _predict(
+def predict(
     frames: Iterator[Frame],
     pipe: MarigoldPipeline[Any],
-    output: _Output,
+    output: Output,
     args: argparse.Namespace,
-    progress: CommandProgress,
+    done: Callable[[Frame, int, float], object],
 ) -> int:
-    """The number of frames."""
+    """The number of frames. `done` is told of each, of its number from 1, and of the seconds that it took."""
     taken: list[Frame] = []
 
     def pixels() -> Iterator[NDArray[np.uint8]]:
@@ -166,7 +167,7 @@ def _predict(
     for index, out in enumerate(predict_sequence(pipe, pixels(), args.blend, args.seed, **options), 1):
         output.add(index - 1, taken[0], out.prediction[0])
         now = time.perf_counter()
-        progress.done(f"{float(taken[0].seconds):.2f} s of {args.clip.name}", index, now - started)
+        done(taken[0], index, now - started)
         started = now
     return index
 
@@ -178,11 +179,15 @@ def run(args: argparse.Namespace) -> bool:
     with VideoReader(args.clip, args.max_pixels) as reader:
         total = min(-(-reader.facts.count // args.every), args.max_frames or reader.facts.count)
         progress = CommandProgress(f"{args.task} of {args.clip.name}", total, args.quiet, "frame")
+
+        def done(frame: Frame, number: int, seconds: float) -> None:
+            progress.done(f"{float(frame.seconds):.2f} s of {args.clip.name}", number, seconds)
+
         with closing(progress), progress.warnings_as_lines():
             pipe = _open(args, progress)
             try:
-                with _Output(args, reader.facts.rate / args.every) as output:
-                    count = _predict(_chosen(reader, args), pipe, output, args, progress)
+                with Output(args, reader.facts.rate / args.every) as output:
+                    count = predict(chosen(reader, args), pipe, output, args, done)
             except (InputError, OSError, MemoryError) as error:
                 progress.complain(f"marigold: error: {explain(error)}")
                 return False

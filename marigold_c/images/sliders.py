@@ -100,13 +100,14 @@ def _values(one: Map, stride: int) -> str:
     )
 
 
-def slider_html(photograph: Any, one: Map, name: str, limit: int = LARGEST_PREVIEW) -> str:
+def slider_html(photograph: Any, one: Map, name: str, limit: int = LARGEST_PREVIEW, before: str = "photograph") -> str:
     """A slider between a photograph and a map of it.
 
     Args:
         photograph: (h, w) or (h, w, 3), of any resolution and the map's proportions.
         one: The map.
         name: Of the map, as people read it: "depth".
+        before: What is left of the boundary, as people call it.
         limit: At most so many of its pixels are shown; values are those of the pixels that are left.
 
     Returns:
@@ -116,21 +117,21 @@ def slider_html(photograph: Any, one: Map, name: str, limit: int = LARGEST_PREVI
     stride = preview_stride(height, width, limit)
     picture = one.picture().whole()[::stride, ::stride]
     picture = picture if picture.ndim == 3 else np.repeat(picture[:, :, None], 3, axis=2)
-    name = html.escape(name, quote=True)
+    name, before = html.escape(name, quote=True), html.escape(before, quote=True)
     read = html.escape(" ".join(_READ.split()), quote=True)
     move = html.escape(_MOVE, quote=True)
     return (
         f'<figure class="marigold-slider" style="--at:50%;margin:0;max-width:{max(width, 480)}px">'
         f'<div style="position:relative;line-height:0;touch-action:pan-y;aspect-ratio:{width}/{height}" '
         f'onpointermove="{read}" onpointerdown="{read}">'
-        f'<img alt="{name} of the photograph" src="{_png(picture)}" draggable="false" style="{_LAYER}">'
-        f'<img alt="photograph" src="{jpeg_uri(thumbnail(photograph, limit))}" draggable="false" '
+        f'<img alt="{name}" src="{_png(picture)}" draggable="false" style="{_LAYER}">'
+        f'<img alt="{before}" src="{jpeg_uri(thumbnail(photograph, limit))}" draggable="false" '
         f'style="{_LAYER};clip-path:inset(0 calc(100% - var(--at)) 0 0)">'
         '<div style="position:absolute;top:0;bottom:0;left:calc(var(--at) - 1px);width:2px;background:#fff;'
         'box-shadow:0 0 0 1px #000;pointer-events:none"></div></div>'
         f'<input type="range" min="0" max="100" step="0.5" value="50" style="width:100%;margin:4px 0" '
-        f'aria-label="Boundary between photograph and {name}" oninput="{move}">'
-        f"<figcaption>left of the boundary the photograph, right of it {name}. "
+        f'aria-label="Boundary between {before} and {name}" oninput="{move}">'
+        f"<figcaption>left of the boundary: {before}, right of it: {name}. "
         f'<output style="font-variant-numeric:tabular-nums">Point at the picture to read values.</output></figcaption>'
         f"{_values(one, stride)}</figure>"
     )

@@ -1,0 +1,362 @@
+"""The page in a real browser: Debian's chromium without a window, driven by Selenium.
+
+Screenshots are left in the folder that MARIGOLD_SCREENSHOTS names, if it does, to be looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+from page_server import PageServer
+from PIL import Image
+
+from marigold_c.commands import cli
+
+pytest.importorskip("gradio")
+pytest.importorskip("selenium")
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+if CHROMIUM is None or DRIVER is None:
+    pytest.skip("chromium and chromedriver are not installed", allow_module_level=True)
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver import ActionChains, Keys  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+PHOTO = ROOT / "examples/coffee.jpg"
+PATIENCE = 120  # seconds
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1000"),
+    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL without a graphics card
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
+)
+
+
+class Page:
+    """A browser on the page of a server. requests: all that it asked for, but for data and blobs."""
+
+    def __init__(self, server: PageServer) -> None:
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in FLAGS:
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        self.driver.set_page_load_timeout(PATIENCE)
+        self.server = server
+        self.requests: set[str] = set()
+
+    def open(self, query: str = "") -> None:
+        self.driver.get(f"{self.server.address}/{query}")
+        self.wait(lambda: self.all("#compute"))
+
+    def all(self, selector: str) -> list[Any]:
+        return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
+
+    def wait(self, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+        ignored = (Exception,)  # elements that the page draws anew meanwhile
+        return WebDriverWait(self.driver, seconds, 0.2, ignored).until(lambda _driver: condition())
+
+    def click(self, selector: str) -> None:
+        element = self.wait(lambda: self.all(selector)[0])
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", element)
+
+    def choose(self, path: Path) -> None:
+        before = [one.get_attribute("src") for one in self.all("#photograph-shown img")]
+        for button in self.all("#photograph button[aria-label='Clear'], #photograph button[aria-label='Remove file']"):
+            button.click()
+        self.wait(lambda: self.all("#photograph input[type=file]")[0]).send_keys(str(path))
+        self.wait(lambda: [one.get_attribute("src") for one in self.all("#photograph-shown img")] not in (before, []))
+
+    def set_number(self, label: str, value: int) -> None:
+        """Of a slider, by the box beside it."""
+        box = self.wait(lambda: self.all(f"input[type=number][aria-label*='{label}']")[0])
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(str(value), Keys.TAB)
+
+    def tab(self, name: str) -> None:
+        self.click_text("button[role=tab]", name)
+
+    def click_text(self, selector: str, text: str) -> None:
+        element = self.wait(lambda: next(one for one in self.all(selector) if one.text.strip() == text))
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", element)
+
+    def shot(self, name: str) -> None:
+        folder = os.environ.get("MARIGOLD_SCREENSHOTS")
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
+
+    def remember_requests(self) -> None:
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+                parameters = message["params"]
+                self.requests.add(parameters.get("url") or parameters["request"]["url"])
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
+    running = PageServer(tmp_path_factory.mktemp("served"))
+    yield running
+    running.stop()
+    assert not list(running.temporary.iterdir())
+
+
+@pytest.fixture(scope="module")
+def browser(server: PageServer) -> Iterator[Page]:
+    page = Page(server)
+    yield page
+    page.driver.quit()
+
+
+@pytest.fixture
+def page(browser: Page) -> Iterator[Page]:
+    """The page, newly opened; afterwards, nothing has been asked of anybody but its server."""
+    browser.open()
+    yield browser
+    browser.remember_requests()
+    elsewhere = [url for url in browser.requests if not url.startswith((browser.server.address, "data:", "blob:"))]
+    assert not elsewhere and len(browser.requests) > 20
+
+
+def test_a_photograph_becomes_a_map_with_values_and_the_files_of_the_command(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page.choose(PHOTO)
+    page.click("#compute")
+    figure = page.wait(lambda: page.all("#maps figure")[0])
+    page.wait(lambda: page.all("#files a"))
+
+    slider = figure.find_element(By.CSS_SELECTOR, "input[type=range]")
+    slider.send_keys(*[Keys.ARROW_LEFT] * 20)
+    assert "--at: 40%" in figure.get_attribute("style")
+    picture = figure.find_element(By.CSS_SELECTOR, "img")
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
+    ActionChains(page.driver).drag_and_drop_by_offset(picture, 150, 0).perform()
+    boundary = float(figure.get_attribute("style").partition("--at:")[2].partition("%")[0])
+    assert boundary == pytest.approx(50 + 100 * 150 / picture.size["width"], abs=1)
+
+    monkeypatch.chdir(tmp_path)
+    Path("coffee.jpg").write_bytes(PHOTO.read_bytes())
+    line = next(
+        one.get_attribute("value") for one in page.all("textarea") if "marigold depth" in one.get_attribute("value")
+    )
+    assert cli.main([*line.split()[1:], "--quiet"]) == 0
+    theirs = {path.name: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    links = {one.get_attribute("href") for one in page.all("#files a")}
+    assert {link.rpartition("/")[2]: urlopen(link).read() for link in links} == theirs
+
+    depth = np.load(io.BytesIO(theirs["coffee_depth.npy"]))
+    for across, down in ((-0.3, 0.2), (0.4, -0.4)):
+        width, height = picture.size["width"], picture.size["height"]
+        ActionChains(page.driver).move_to_element_with_offset(
+            picture, int(across * width), int(down * height)
+        ).perform()
+        words = figure.find_element(By.TAG_NAME, "output").text.replace(",", " ").split()
+        value, column, row = float(words[1]), int(words[4]), int(words[6])
+        assert value == pytest.approx(depth[row, column], abs=1e-4)
+        assert column == pytest.approx((0.5 + across) * depth.shape[1], abs=2)
+        assert row == pytest.approx((0.5 + down) * depth.shape[0], abs=2)
+    page.shot("image")
+
+
+def colours(canvas: Any) -> np.ndarray:
+    """What is seen of an element, without its border."""
+    pixels = np.asarray(Image.open(io.BytesIO(canvas.screenshot_as_png)).convert("RGB")).astype(int)
+    return pixels[40:-40, 40:-40]
+
+
+def covered(canvas: Any) -> float:
+    """The part of it that is not as its corner."""
+    pixels = colours(canvas)
+    return float((np.abs(pixels - pixels[0, 0]).max(axis=2) > 20).mean())
+
+
+def test_the_scene_is_not_empty_and_turns(page: Page) -> None:
+    page.click_text("button", "Example: cat")
+    page.wait(lambda: page.all("#photograph-shown img"))
+    page.tab("3-D")
+    page.click("#make-scene")
+    canvas = page.wait(lambda: page.all("#scene canvas")[0])
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+
+    page.wait(lambda: covered(canvas) > 0.05)
+    page.shot("scene")
+    before = colours(canvas)
+    assert before.std(axis=(0, 1)).min() > 10
+    ActionChains(page.driver).drag_and_drop_by_offset(canvas, 120, 30).perform()
+    page.wait(lambda: (np.abs(colours(canvas) - before).max(axis=2) > 20).mean() > 0.02)
+
+
+def test_cancel_ends_the_engine_and_a_second_visitor_waits_in_line(page: Page) -> None:
+    page.choose(PHOTO)
+    page.set_number("Steps", 50)
+    page.set_number("Members", 20)
+    page.click("#compute")
+    page.wait(lambda: page.server.health()["busy"])
+    page.wait(lambda: "step" in page.all("#maps")[0].text and "left" in page.all("#maps")[0].text)
+    page.shot("progress")
+
+    first = page.driver.current_window_handle
+    page.driver.switch_to.new_window("tab")
+    page.open()
+    page.choose(PHOTO)
+    page.click("#compute")
+    page.wait(lambda: "queue" in page.all("#maps")[0].text)
+    second = page.driver.current_window_handle
+
+    page.driver.switch_to.window(first)
+    page.click("#cancel")
+    page.driver.switch_to.window(second)
+    page.wait(lambda: page.all("#maps figure"))
+    page.server.wait_until_idle(60)
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    page.set_number("Steps", 1)
+    page.set_number("Members", 1)
+    page.click("#compute")
+    page.wait(lambda: page.all("#maps figure"))
+
+
+def test_who_leaves_ends_what_runs_and_leaves_nothing(page: Page) -> None:
+    page.choose(PHOTO)
+    page.set_number("Steps", 1)
+    page.click("#compute")
+    page.wait(lambda: page.all("#maps figure"))
+    assert page.server.files()
+    page.set_number("Steps", 50)
+    page.set_number("Members", 20)
+    page.click("#compute")
+    page.wait(lambda: page.server.health()["busy"])
+    page.driver.get("about:blank")
+    page.wait(lambda: not page.server.files())
+    page.server.wait_until_idle(60)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("<b>x.png", b"no image at all", "_b_x.png: cannot be read as an image"),
+        ("photo.jpg", PHOTO.read_bytes()[:9000], "photo.jpg: cannot be read as an image"),
+        ("bomb.pgm", b"P5 100000 100000 255 ", "bomb.pgm: the image is too large: 100000 x 100000"),
+    ],
+)
+def test_hostile_uploads_are_refused_in_words(name: str, content: bytes, said: str, page: Page, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    page.wait(lambda: page.all("#photograph input[type=file]")[0]).send_keys(str(tmp_path / name))
+    page.wait(lambda: any(said in one.text for one in page.all("[data-testid='toast-body']")))
+    assert not page.all("#photograph-shown img")
+    page.shot("refused")
+
+
+def _serious(page: Page) -> list[str]:
+    from axe_selenium_python import Axe
+
+    page.driver.set_script_timeout(PATIENCE)
+    axe = Axe(page.driver)
+    axe.inject()
+    found = axe.run()["violations"]
+    serious = [one for one in found if one["impact"] in ("serious", "critical")]
+    return [f"{one['id']}: {node['html'][:150]}" for one in serious for node in one["nodes"]]
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)])
+def test_it_is_accessible_and_fits_a_phone(theme: str, width: int, page: Page) -> None:
+    pytest.importorskip("axe_selenium_python")
+    page.driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    )
+    try:
+        page.open(f"?__theme={theme}")
+        page.click_text("button", "Example: cat")
+        page.wait(lambda: page.all("#photograph-shown img"))
+        page.click("#compute")
+        page.wait(lambda: page.all("#maps figure"))
+        page.shot(f"{theme}-{width}")
+        assert page.driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert _serious(page) == []
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_page_goes_on_after_its_server_was_killed(tmp_path: Path) -> None:
+    first = PageServer(tmp_path)
+    page = Page(first)
+    try:
+        page.open()
+        page.choose(PHOTO)
+        first.kill()
+        page.server = PageServer(tmp_path, port=first.port)
+        assert not page.server.files()  # what the killed one left is gone
+        time.sleep(1)
+        if page.all("#compute"):
+            page.choose(ROOT / "examples/cat.jpg")
+        page.click("#compute")
+        page.wait(lambda: page.all("#maps figure"))
+        assert page.server.stop() == 0
+        assert not list(tmp_path.iterdir())
+    finally:
+        page.driver.quit()
+        page.server.kill()
+
+
+def test_every_tab_gives_what_it_promises(page: Page) -> None:
+    page.click_text("button", "Example: cat")
+    page.wait(lambda: page.all("#photograph-shown img"))
+    page.tab("Compare")
+    page.click("#compare")
+    page.wait(lambda: "they differ by 0.0000 on average" in page.all("#compared summary")[0].text)
+    page.tab("Measure")
+    page.click("#show-photograph")
+    picture = page.wait(lambda: page.all("#clicked img")[0])
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", picture)
+    ActionChains(page.driver).move_to_element(picture).click().perform()
+    box = page.all("#points textarea")[0]
+    page.wait(lambda: "," in box.get_attribute("value"))
+    column, row = (int(word) for word in box.get_attribute("value").replace(",", " ").split())
+    assert abs(column - 225) < 4 and abs(row - 150) < 4
+    box.send_keys(Keys.END, "2.5\n10, 20", Keys.TAB)
+    page.click("#measure")
+    page.wait(lambda: f"{column}, {row} 2.5 m 2.500 m" in page.all("#measured")[0].text)
+    page.shot("measure")
+    page.tab("Relief")
+    page.click("#make-relief")
+    relief = page.wait(lambda: page.all("#relief canvas")[0])
+    page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", relief)
+    page.wait(lambda: covered(relief) > 0.05)
+    page.shot("relief")
+
+
+def test_a_video_is_converted(page: Page, tmp_path: Path) -> None:
+    av = pytest.importorskip("av")
+    clip = tmp_path / "clip.mp4"
+    with av.open(str(clip), "w") as out:
+        stream = out.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 96, 64
+        for shade in (0, 80, 160):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), shade, np.uint8), format="rgb24")))
+        out.mux(stream.encode())
+    page.tab("Video")
+    page.wait(lambda: page.all("#video input[type=file]")[0]).send_keys(str(clip))
+    page.wait(lambda: "clip.mp4" in page.all("#video-shown")[0].text)
+    page.click("#convert")
+    source = page.wait(lambda: page.all("#converted video")[0].get_attribute("src"))
+    with av.open(io.BytesIO(urlopen(source).read())) as made:
+        assert [frame.width for frame in made.decode(video=0)] == [192] * 3
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n/etc/passwd\n")
+    page.open()
+    page.tab("Video")
+    page.wait(lambda: page.all("#video input[type=file]")[0]).send_keys(str(tmp_path / "list.m3u8"))
+    page.wait(lambda: any("not a video that is taken" in one.text for one in page.all("[data-testid='toast-body']")))
