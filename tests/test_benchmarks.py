@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training_cases import make_scenes
 
 import marigold_c as mc
 
@@ -171,3 +172,16 @@ def test_train_peers_sees_what_disagrees(monkeypatch: pytest.MonkeyPatch) -> Non
         0.05
     )
     assert train_peers.disagreement(reference, {"loss": [1.0], "a": [2.0, 0.5]}) == float("inf")
+
+
+def test_completion_of_scenes(tmp_path: Path) -> None:
+    """Of two scenes with ten points; the points themselves are exact for an interpolation."""
+    pytest.importorskip("scipy.interpolate")
+    make_scenes(tmp_path, 2)
+    few = ("--points", "10", "--steps", 2, "--processing-res", 32, "--threads", 1)
+    done = run("completion.py", "scenes", tmp_path, *few)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split("|")[1:-1] for line in done.stdout.splitlines() if line.startswith("| 10 ")]
+    assert [row[1].strip() for row in rows] == ["guided", "align", "griddata"]
+    assert all(0 < float(row[2]) <= float(row[3]) < 3 for row in rows)  # MAE and RMSE of scenes some metres deep
+    assert "no rgb" in run("completion.py", "scenes", tmp_path / "nowhere").stderr
