@@ -42,6 +42,7 @@ exclude_patterns = ["build", ".venv*", "demo_output", "csrc", "tests", "tools", 
 NAVIGATION = {
     "Start": ("docs/install", "docs/command_line", "docs/app", "docs/python", "docs/supported"),
     "Use": (
+        "docs/families",
         "docs/checkpoints",
         "docs/ensembles",
         "docs/completion",

@@ -22,6 +22,9 @@ class MachineSpeed(TypedDict):
 class PipelineInfo(TypedDict):
     task: str
     class_name: str
+    family: str
+    restriction: str | None
+    samples_by_ddim: bool
     default_denoising_steps: int
     default_processing_resolution: int
     num_targets: int
@@ -44,6 +47,7 @@ def available_threads() -> int: ...
 def best_isa() -> str: ...
 def measure_machine(*, num_threads: int = 0, isa: str | None = None, seconds: float = 2.0) -> MachineSpeed: ...
 def declared_weights(component: str, config: str, name: str, /) -> dict[str, tuple[int, ...]]: ...
+def family_of_checkpoint(class_name: str, input_latents: int, replaced: bool, /) -> str | None: ...
 def verify_packed(path: str | PathLike[str], /) -> None: ...
 def resize(
     image: ArrayLike, size: tuple[int, int], mode: str = "bilinear", antialias: bool = False
@@ -158,6 +162,9 @@ class Pipeline:
         num_threads: int = 0,
         task: str | None = None,
         vae: str | PathLike[str] = ...,
+        family: str | None = None,
+        unet: str | PathLike[str] = ...,
+        text_tokens: int = 0,
     ) -> Self: ...
     def run(
         self,
@@ -168,7 +175,7 @@ class Pipeline:
         processing_resolution: int = -1,
         match_input_resolution: bool = True,
         resample_method_input: str = "bilinear",
-        resample_method_output: str = "bilinear",
+        resample_method_output: str | None = None,
         batch_size: int = 1,
         latents: NDArray[Any] | None = None,
         generators: Sequence[Generator] | None = None,
@@ -207,7 +214,14 @@ class Pipeline:
         self, sample: ArrayLike, timesteps: ArrayLike, encoder_hidden_states: ArrayLike, /
     ) -> NDArray[np.float32]: ...
     def empty_text_embedding(self) -> NDArray[np.float32]: ...
-    def save(self, path: str | PathLike[str], *, licence: str | None = None, replace: bool = False) -> None: ...
+    def save(
+        self,
+        path: str | PathLike[str],
+        *,
+        licence: str | None = None,
+        replace: bool = False,
+        prediction_type: str | None = None,
+    ) -> None: ...
     def info(self) -> PipelineInfo: ...
     def memory(self) -> dict[str, int]: ...
     def cancel(self) -> bool: ...

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import family_checkpoints
 import numpy as np
 import pytest
 from documents import ROOT, Block
@@ -35,6 +36,14 @@ _REPOSITORIES = {
     "prs-eth/marigold-normals-v1-1": "normals",
     "prs-eth/marigold-iid-lighting-v1-1": "iid",
 }
+# Layouts of other families' checkpoints (family_checkpoints.py) in each, and those of UNets alone.
+_FAMILIES = {
+    "jingheya/lotus-depth-d-v1-0": "lotus-d",
+    "jingheya/lotus-depth-g-v2-1-disparity": "lotus-g",
+    "GonzaloMG/stable-diffusion-e2e-ft-normals": "e2e-ft, normals",
+    "stabilityai/stable-diffusion-2-1": "genpercept",
+}
+_UNETS = "guangkaixu/genpercept-models"
 _THIN = {
     "unet": {"block_out_channels": [16] * 4, "attention_head_dim": [2] * 4, "norm_num_groups": 8},
     "vae": {"block_out_channels": [8] * 4},
@@ -65,6 +74,14 @@ def _thin_checkpoint(task: str, folder: Path) -> Files:
         path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
     make_model(folder / task, like)
     return _with_both_names(folder / task)
+
+
+def _add_families(hub: Hub, folder: Path) -> None:
+    for repository, name in _FAMILIES.items():
+        path, needed = family_checkpoints.make(name, folder, _THIN)
+        hub.add(repository, _with_both_names(path))
+        for unet in needed.values():
+            hub.add(_UNETS, {f"{unet.name}/{file}": data for file, data in _with_both_names(unet).items()})
 
 
 def _with_both_names(folder: Path) -> Files:
@@ -179,4 +196,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         for name, task in _REPOSITORIES.items():
             hub.add(name, _thin_checkpoint(task, folder))
         hub.add("madebyollin/taesd", _tiny_vae(folder))
+        _add_families(hub, folder / "families")
         yield World(template, hub, folder / "home", programs)

@@ -21,6 +21,12 @@ def predict(image: list[list[list[int]]], name: str, by_class: bool = True, **op
     return [float(value) for value in pipe(np.array(image, np.uint8), generator=0).prediction.ravel()]
 
 
+def load_and_predict(path_or_id: str, image: list[list[list[int]]], run: dict[str, Any], **options: Any) -> list[float]:
+    pipe = mc.load(path_or_id, num_threads=1, **options)
+    pipe.set_progress_bar_config(disable=True)
+    return [float(value) for value in pipe(np.array(image, np.uint8), **run).prediction.ravel()]
+
+
 def open_explained(folder: str) -> None:
     """Opens a snapshot's folder as from_pretrained does."""
     path = loading.resolve_folder(folder)
@@ -57,6 +63,7 @@ def lack(internal: str) -> None:
 
 FUNCTIONS = {
     "lack": lack,
+    "load_and_predict": load_and_predict,
     "mark": mark,
     "resolve_folder": loading.resolve_folder,
     "resolve_vae_folder": loading.resolve_vae_folder,

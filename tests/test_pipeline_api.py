@@ -79,8 +79,8 @@ def test_another_pipeline_class_is_refused_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "other"
     shutil.copytree(mc.default_checkpoint(), folder)
     index = folder / "model_index.json"
-    index.write_text(index.read_text().replace("MarigoldDepthPipeline", "StableDiffusionPipeline"))
-    with pytest.raises(NotImplementedError, match="StableDiffusionPipeline"):
+    index.write_text(index.read_text().replace("MarigoldDepthPipeline", "StableDiffusionXLPipeline"))
+    with pytest.raises(NotImplementedError, match="StableDiffusionXLPipeline"):
         mc.load(folder)
 
 

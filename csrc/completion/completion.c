@@ -25,6 +25,9 @@ static mg_status check_pipeline(const struct mg_pipeline *p, const mg_scheduler 
     if (strcmp(p->task->name, "depth") || p->num_targets != 1)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: depth is completed by a checkpoint for depth, not for %s",
                        p->source.path, p->task->name);
+    if (p->family->output_factor != 0.0f)
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: guidance needs steps of denoising; family %s predicts in one pass",
+                       p->source.path, p->family->name);
     if (!p->context.backend->trains)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" has no gradients, which guidance needs",
                        p->context.backend->name);

@@ -89,7 +89,8 @@ typedef enum mg_resample {
     MG_RESAMPLE_NEAREST_EXACT,
     MG_RESAMPLE_BILINEAR,
     MG_RESAMPLE_BICUBIC,
-    MG_RESAMPLE_AREA
+    MG_RESAMPLE_AREA,
+    MG_RESAMPLE_DEFAULT /* within mg_run_params only: that of the checkpoint's family */
 } mg_resample;
 
 /* "nearest", "nearest-exact", "bilinear", "bicubic", "area"; else MG_ERR_ARGUMENT naming `argument`. */
@@ -282,7 +283,12 @@ struct mg_pipeline_params {
     const char *folder;  /* a diffusers folder, or a file that mg_pipeline_save wrote */
     const char *variant; /* NULL, or "fp16" */
     const char *task;    /* NULL: the one model_index.json names; else "depth" | "normals" | "intrinsics" */
-    const char *vae;     /* NULL: the checkpoint's; else a folder with another autoencoder (TAESD) */
+    /* NULL: as model_index.json and the UNet's configuration say; else "marigold", "e2e-ft", "lotus-d", "lotus-g" or "genpercept":
+     * what the UNet is given, and what its output means */
+    const char *family;
+    const char *vae;  /* NULL: the checkpoint's; else a folder with another autoencoder (TAESD) */
+    const char *unet; /* NULL: the checkpoint's; else a folder with another one (GenPercept, over Stable Diffusion) */
+    int64_t text_tokens; /* of the empty prompt; 0: two, or as packed; up to the encoder's places, 77: padded */
     const char *dtype;   /* "float32", or "auto" (NULL): the file's own, float32 for a folder */
     const char *device;  /* "cpu"; "cuda", "cuda:1": a GPU; "ref": the slow oracle */
     const char *isa;     /* NULL: the best this processor has; "scalar" | "avx2" | "avx512" */
@@ -300,18 +306,22 @@ void mg_pipeline_close(mg_pipeline *pipeline);
 
 /* Writes the pipeline as one packed file, a valid safetensors file that mg_pipeline_open maps and uses in place: every
  * weight in the order in which this pipeline's instruction set reads it (others re-order it when they open it), the
- * embedding of the empty prompt, the configurations, and `licence` (NULL or a text). The file appears whole or not at
- * all; replace false: MG_ERR_IO (EEXIST) if there is one. */
-mg_status mg_pipeline_save(mg_pipeline *pipeline, const char *path, const char *licence, bool replace,
-                           struct mg_err *err);
+ * embedding of the empty prompt, the configurations, `licence` (NULL or a text), and `prediction_type` (NULL, or what the maps are
+ * where model_index.json does not say it: "disparity"). The file appears whole or not at all; replace false: MG_ERR_IO (EEXIST) if
+ * there is one. */
+mg_status mg_pipeline_save(mg_pipeline *pipeline, const char *path, const char *licence, const char *prediction_type,
+                           bool replace, struct mg_err *err);
 /* Reads such a file whole and compares every checksum (opening compares the header's only): MG_ERR_CHECKPOINT if it is
  * damaged. */
 mg_status mg_packed_file_verify(const char *path, mg_poll_fn poll, void *poll_user, struct mg_err *err);
 
 struct mg_pipeline_info {
-    const char *task;                      /* "depth", "normals", "intrinsics" */
-    const char *class_name;                /* of the task: "MarigoldDepthPipeline", ... */
-    int default_denoising_steps;           /* 0: model_index.json names none */
+    const char *task;            /* "depth", "normals", "intrinsics" */
+    const char *class_name;      /* of the task: "MarigoldDepthPipeline", ... */
+    const char *family;          /* "marigold", ... */
+    const char *restriction;     /* NULL, or what the licence of its family's weights forbids */
+    bool samples_by_ddim;        /* whatever scheduler is configured: DDIM with trailing time steps stands for it */
+    int default_denoising_steps; /* 0: model_index.json names none */
     int64_t default_processing_resolution; /* -1: model_index.json names none */
     int num_targets;                       /* predicted maps per image */
     int prediction_channels;               /* channels of one map */
@@ -326,6 +336,9 @@ struct mg_pipeline_info {
     int64_t unet_parameters, vae_parameters, text_encoder_parameters;
 };
 void mg_pipeline_get_info(const mg_pipeline *pipeline, struct mg_pipeline_info *out);
+/* The family of a checkpoint by the _class_name of its model_index.json, and the latents that its UNet takes (in_channels over the
+ * VAE's latent_channels); `replaced`: the UNet is not the folder's own. NULL: none that is known. */
+const char *mg_family_of_checkpoint(const char *class_name, int input_latents, bool replaced);
 
 struct mg_run_params {
     struct mg_image image;
@@ -333,7 +346,7 @@ struct mg_run_params {
     int ensemble_size;                           /* 1 */
     int64_t processing_resolution;               /* -1: the default of the checkpoint; 0: the image's own */
     bool match_input_resolution;                 /* true */
-    mg_resample resample_input, resample_output; /* bilinear */
+    mg_resample resample_input, resample_output; /* bilinear; default */
     int batch_size;                           /* UNet passes of up to so many samples; 0: what a GPU's memory holds */
     mg_preset preset;                         /* diffusers */
     struct mg_ensemble_depth_params ensemble; /* of ensemble_size > 1; normals and intrinsics: its reduction only */

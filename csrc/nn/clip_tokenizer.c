@@ -1,5 +1,5 @@
-/* clip_tokenizer.c: the two ids of the empty prompt, the only text that Marigold's networks ever see: begin, end. Their
- * names are in tokenizer_config.json or special_tokens_map.json, their ids in vocab.json or tokenizer.json; which of
+/* clip_tokenizer.c: the ids of the empty prompt, the only text that Marigold's networks ever see: begin, end, and for some as much
+ * padding as the encoder has room for. Their names are in tokenizer_config.json or special_tokens_map.json, their ids in vocab.json or tokenizer.json; which of
  * these files exist depends on the version of transformers that wrote the folder. Calls io. */
 #include <string.h>
 
@@ -76,14 +76,18 @@ static mg_status token_id(int64_t *out, const struct tokenizer *t, const char *k
     return MG_OK;
 }
 
-mg_status mg_clip_empty_prompt(int64_t ids[2], const char *tokenizer_folder, const struct mg_clip_config *config,
-                               struct mg_err *err) {
+mg_status mg_clip_empty_prompt(int64_t *ids, int64_t count, const char *tokenizer_folder,
+                               const struct mg_clip_config *config, struct mg_err *err) {
     struct tokenizer t = {0};
     mg_status status;
     mg_arena_init(&t.arena);
     MG_TRY_GOTO(open_tokenizer(&t, tokenizer_folder, err));
     MG_TRY_GOTO(token_id(&ids[0], &t, "bos_token", "<|startoftext|>", tokenizer_folder, config, err));
     MG_TRY_GOTO(token_id(&ids[1], &t, "eos_token", "<|endoftext|>", tokenizer_folder, config, err));
+    if (count > 2)
+        MG_TRY_GOTO(token_id(&ids[2], &t, "pad_token", "<|endoftext|>", tokenizer_folder, config, err));
+    for (int64_t i = 3; i < count; i++)
+        ids[i] = ids[2];
 done:
     mg_arena_free(&t.arena);
     return status;

@@ -5,7 +5,7 @@
 #include "../graph/graph.h"
 #include "../io/json.h"
 
-enum { MG_MAX_LEVELS = 8 };
+enum { MG_MAX_LEVELS = 8, MG_MAX_CLASS_CHANNELS = 16 };
 
 /* UNet2DConditionModel with cross-attention blocks (SD 1.x, SD 2.x). */
 struct mg_unet_config {
@@ -24,6 +24,10 @@ struct mg_unet_config {
     bool flip_sin_to_cos;
     float frequency_shift;
     bool has_mid_block;
+    /* class_embed_type "projection": its inputs, 0 without one; and their values, which are no part of the configuration: whoever
+     * builds the network says them. */
+    int class_channels;
+    float class_labels[MG_MAX_CLASS_CHANNELS];
 };
 /* `name` is the file name for messages. Unsupported values: MG_ERR_UNSUPPORTED naming key and value. */
 mg_status mg_unet_config_read(struct mg_unet_config *out, const struct mg_json *config, const char *name,
@@ -100,8 +104,8 @@ mg_status mg_clip_config_read(struct mg_clip_config *out, const struct mg_json *
 mg_value mg_clip_build(struct mg_graph *graph, const struct mg_clip_config *config, mg_value ids);
 bool mg_clip_weight_alias(char *out, size_t bytes, const char *key, int n);
 bool mg_clip_may_ignore(const char *key);
-/* Ids of the empty prompt [BOS, EOS], from tokenizer/ (tokenizer_config.json, special_tokens_map.json, vocab.json or
- * tokenizer.json), checked against the vocabulary size. */
-mg_status mg_clip_empty_prompt(int64_t ids[2], const char *tokenizer_folder, const struct mg_clip_config *config,
-                               struct mg_err *err);
+/* `count` (2 or more) ids of the empty prompt [BOS, EOS, PAD, PAD, ...], from tokenizer/ (tokenizer_config.json,
+ * special_tokens_map.json, vocab.json or tokenizer.json), checked against the vocabulary size. */
+mg_status mg_clip_empty_prompt(int64_t *ids, int64_t count, const char *tokenizer_folder,
+                               const struct mg_clip_config *config, struct mg_err *err);
 #endif

@@ -13,6 +13,16 @@ struct unet {
     int num_skips;
 };
 
+/* Of labels that are known, so that all of it is folded to a constant. */
+static mg_value embed_class(struct mg_graph *graph, const struct mg_unet_config *config, int64_t channels) {
+    mg_value labels = mg_graph_constant(graph, config->class_labels, 1, 1, 1, config->class_channels);
+    size_t outer = mg_graph_push(graph, "class_embedding");
+    mg_value c = mg_layer_linear_few_rows(graph, "linear_1", labels, channels, true, MG_NONE, MG_ACT_SILU);
+    c = mg_layer_linear_few_rows(graph, "linear_2", c, channels, true, MG_NONE, MG_ACT_NONE);
+    mg_graph_pop(graph, outer);
+    return c;
+}
+
 static mg_value embed_time(struct mg_graph *graph, const struct mg_unet_config *config, mg_value timesteps) {
     const struct mg_time_embedding params = {.channels = config->channels[0],
                                              .flip_sin_to_cos = config->flip_sin_to_cos,
@@ -22,9 +32,12 @@ static mg_value embed_time(struct mg_graph *graph, const struct mg_unet_config *
     mg_value t = mg_op_time_embedding(graph, timesteps, &params);
     size_t outer = mg_graph_push(graph, "time_embedding");
     t = mg_layer_linear_few_rows(graph, "linear_1", t, channels, true, MG_NONE, MG_ACT_SILU);
-    t = mg_layer_linear_few_rows(graph, "linear_2", t, channels, true, MG_NONE, MG_ACT_SILU);
+    t = mg_layer_linear_few_rows(graph, "linear_2", t, channels, true, MG_NONE,
+                                 config->class_channels ? MG_ACT_NONE : MG_ACT_SILU);
     mg_graph_pop(graph, outer);
-    return t;
+    if (!config->class_channels)
+        return t;
+    return mg_op_activation(graph, mg_op_add(graph, t, embed_class(graph, config, channels)), MG_ACT_SILU);
 }
 
 static mg_value resnet(struct unet *unet, mg_value x, int index, int level) {

@@ -5,7 +5,7 @@
 #include "config.h"
 #include "nn.h"
 
-/* Whatever is not listed must be null, false, zero or empty; that covers class embeddings, additional embeddings, other
+/* Whatever is not listed must be null, false, zero or empty; that covers other class embeddings, additional embeddings, other
  * attention and the rest of what the model class can do and Stable Diffusion 1 and 2 do not use. */
 static const struct mg_config_rule rules[] = {
     {"in_channels", NULL},
@@ -24,6 +24,8 @@ static const struct mg_config_rule rules[] = {
     {"use_linear_projection", NULL},
     {"flip_sin_to_cos", NULL},
     {"freq_shift", NULL},
+    {"class_embed_type", "\"projection\""},
+    {"projection_class_embeddings_input_dim", NULL},
     /* without effect on inference in float32, or on these blocks */
     {"sample_size", NULL},
     {"dropout", NULL},
@@ -123,6 +125,15 @@ static mg_status read_time_embedding(struct mg_unet_config *out, const struct mg
     return MG_OK;
 }
 
+static mg_status read_class_embedding(struct mg_unet_config *out, const struct mg_json *config, const char *name,
+                                      struct mg_err *err) {
+    const struct mg_json *type = mg_json_get(config, "class_embed_type");
+    if (!type || type->type == MG_JSON_NULL)
+        return MG_OK;
+    return mg_config_int(&out->class_channels, config, "projection_class_embeddings_input_dim", 0, 1,
+                         MG_MAX_CLASS_CHANNELS, name, err);
+}
+
 mg_status mg_unet_config_read(struct mg_unet_config *out, const struct mg_json *config, const char *name,
                               struct mg_err *err) {
     double epsilon;
@@ -140,5 +151,6 @@ mg_status mg_unet_config_read(struct mg_unet_config *out, const struct mg_json *
     MG_TRY(mg_config_channels(out->channels, &out->num_levels, MG_MAX_LEVELS, out->norm_groups, config, name, err));
     MG_TRY(read_blocks(out, config, name, err));
     MG_TRY(read_attention(out, config, name, err));
+    MG_TRY(read_class_embedding(out, config, name, err));
     return read_time_embedding(out, config, name, err);
 }

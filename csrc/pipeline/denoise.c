@@ -24,6 +24,12 @@ static mg_status random_generator(mg_generator **out, struct mg_err *err) {
     return mg_generator_create(out, seed, err);
 }
 
+/* Whether the sample begins as noise of this run. */
+static bool draws_noise(const struct mg_run *run) {
+    const struct mg_family *family = run->pipeline->family;
+    return !run->params->latents && !family->starts_from_zeros && mg_family_takes_sample(family);
+}
+
 /* One generator draws these samples at once, a list of them one sample each. */
 static void draw(const struct mg_run *run, const struct loop *loop, float *out, int64_t first, int64_t samples) {
     if (loop->num_generators == 1) {
@@ -44,17 +50,27 @@ static mg_status run_unet(struct mg_run *run, const struct loop *loop, float *sa
     struct mg_plan *plan;
     MG_TRY(mg_stage_plan(&plan, run->pipeline, &key, err));
     const struct mg_binding inputs[] = {
-        {"image_latent", loop->image_latents}, {"sample", sample}, {"timestep", &timestep}};
-    return mg_plan_run(plan, inputs, 3, &(struct mg_binding){"output", loop->output}, 1, err);
+        {"timestep", &timestep}, {"image_latent", loop->image_latents}, {"sample", sample}};
+    const int count_inputs = mg_family_takes_sample(run->pipeline->family) ? 3 : 2;
+    return mg_plan_run(plan, inputs, count_inputs, &(struct mg_binding){"output", loop->output}, 1, err);
+}
+
+static mg_status step_coefficients(struct mg_step_coefficients *out, const struct mg_run *run, int step,
+                                   struct mg_err *err) {
+    const struct mg_step_options options = {.has_last_estimate = step > 0};
+    const float factor = run->pipeline->family->output_factor;
+    if (factor == 0.0f)
+        return mg_schedule_coefficients(out, run->scheduler, step, &options, err);
+    *out = (struct mg_step_coefficients){.model_factor = factor};
+    return MG_OK;
 }
 
 static mg_status denoise_step(struct mg_run *run, struct loop *loop, int64_t first, int64_t count, int step,
                               struct mg_err *err) {
-    const struct mg_step_options options = {.has_last_estimate = step > 0};
     const size_t floats = (size_t)count * run->latent_floats;
     float *sample = run->latents + (size_t)first * run->latent_floats;
     struct mg_step_coefficients k;
-    MG_TRY(mg_schedule_coefficients(&k, run->scheduler, step, &options, err));
+    MG_TRY(step_coefficients(&k, run, step, err));
     if (k.noise_factor != 0.0f)
         draw(run, loop, loop->noise, first, count);
     MG_TRY(run_unet(run, loop, sample, count, step, err));
@@ -67,7 +83,7 @@ static mg_status denoise_step(struct mg_run *run, struct loop *loop, int64_t fir
 static mg_status denoise_batch(struct mg_run *run, struct loop *loop, int64_t first, int64_t count,
                                struct mg_err *err) {
     /* The paper's code draws the noise of each batch when its turn comes, diffusers draws all of it at first. */
-    if (run->geometry.preset == MG_PRESET_PAPER && !run->params->latents)
+    if (run->geometry.preset == MG_PRESET_PAPER && draws_noise(run))
         draw(run, loop, run->latents + (size_t)first * run->latent_floats, first, count);
     for (int64_t i = 0; i < count; i++)
         memcpy(loop->image_latents + (size_t)i * run->image_latent_floats,
@@ -88,6 +104,8 @@ static mg_status denoise_all(struct mg_run *run, struct loop *loop, struct mg_er
     MG_TRY_GOTO(mg_alloc_floats(&loop->image_latents, loop->batch, run->image_latent_floats, "image latents", err));
     if (run->params->latents)
         memcpy(run->latents, run->params->latents, (size_t)run->samples * run->latent_floats * sizeof(float));
+    else if (!draws_noise(run))
+        memset(run->latents, 0, (size_t)run->samples * run->latent_floats * sizeof(float));
     else if (run->geometry.preset == MG_PRESET_DIFFUSERS)
         draw(run, loop, run->latents, 0, run->samples);
     for (int64_t first = 0; first < run->samples; first += loop->batch) {

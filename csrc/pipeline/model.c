@@ -1,5 +1,5 @@
-/* model.c: opens a checkpoint as a pipeline: configurations, weights, scheduler, the embedding of the empty prompt.
- * Calls source.c, nn, stages.c, the scheduler. */
+/* model.c: opens a checkpoint as a pipeline: configurations, task and family, weights, scheduler, the embedding of the empty prompt.
+ * Calls source.c, families.c, nn, stages.c, text.c, the scheduler. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,33 +11,62 @@ void mg_pipeline_params_init(struct mg_pipeline_params *params) {
 }
 
 /* ---- configurations ---- */
-static mg_status find_task(struct mg_pipeline *p, const char *asked, const struct mg_json *index, const char *path,
-                           struct mg_err *err) {
-    const char *class_name;
-    MG_TRY(mg_json_get_string(&class_name, index, "_class_name", "", path, err));
-    p->task = asked ? mg_task_of_name(asked) : mg_task_of_class(class_name);
-    if (p->task)
-        return MG_OK;
-    if (asked)
-        return mg_fail(err, MG_ERR_ARGUMENT, "the task \"%s\" is unknown; known: %s", asked, mg_task_names());
-    return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported; supported: %s", path, class_name,
-                   mg_task_class_names());
+/* What was asked for, or else what the checkpoint itself says: as a text of a packed file, or in its model_index.json. */
+static mg_status asked_or_stated(const char **out, const char *asked, const char *key, const struct mg_pipeline *p,
+                                 const struct mg_json *index, const char *path, struct mg_err *err) {
+    const struct mg_json *text = p->source.is_packed ? mg_packed_text(&p->source.packed, key) : NULL;
+    *out = asked ? asked : text ? text->string : NULL;
+    return *out ? MG_OK : mg_json_get_string(out, index, key, NULL, path, err);
 }
 
-static mg_status read_model_index(struct mg_pipeline *p, const char *task, struct mg_err *err) {
+static mg_status find_task(struct mg_pipeline *p, const char *asked, const struct mg_json *index, const char *path,
+                           struct mg_err *err) {
+    const char *name;
+    p->task = mg_task_of_class(p->class_name);
+    if (p->task && !asked)
+        return MG_OK;
+    MG_TRY(asked_or_stated(&name, asked, MG_TASK_KEY, p, index, path, err));
+    p->task = name ? mg_task_of_name(name) : NULL;
+    if (p->task)
+        return MG_OK;
+    if (name)
+        return mg_fail(err, MG_ERR_ARGUMENT, "the task \"%s\" is unknown; known: %s", name, mg_task_names());
+    if (p->family || mg_family_has_class(p->class_name))
+        return mg_fail(err, MG_ERR_ARGUMENT,
+                       "%s: _class_name \"%s\" does not say what is predicted: a task must be given: %s", path,
+                       p->class_name, mg_task_names());
+    return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: _class_name \"%s\" is not supported; supported: %s", path,
+                   p->class_name, mg_task_class_names());
+}
+
+static mg_status find_stated_family(struct mg_pipeline *p, const char *asked, const struct mg_json *index,
+                                    const char *path, struct mg_err *err) {
+    const char *name;
+    MG_TRY(asked_or_stated(&name, asked, MG_FAMILY_KEY, p, index, path, err));
+    p->family = name ? mg_family_of_name(name) : NULL;
+    if (name && !p->family)
+        return mg_fail(err, MG_ERR_ARGUMENT, "the family \"%s\" is unknown; known: %s", name, mg_family_names());
+    return MG_OK;
+}
+
+static mg_status read_model_index(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
-    const char *path;
+    const char *path, *class_name;
     const struct mg_json *index;
     int64_t steps, resolution;
     mg_status status;
     MG_TRY_GOTO(mg_source_config(&index, &path, &p->source, "model_index.json", &arena, err));
-    MG_TRY_GOTO(find_task(p, task, index, path, err));
+    MG_TRY_GOTO(mg_json_get_string(&class_name, index, "_class_name", "", path, err));
+    MG_TRY_GOTO(mg_alloc((void **)&p->class_name, strlen(class_name) + 1, "a name", err));
+    strcpy(p->class_name, class_name);
+    MG_TRY_GOTO(find_stated_family(p, params->family, index, path, err));
+    MG_TRY_GOTO(find_task(p, params->task, index, path, err));
     MG_TRY_GOTO(mg_json_get_int(&steps, index, "default_denoising_steps", 0, 0, 1000, path, err));
     MG_TRY_GOTO(mg_json_get_int(&resolution, index, "default_processing_resolution", -1, -1, 1 << 20, path, err));
     p->default_steps = (int)steps;
     p->default_resolution = resolution;
-    MG_TRY_GOTO(mg_json_get_bool(&p->head.full_z, index, "use_full_z_range", true, path, err));
+    MG_TRY_GOTO(mg_json_get_bool(&p->full_z, index, "use_full_z_range", true, path, err));
 done:
     mg_arena_free(&arena);
     return status;
@@ -45,25 +74,32 @@ done:
 
 /* ---- the networks ---- */
 
-static mg_status open_unet(struct mg_pipeline *p, struct mg_err *err) {
+mg_status mg_network_config_text(const char **text, size_t *length, const char **label, const struct mg_pipeline *p,
+                                 const struct mg_source *other, const char *name, struct mg_arena *arena,
+                                 struct mg_err *err) {
+    const bool replaced = other->path != NULL;
+    return mg_source_text(text, length, label, replaced ? other : &p->source,
+                          replaced && !other->is_packed ? "config.json" : name, arena, err);
+}
+
+/* The checkpoint's own UNet, or the one that replaces it. */
+static mg_status open_unet(struct mg_pipeline *p, const char *other, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
-    const char *path;
+    const char *text, *path;
+    size_t length;
     const struct mg_json *config;
     mg_status status;
-    MG_TRY_GOTO(mg_source_config(&config, &path, &p->source, "unet/config.json", &arena, err));
+    if (other)
+        MG_TRY_GOTO(mg_source_open(&p->other_unet, other, p->source.variant, err));
+    MG_TRY_GOTO(mg_network_config_text(&text, &length, &path, p, &p->other_unet, "unet/config.json", &arena, err));
+    MG_TRY_GOTO(mg_json_parse(&config, &arena, text, length, path, err));
     MG_TRY_GOTO(mg_unet_config_read(&p->unet, config, path, err));
-    MG_TRY_GOTO(mg_source_weights(&p->unet_weights, &p->source, "unet", "unet", err));
+    MG_TRY_GOTO(
+        mg_source_weights(&p->unet_weights, other ? &p->other_unet : &p->source, "unet", other ? "" : "unet", err));
 done:
     mg_arena_free(&arena);
     return status;
-}
-
-mg_status mg_vae_config_text(const char **text, size_t *length, const char **label, const struct mg_pipeline *p,
-                             struct mg_arena *arena, struct mg_err *err) {
-    const bool replaced = p->other_vae.path != NULL;
-    const char *name = replaced && !p->other_vae.is_packed ? "config.json" : "vae/config.json";
-    return mg_source_text(text, length, label, replaced ? &p->other_vae : &p->source, name, arena, err);
 }
 
 /* The checkpoint's own autoencoder, or the one that replaces it. */
@@ -76,7 +112,7 @@ static mg_status open_vae(struct mg_pipeline *p, const char *other, struct mg_er
     mg_status status;
     if (other)
         MG_TRY_GOTO(mg_source_open(&p->other_vae, other, NULL, err));
-    MG_TRY_GOTO(mg_vae_config_text(&text, &length, &path, p, &arena, err));
+    MG_TRY_GOTO(mg_network_config_text(&text, &length, &path, p, &p->other_vae, "vae/config.json", &arena, err));
     MG_TRY_GOTO(mg_json_parse(&config, &arena, text, length, path, err));
     MG_TRY_GOTO(mg_autoencoder_read(&p->vae, config, path, err));
     MG_TRY_GOTO(mg_source_weights(&p->vae_weights, other ? &p->other_vae : &p->source, "vae", other ? "" : "vae", err));
@@ -102,97 +138,50 @@ static void widen(struct mg_pipeline *p, int targets) {
     p->unet_weights.may_repeat = mg_unet_may_widen;
 }
 
-/* The marigold UNet sees the image latent and one latent for each target. */
-static mg_status check_channels(struct mg_pipeline *p, struct mg_err *err) {
-    int latent = p->vae.latent_channels, targets = p->unet.out_channels / latent;
-    p->num_targets = p->task->num_targets ? p->task->num_targets : targets;
-    if (!p->num_targets || p->unet.out_channels != p->num_targets * latent ||
-        p->unet.in_channels != latent + p->unet.out_channels)
+/* The family that was named, or else the one whose class and UNet these are. A class of no family, with a task that was asked for,
+ * is taken as Marigold's. */
+static mg_status choose_family(struct mg_pipeline *p, struct mg_err *err) {
+    const int latent = p->vae.latent_channels, inputs = p->unet.in_channels / latent;
+    const bool known = !mg_task_of_class(p->class_name) && mg_family_has_class(p->class_name);
+    if (!p->family && known)
+        p->family = mg_family_of_class(p->class_name, inputs, p->other_unet.path != NULL);
+    if (!p->family && known)
         return mg_fail(err, MG_ERR_UNSUPPORTED,
-                       "unet/config.json: in_channels %d and out_channels %d do not fit %s with latents of %d channels "
-                       "(wanted: %d and %d)",
-                       p->unet.in_channels, p->unet.out_channels, p->task->class_names[0], latent,
-                       latent * (1 + p->num_targets), latent * p->num_targets);
+                       "%s: _class_name \"%s\" with a UNet of in_channels %d and latents of %d channels is no family "
+                       "of Marigold's relatives; families to name: %s",
+                       p->source.path, p->class_name, p->unet.in_channels, latent, mg_family_names());
+    if (!p->family)
+        p->family = mg_family_of_name("marigold");
+    p->head = p->family->head;
+    p->head.full_z = p->full_z;
+    if (!p->default_steps)
+        p->default_steps = p->family->default_steps;
+    if (p->default_resolution < 0)
+        p->default_resolution = p->family->default_resolution;
     return MG_OK;
 }
 
-static mg_status run_text_encoder(struct mg_pipeline *p, struct mg_weights *weights,
-                                  const struct mg_clip_config *config, const int64_t ids[MG_TEXT_TOKENS],
-                                  struct mg_err *err) {
-    struct mg_graph graph;
-    struct mg_plan *plan = NULL;
-    float values[2] = {(float)ids[0], (float)ids[1]};
-    mg_status status;
-    mg_graph_init(&graph, weights, err);
-    mg_graph_output(&graph, "text", mg_clip_build(&graph, config, mg_graph_input(&graph, "ids", 1, 1, 2, 1)));
-    status = mg_graph_failed(&graph) ? mg_graph_status(&graph) : mg_weights_check(weights, err);
-    if (status != MG_OK) {
-        mg_graph_free(&graph);
-        return status;
-    }
-    p->text_tokens = MG_TEXT_TOKENS;
-    p->text_channels = config->hidden;
-    MG_TRY_GOTO(mg_plan_create(&plan, &graph, &p->context, err));
-    MG_TRY_GOTO(mg_alloc((void **)&p->text, 2 * (size_t)config->hidden * sizeof(float), "the text embedding", err));
-    MG_TRY_GOTO(
-        mg_plan_run(plan, &(struct mg_binding){"ids", values}, 1, &(struct mg_binding){"text", p->text}, 1, err));
-done:
-    mg_plan_destroy(plan);
-    return status;
-}
-
-/* Only the empty prompt is ever asked for: its embedding is computed here and the text encoder closed again. */
-static mg_status embed_empty_prompt(struct mg_pipeline *p, struct mg_err *err) {
-    struct mg_arena arena;
-    mg_arena_init(&arena);
-    char *tokenizer = NULL;
-    const char *path;
-    struct mg_weights weights = {0};
-    struct mg_clip_config clip;
-    const struct mg_json *config;
-    int64_t ids[MG_TEXT_TOKENS];
-    size_t mapped = p->context.weights_mapped, packed = p->context.weights_packed;
-    mg_status status;
-    MG_TRY_GOTO(mg_source_config(&config, &path, &p->source, "text_encoder/config.json", &arena, err));
-    MG_TRY_GOTO(mg_clip_config_read(&clip, config, path, err));
-    if (clip.hidden != p->unet.cross_attention_dim) {
-        status = mg_fail(err, MG_ERR_UNSUPPORTED, "%s: hidden_size %lld differs from the UNet's cross_attention_dim %d",
-                         path, (long long)clip.hidden, p->unet.cross_attention_dim);
-        goto done;
-    }
-    MG_TRY_GOTO(mg_path_join(&tokenizer, p->source.path, "tokenizer", err));
-    MG_TRY_GOTO(mg_clip_empty_prompt(ids, tokenizer, &clip, err));
-    MG_TRY_GOTO(mg_source_weights(&weights, &p->source, "text_encoder", "text_encoder", err));
-    weights.alias = mg_clip_weight_alias;
-    weights.may_ignore = mg_clip_may_ignore;
-    MG_TRY_GOTO(run_text_encoder(p, &weights, &clip, ids, err));
-    p->text_encoder_parameters = weights.parameters;
-done:
-    mg_weights_close(&weights);
-    p->context.weights_mapped = mapped;
-    p->context.weights_packed = packed;
-    mg_free(tokenizer);
-    mg_arena_free(&arena);
-    return status;
-}
-
-/* A packed file has the embedding in the place of the text encoder. */
-static mg_status read_empty_prompt(struct mg_pipeline *p, struct mg_err *err) {
-    struct mg_weights weights;
-    int index;
-    mg_status status;
-    MG_TRY(mg_source_weights(&weights, &p->source, "text_encoder", "text_encoder", err));
-    MG_TRY_GOTO(mg_weights_declare(&index, &weights, MG_EMPTY_PROMPT_KEY, 2,
-                                   (int64_t[]){MG_TEXT_TOKENS, p->unet.cross_attention_dim}, err));
-    MG_TRY_GOTO(mg_weights_check(&weights, err));
-    MG_TRY_GOTO(mg_weights_choose(&weights, index, (struct mg_weight_layout){0}, err));
-    MG_TRY_GOTO(mg_alloc((void **)&p->text, mg_weights_packed_bytes(&weights, index), "the text embedding", err));
-    MG_TRY_GOTO(mg_weights_pack(p->text, &weights, index, 1, err));
-    p->text_tokens = MG_TEXT_TOKENS;
-    p->text_channels = p->unet.cross_attention_dim;
-done:
-    mg_weights_close(&weights);
-    return status;
+/* The UNet sees the latents that its family says, one for each target where that is the sample. */
+static mg_status check_channels(struct mg_pipeline *p, struct mg_err *err) {
+    int latent = p->vae.latent_channels, targets = p->unet.out_channels / latent;
+    p->num_targets = p->task->num_targets ? p->task->num_targets : targets;
+    const int inputs = latent * mg_family_input_latents(p->family, p->num_targets);
+    if (!p->num_targets || p->unet.out_channels != p->num_targets * latent || p->unet.in_channels != inputs)
+        return mg_fail(err, MG_ERR_UNSUPPORTED,
+                       "unet/config.json: in_channels %d and out_channels %d do not fit %s with latents of %d channels "
+                       "(wanted: %d and %d)",
+                       p->unet.in_channels, p->unet.out_channels, p->task->class_names[0], latent, inputs,
+                       latent * p->num_targets);
+    if (p->unet.class_channels != p->family->class_channels)
+        return mg_fail(err, MG_ERR_UNSUPPORTED,
+                       "unet/config.json: a class embedding of %d inputs, of which family %s has %d",
+                       p->unet.class_channels, p->family->name, p->family->class_channels);
+    memcpy(p->unet.class_labels, p->family->class_labels, sizeof p->unet.class_labels);
+    if (p->family->headless && !p->source.is_packed &&
+        !mg_checkpoint_find(&p->unet_weights.checkpoint, "conv_out.weight"))
+        return mg_fail(err, MG_ERR_UNSUPPORTED, "%s: the UNet has no conv_out: %s is not supported",
+                       p->other_unet.path ? p->other_unet.path : p->source.path, p->family->headless);
+    return MG_OK;
 }
 
 static mg_status open_scheduler(struct mg_pipeline *p, bool any_class, struct mg_err *err) {
@@ -202,7 +191,10 @@ static mg_status open_scheduler(struct mg_pipeline *p, bool any_class, struct mg
     size_t length;
     mg_status status;
     MG_TRY_GOTO(mg_source_text(&text, &length, &label, &p->source, "scheduler/scheduler_config.json", &arena, err));
-    MG_TRY_GOTO((any_class ? mg_scheduler_create_levels : mg_scheduler_create)(&p->scheduler, text, length, err));
+    MG_TRY_GOTO((any_class || p->family->samples_by_ddim ? mg_scheduler_create_levels
+                                                         : mg_scheduler_create)(&p->scheduler, text, length, err));
+    if (p->family->samples_by_ddim)
+        p->scheduler->spacing = MG_SPACING_TRAILING;
 done:
     mg_arena_free(&arena);
     return status;
@@ -264,15 +256,16 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     atomic_flag_clear(&p->busy);
     MG_TRY_GOTO(open_source(p, params, err));
     MG_TRY_GOTO(open_context(p, params, err));
-    MG_TRY_GOTO(read_model_index(p, params->task, err));
+    MG_TRY_GOTO(read_model_index(p, params, err));
     MG_TRY_GOTO(mg_source_check_variant(&p->source, err));
-    MG_TRY_GOTO(open_unet(p, err));
+    MG_TRY_GOTO(open_unet(p, params->unet, err));
     MG_TRY_GOTO(open_vae(p, params->vae, err));
     widen(p, params->widen_to_targets);
+    MG_TRY_GOTO(choose_family(p, err));
     MG_TRY_GOTO(check_channels(p, err));
     MG_TRY_GOTO(mg_stages_check_weights(p, err));
     MG_TRY_GOTO(open_scheduler(p, params->any_scheduler, err));
-    MG_TRY_GOTO(p->source.is_packed ? read_empty_prompt(p, err) : embed_empty_prompt(p, err));
+    MG_TRY_GOTO(mg_text_open(p, params->text_tokens, err));
     *out = p;
 done:
     if (status != MG_OK)
@@ -288,6 +281,8 @@ void mg_pipeline_close(mg_pipeline *pipeline) {
     mg_weights_close(&pipeline->vae_weights);
     mg_source_close(&pipeline->source);
     mg_source_close(&pipeline->other_vae);
+    mg_source_close(&pipeline->other_unet);
+    mg_free(pipeline->class_name);
     mg_scheduler_destroy(pipeline->scheduler);
     mg_free(pipeline->text);
     mg_context_release(&pipeline->context);
@@ -300,6 +295,9 @@ void mg_pipeline_get_info(const mg_pipeline *p, struct mg_pipeline_info *out) {
     *out = (struct mg_pipeline_info){
         .task = p->task->name,
         .class_name = p->task->class_names[0],
+        .family = p->family->name,
+        .restriction = p->family->restriction,
+        .samples_by_ddim = p->family->samples_by_ddim,
         .default_denoising_steps = p->default_steps,
         .default_processing_resolution = p->default_resolution,
         .num_targets = p->num_targets,

@@ -4,25 +4,11 @@
 #define MG_PIPELINE_H
 #include <stdatomic.h>
 
+#include "family.h"
 #include "source.h"
 
 /* ---- precision.c: NULL for an unknown name ---- */
 const struct mg_precision *mg_precision_of_name(const char *name);
-
-/* ---- heads.c: what the decoder gives, in planes (channels, pixels), to a map. A NaN stays a NaN ---- */
-struct mg_head_options {
-    /* z of a normal spans [-1, 1]; else the network's [-1, 1] stands for [0, 1], normals that face the camera */
-    bool full_z;
-};
-/* (1, pixels): the mean over the channels clipped to [-1, 1], then (y + 1) / 2. */
-void mg_depth_head(float *out, const float *decoded, int64_t channels, int64_t pixels,
-                   const struct mg_head_options *options);
-/* (3, pixels): clipped to [-1, 1], then of unit length; vectors shorter than 1e-6 are divided by 1e-6. channels is 3. */
-void mg_normals_head(float *out, const float *decoded, int64_t channels, int64_t pixels,
-                     const struct mg_head_options *options);
-/* (channels, pixels): clipped to [-1, 1], then (y + 1) / 2. */
-void mg_intrinsics_head(float *out, const float *decoded, int64_t channels, int64_t pixels,
-                        const struct mg_head_options *options);
 
 /* ---- tasks.c: one row for each kind of map that Marigold predicts ---- */
 struct mg_pipeline;
@@ -73,16 +59,21 @@ struct mg_stage_key {
 
 enum { MG_KEPT_PLANS = 12 };
 
-/* Of the empty prompt: its begin and its end. The key of its embedding in a packed file's "text_encoder". */
-enum { MG_TEXT_TOKENS = 2 };
+/* The key of the empty prompt's embedding in a packed file's "text_encoder". */
 #define MG_EMPTY_PROMPT_KEY "empty_prompt"
+/* Texts of a packed file, where they say more than its model_index.json. */
+#define MG_TOKENS_KEY "text_tokens"
+#define MG_FAMILY_KEY "family"
+#define MG_TASK_KEY "task"
+#define MG_PREDICTION_KEY "prediction_type"
 
 struct mg_pipeline {
     struct mg_context context;
     const struct mg_precision *precision;
     struct mg_source source;
-    struct mg_source other_vae; /* path NULL: the autoencoder is the source's */
+    struct mg_source other_vae, other_unet; /* path NULL: the network is the source's */
     const struct mg_task *task;
+    const struct mg_family *family;
     struct mg_unet_config unet;
     struct mg_autoencoder vae;
     struct mg_weights unet_weights, vae_weights;
@@ -93,7 +84,9 @@ struct mg_pipeline {
     int default_steps;
     int64_t default_resolution;
     int num_targets;
-    struct mg_head_options head; /* model_index.json's use_full_z_range */
+    char *class_name; /* of model_index.json */
+    bool full_z;      /* its use_full_z_range */
+    struct mg_head_options head;
     struct {
         struct mg_stage_key key;
         struct mg_plan *plan;
@@ -116,12 +109,16 @@ mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *e
 /* Declares, checks and binds other weights for the UNet of a pipeline. */
 mg_status mg_stages_bind_other_unet(struct mg_weights *weights, struct mg_pipeline *pipeline, struct mg_err *err);
 
+/* ---- text.c: the embedding of the empty prompt, padded to so many tokens; 0: 2, or what a packed file has ---- */
+mg_status mg_text_open(struct mg_pipeline *pipeline, int64_t tokens, struct mg_err *err);
+
 /* ---- model.c ---- */
 /* Whether a weight of a text-to-image UNet is repeated where it is widened: for mg_weights.may_repeat. */
 bool mg_unet_may_widen(const char *key);
-/* The configuration of the autoencoder in use. */
-mg_status mg_vae_config_text(const char **text, size_t *length, const char **label, const struct mg_pipeline *pipeline,
-                             struct mg_arena *arena, struct mg_err *err);
+/* The configuration of the network in use: of `other`, or where that has no path, of the source; `name` is its file's there. */
+mg_status mg_network_config_text(const char **text, size_t *length, const char **label,
+                                 const struct mg_pipeline *pipeline, const struct mg_source *other, const char *name,
+                                 struct mg_arena *arena, struct mg_err *err);
 /* MG_ERR_BUSY if another thread uses the pipeline; else it is ours until mg_pipeline_leave. */
 mg_status mg_pipeline_enter(struct mg_pipeline *pipeline, struct mg_err *err);
 void mg_pipeline_leave(struct mg_pipeline *pipeline);

@@ -9,7 +9,7 @@ void mg_run_params_init(struct mg_run_params *params) {
                                      .processing_resolution = -1,
                                      .match_input_resolution = true,
                                      .resample_input = MG_RESAMPLE_BILINEAR,
-                                     .resample_output = MG_RESAMPLE_BILINEAR,
+                                     .resample_output = MG_RESAMPLE_DEFAULT,
                                      .batch_size = 1};
     mg_ensemble_depth_params_init(&params->ensemble);
     params->ensemble.reduction = MG_REDUCE_DEFAULT;
@@ -68,6 +68,24 @@ static mg_status size_run(struct mg_run *run, struct mg_err *err) {
     return MG_OK;
 }
 
+static mg_status choose_timesteps(struct mg_run *run, int steps, struct mg_err *err) {
+    const struct mg_family *family = run->pipeline->family;
+    if (run->params->latents && !mg_family_takes_sample(family))
+        return mg_fail(err, MG_ERR_ARGUMENT, "latents are given, and family %s predicts from the image alone",
+                       family->name);
+    if (family->output_factor == 0.0f) {
+        MG_TRY(mg_schedule_set_timesteps(run->scheduler, steps, err));
+        run->timesteps = mg_scheduler_timesteps(run->scheduler, &run->num_timesteps);
+        return MG_OK;
+    }
+    if (steps != 1)
+        return mg_fail(err, MG_ERR_ARGUMENT, "num_inference_steps is %d; family %s predicts in one", steps,
+                       family->name);
+    run->timesteps = &family->timestep;
+    run->num_timesteps = 1;
+    return MG_OK;
+}
+
 static mg_status start_run(struct mg_run *run, struct mg_err *err) {
     mg_pipeline *pipe = run->pipeline;
     const struct mg_run_params *p = run->params;
@@ -82,10 +100,10 @@ static mg_status start_run(struct mg_run *run, struct mg_err *err) {
                        "preset \"paper\" is not supported with AutoencoderTiny, which the paper's code cannot run");
     MG_TRY(mg_geometry_of(&run->geometry, p->image.h, p->image.w, resolution, pipe->vae.scale, p->preset, err));
     run->resample_input = resample_of(p->resample_input, p->preset);
-    run->resample_output = resample_of(p->resample_output, p->preset);
+    run->resample_output = resample_of(
+        p->resample_output == MG_RESAMPLE_DEFAULT ? pipe->family->resample_output : p->resample_output, p->preset);
     run->scheduler = p->scheduler ? p->scheduler : pipe->scheduler;
-    MG_TRY(mg_schedule_set_timesteps(run->scheduler, steps, err));
-    run->timesteps = mg_scheduler_timesteps(run->scheduler, &run->num_timesteps);
+    MG_TRY(choose_timesteps(run, steps, err));
     return size_run(run, err);
 }
 

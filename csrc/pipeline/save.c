@@ -1,6 +1,7 @@
 /* save.c: writes an opened pipeline as one packed file: configurations, every weight as this pipeline's backend reads
  * it, and the embedding of the empty prompt in the place of the text encoder. Calls source.c, stages.c, graph/weights,
  * io/packed_file. One weight is in memory at a time. */
+#include <stdio.h>
 #include <string.h>
 
 #include "pipeline.h"
@@ -10,7 +11,7 @@ static mg_status add_text(struct mg_packed_writer *writer, const char *key, cons
 }
 
 static mg_status add_configs(struct mg_packed_writer *writer, const struct mg_pipeline *p, struct mg_err *err) {
-    static const char *const names[] = {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json"};
+    static const char *const names[] = {"model_index.json", "scheduler/scheduler_config.json"};
     struct mg_arena arena;
     const char *text, *label;
     size_t length;
@@ -20,8 +21,12 @@ static mg_status add_configs(struct mg_packed_writer *writer, const struct mg_pi
         MG_TRY_GOTO(mg_source_text(&text, &length, &label, &p->source, names[i], &arena, err));
         MG_TRY_GOTO(mg_packed_writer_text(writer, names[i], text, length, err));
     }
-    MG_TRY_GOTO(mg_vae_config_text(&text, &length, &label, p, &arena, err));
-    MG_TRY_GOTO(mg_packed_writer_text(writer, "vae/config.json", text, length, err));
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "vae/config.json" : "unet/config.json";
+        const struct mg_source *other = i ? &p->other_vae : &p->other_unet;
+        MG_TRY_GOTO(mg_network_config_text(&text, &length, &label, p, other, name, &arena, err));
+        MG_TRY_GOTO(mg_packed_writer_text(writer, name, text, length, err));
+    }
 done:
     mg_arena_free(&arena);
     return status;
@@ -62,14 +67,30 @@ done:
     return status;
 }
 
+/* Where model_index.json does not say it: what is predicted, and how. */
+static mg_status add_kind(struct mg_packed_writer *writer, const struct mg_pipeline *p, const char *prediction_type,
+                          struct mg_err *err) {
+    char tokens[32];
+    if (p->family != mg_family_of_name("marigold")) {
+        MG_TRY(add_text(writer, MG_FAMILY_KEY, p->family->name, err));
+        MG_TRY(add_text(writer, MG_TASK_KEY, p->task->name, err));
+    }
+    if (p->text_tokens != MG_TEXT_TOKENS) {
+        snprintf(tokens, sizeof tokens, "%lld", (long long)p->text_tokens);
+        MG_TRY(add_text(writer, MG_TOKENS_KEY, tokens, err));
+    }
+    return prediction_type ? add_text(writer, MG_PREDICTION_KEY, prediction_type, err) : MG_OK;
+}
+
 static mg_status write_all(struct mg_packed_writer *writer, const struct mg_pipeline *p, const char *licence,
-                           struct mg_err *err) {
+                           const char *prediction_type, struct mg_err *err) {
     char layout[MG_LAYOUT_TEXT];
     const struct mg_tensor text = text_shape(p);
     MG_TRY(add_text(writer, "dtype", p->precision->name, err));
     MG_TRY(add_text(writer, "isa", p->context.isa, err));
     if (licence)
         MG_TRY(add_text(writer, "licence", licence, err));
+    MG_TRY(add_kind(writer, p, prediction_type, err));
     MG_TRY(add_configs(writer, p, err));
     MG_TRY(declare(writer, &p->unet_weights, err));
     MG_TRY(declare(writer, &p->vae_weights, err));
@@ -83,8 +104,8 @@ static mg_status write_all(struct mg_packed_writer *writer, const struct mg_pipe
     return mg_packed_writer_finish(writer, err);
 }
 
-mg_status mg_pipeline_save(mg_pipeline *pipeline, const char *path, const char *licence, bool replace,
-                           struct mg_err *err) {
+mg_status mg_pipeline_save(mg_pipeline *pipeline, const char *path, const char *licence, const char *prediction_type,
+                           bool replace, struct mg_err *err) {
     struct mg_packed_writer *writer;
     mg_status status;
     MG_TRY(mg_pipeline_enter(pipeline, err));
@@ -93,7 +114,7 @@ mg_status mg_pipeline_save(mg_pipeline *pipeline, const char *path, const char *
     if (status == MG_OK)
         status = mg_packed_writer_open(writer, path, replace, err);
     if (status == MG_OK) {
-        status = write_all(writer, pipeline, licence, err);
+        status = write_all(writer, pipeline, licence, prediction_type, err);
         mg_packed_writer_close(writer);
     }
     mg_free(writer);

@@ -56,19 +56,28 @@ static mg_value unet(struct mg_graph *g, struct mg_pipeline *p, mg_value sample,
     return planes_out(g, "output", outside(g, mg_unet_build(g, &p->unet, inside(g, sample), timesteps, text)));
 }
 
-/* One step of the loop: the UNet sees image latent and sample side by side. */
+/* One step of the loop: the UNet sees the latents of its family side by side. */
 static mg_value denoised(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, mg_value sample) {
-    mg_value image = planes_in(g, "image_latent", key->n, p->vae.latent_channels, key->h, key->w);
-    mg_value both = mg_op_concat(g, image, mg_op_nchw_to_nhwc(g, sample));
-    return unet(g, p, both, mg_graph_input(g, "timestep", 1, 1, 1, 1), text_constant(g, p));
+    mg_value seen = MG_NONE;
+    for (int i = 0; i < MG_UNET_INPUTS && p->family->inputs[i] != MG_INPUT_NONE; i++) {
+        mg_value next = p->family->inputs[i] == MG_INPUT_SAMPLE
+                            ? mg_op_nchw_to_nhwc(g, sample)
+                            : planes_in(g, "image_latent", key->n, p->vae.latent_channels, key->h, key->w);
+        seen = i ? mg_op_concat(g, seen, next) : next;
+    }
+    return unet(g, p, seen, mg_graph_input(g, "timestep", 1, 1, 1, 1), text_constant(g, p));
+}
+
+static mg_value sample_in(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
+    return mg_graph_input(g, "sample", key->n, p->unet.out_channels, key->h, key->w);
 }
 
 static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    denoised(g, p, key, mg_graph_input(g, "sample", key->n, p->unet.out_channels, key->h, key->w));
+    denoised(g, p, key, mg_family_takes_sample(p->family) ? sample_in(g, p, key) : MG_NONE);
 }
 
 static void build_denoise_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value sample = mg_graph_input(g, "sample", key->n, p->unet.out_channels, key->h, key->w), gradient;
+    mg_value sample = sample_in(g, p, key), gradient;
     const mg_value output = denoised(g, p, key, sample);
     mg_graph_backward(g, output, mg_graph_seed(g, "gradient", output), &sample, 1, &gradient, key->recompute);
     mg_graph_output(g, "sample_gradient", gradient);

@@ -33,9 +33,19 @@ static PyObject *module_verify_packed(PyObject *module, PyObject *argument) {
     Py_RETURN_NONE;
 }
 
+static PyObject *module_family_of_checkpoint(PyObject *Py_UNUSED(module), PyObject *args) {
+    const char *class_name;
+    int input_latents, replaced;
+    if (!PyArg_ParseTuple(args, "sip:family_of_checkpoint", &class_name, &input_latents, &replaced))
+        return NULL;
+    return Py_BuildValue("z", mg_family_of_checkpoint(class_name, input_latents, replaced));
+}
+
 static PyMethodDef module_functions[] = {
     {"available_threads", module_available_threads, METH_NOARGS, "Processors that this process may use."},
     {"verify_packed", module_verify_packed, METH_O, "Compares every checksum of a packed file."},
+    {"family_of_checkpoint", module_family_of_checkpoint, METH_VARARGS,
+     "family_of_checkpoint(class_name, input_latents, replaced): the family's name, or None."},
     {"best_isa", module_best_isa, METH_NOARGS, "The best instruction set of this processor that the engine knows."},
     {NULL, NULL, 0, NULL}};
 

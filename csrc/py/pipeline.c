@@ -14,18 +14,25 @@ static bool open_pipeline(struct mgpy_pipeline *self, struct mg_pipeline_params 
 }
 
 static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"folder", "variant", "dtype", "device", "isa", "num_threads", "task", "vae", NULL};
+    static char *names[] = {"folder", "variant", "dtype",  "device", "isa",         "num_threads",
+                            "task",   "vae",     "family", "unet",   "text_tokens", NULL};
     struct mg_pipeline_params params;
-    PyObject *folder = NULL, *vae = NULL;
+    PyObject *folder = NULL, *vae = NULL, *unet = NULL;
+    long long text_tokens = 0;
     mg_pipeline_params_init(&params);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizO&:Pipeline", names, PyUnicode_FSConverter, &folder,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizO&zO&L:Pipeline", names, PyUnicode_FSConverter, &folder,
                                      &params.variant, &params.dtype, &params.device, &params.isa, &params.num_threads,
-                                     &params.task, PyUnicode_FSConverter, &vae)) {
+                                     &params.task, PyUnicode_FSConverter, &vae, &params.family, PyUnicode_FSConverter,
+                                     &unet, &text_tokens)) {
         Py_XDECREF(folder);
+        Py_XDECREF(vae);
+        Py_XDECREF(unet);
         return NULL;
     }
     params.folder = PyBytes_AS_STRING(folder);
     params.vae = vae ? PyBytes_AS_STRING(vae) : NULL;
+    params.unet = unet ? PyBytes_AS_STRING(unet) : NULL;
+    params.text_tokens = text_tokens;
     struct mgpy_pipeline *self = (struct mgpy_pipeline *)type->tp_alloc(type, 0);
     if (self)
         self->kind = "pipeline";
@@ -33,6 +40,7 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         Py_CLEAR(self);
     Py_DECREF(folder);
     Py_XDECREF(vae);
+    Py_XDECREF(unet);
     return (PyObject *)self;
 }
 
@@ -47,14 +55,15 @@ static PyObject *pipeline_info(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mg_pipeline_info i;
     mg_pipeline_get_info(((struct mgpy_pipeline *)object)->handle, &i);
     return Py_BuildValue(
-        "{s:s,s:s,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:s,s:i,s:L,s:L,s:L}", "task", i.task, "class_name",
-        i.class_name, "default_denoising_steps", i.default_denoising_steps, "default_processing_resolution",
-        (long long)i.default_processing_resolution, "num_targets", i.num_targets, "prediction_channels",
-        i.prediction_channels, "latent_channels", i.latent_channels, "vae_scale", i.vae_scale, "scaling_factor",
-        i.scaling_factor, "unet_in_channels", i.unet_in_channels, "unet_out_channels", i.unet_out_channels,
-        "text_tokens", (long long)i.text_tokens, "text_channels", (long long)i.text_channels, "dtype", i.dtype, "isa",
-        i.isa, "num_threads", i.num_threads, "unet_parameters", (long long)i.unet_parameters, "vae_parameters",
-        (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
+        "{s:s,s:s,s:s,s:z,s:N,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:s,s:i,s:L,s:L,s:L}", "task", i.task,
+        "class_name", i.class_name, "family", i.family, "restriction", i.restriction, "samples_by_ddim",
+        PyBool_FromLong(i.samples_by_ddim), "default_denoising_steps", i.default_denoising_steps,
+        "default_processing_resolution", (long long)i.default_processing_resolution, "num_targets", i.num_targets,
+        "prediction_channels", i.prediction_channels, "latent_channels", i.latent_channels, "vae_scale", i.vae_scale,
+        "scaling_factor", i.scaling_factor, "unet_in_channels", i.unet_in_channels, "unet_out_channels",
+        i.unet_out_channels, "text_tokens", (long long)i.text_tokens, "text_channels", (long long)i.text_channels,
+        "dtype", i.dtype, "isa", i.isa, "num_threads", i.num_threads, "unet_parameters", (long long)i.unet_parameters,
+        "vae_parameters", (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
 }
 
 PyObject *mgpy_memory_dict(const struct mg_memory_stats *m) {
@@ -73,21 +82,22 @@ static PyObject *pipeline_memory(PyObject *object, PyObject *Py_UNUSED(unused)) 
 }
 
 static PyObject *pipeline_save(PyObject *object, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"path", "licence", "replace", NULL};
+    static char *names[] = {"path", "licence", "replace", "prediction_type", NULL};
     struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
     PyObject *path = NULL;
-    const char *licence = NULL;
+    const char *licence = NULL, *prediction_type = NULL;
     int replace = 0;
     struct mg_err err;
     struct mgpy_call call;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zp:save", names, PyUnicode_FSConverter, &path, &licence,
-                                     &replace)) {
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zpz:save", names, PyUnicode_FSConverter, &path, &licence,
+                                     &replace, &prediction_type)) {
         Py_XDECREF(path);
         return NULL;
     }
     bool saved = mgpy_call_begin(self, &call, NULL);
     if (saved) {
-        mg_status status = mg_pipeline_save(self->handle, PyBytes_AS_STRING(path), licence, replace, &err);
+        mg_status status =
+            mg_pipeline_save(self->handle, PyBytes_AS_STRING(path), licence, prediction_type, replace, &err);
         saved = mgpy_call_end(self, &call, status, &err);
     }
     Py_DECREF(path);
@@ -115,7 +125,7 @@ static PyMethodDef pipeline_methods[] = {
     {"unet", mgpy_pipeline_unet, METH_VARARGS, "unet(sample, timesteps, encoder_hidden_states)"},
     {"empty_text_embedding", mgpy_pipeline_empty_text_embedding, METH_NOARGS, "(1, tokens, channels)"},
     {"save", (PyCFunction)(void (*)(void))pipeline_save, METH_VARARGS | METH_KEYWORDS,
-     "save(path, *, licence, replace): writes one packed file."},
+     "save(path, *, licence, replace, prediction_type): writes one packed file."},
     {"info", pipeline_info, METH_NOARGS, "Facts of the checkpoint and of this process."},
     {"memory", pipeline_memory, METH_NOARGS, "Bytes in use."},
     {"cancel", pipeline_cancel, METH_NOARGS,
@@ -123,7 +133,9 @@ static PyMethodDef pipeline_methods[] = {
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot pipeline_slots[] = {
-    {Py_tp_doc, "Pipeline(folder, *, variant, dtype, device, isa, num_threads, task, vae): an opened checkpoint."},
+    {Py_tp_doc,
+     "Pipeline(folder, *, variant, dtype, device, isa, num_threads, task, vae, family, unet, text_tokens): an "
+     "opened checkpoint."},
     {Py_tp_new, pipeline_new},
     {Py_tp_dealloc, pipeline_dealloc},
     {Py_tp_methods, pipeline_methods},

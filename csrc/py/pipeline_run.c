@@ -42,11 +42,11 @@ static bool parse_arguments(struct run_arguments *a, PyObject *args, PyObject *k
     long long resolution = -1, max_res = e->max_res;
     int match = 1, latent = 0, uncertainty = 0, scale = 1, shift = 1;
     a->latents = a->generators = a->scheduler = a->progress = Py_None;
-    a->resample_input = a->resample_output = "bilinear";
+    a->resample_input = "bilinear";
     a->preset = "diffusers";
     a->solver = "closed-form";
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$iiLpssiOOOpOspzsppdidL:run", names, &a->image, &p->num_inference_steps, &p->ensemble_size,
+            args, kwargs, "O|$iiLpsziOOOpOspzsppdidL:run", names, &a->image, &p->num_inference_steps, &p->ensemble_size,
             &resolution, &match, &a->resample_input, &a->resample_output, &p->batch_size, &a->latents, &a->generators,
             &a->scheduler, &latent, &a->progress, &a->preset, &uncertainty, &a->reduction, &a->solver, &scale, &shift,
             &e->regularizer_strength, &e->max_iter, &e->tol, &max_res))
@@ -66,7 +66,8 @@ static bool take_choices(struct run_arguments *a, const struct mgpy_state *state
     struct mg_run_params *p = &a->params;
     struct mg_err err;
     if (mg_resample_from_name(&p->resample_input, a->resample_input, "resample_method_input", &err) == MG_OK &&
-        mg_resample_from_name(&p->resample_output, a->resample_output, "resample_method_output", &err) == MG_OK &&
+        (!a->resample_output ||
+         mg_resample_from_name(&p->resample_output, a->resample_output, "resample_method_output", &err) == MG_OK) &&
         mg_preset_from_name(&p->preset, a->preset, &err) == MG_OK &&
         mg_solver_from_name(&p->ensemble.solver, a->solver, &err) == MG_OK &&
         (!a->reduction || mg_reduction_from_name(&p->ensemble.reduction, a->reduction, &err) == MG_OK))

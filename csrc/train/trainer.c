@@ -64,7 +64,10 @@ static mg_status bind_weights(struct mg_trainer *t, struct mg_err *err) {
 }
 
 static mg_status open_pipeline(struct mg_trainer *t, const struct mg_trainer_params *params, struct mg_err *err) {
-    MG_TRY(mg_pipeline_open(&t->pipeline, &params->pipeline, err));
+    /* A folder of any class is trained as Marigold is: image and noise in, out through the noise levels. */
+    struct mg_pipeline_params opened = params->pipeline;
+    opened.family = "marigold";
+    MG_TRY(mg_pipeline_open(&t->pipeline, &opened, err));
     const struct mg_pipeline *p = t->pipeline;
     if (!p->context.backend->trains)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "device \"%s\" does not train", p->context.backend->name);

@@ -23,7 +23,7 @@ from ..pipelines.completion import (
     MarigoldDepthCompletionPipeline,
 )
 from ..progress import CommandProgress
-from .flag_types import POSITIVE, SEED, add_model, check_output, check_variant, choose_checkpoint, integer
+from .flag_types import POSITIVE, SEED, add_model, check_output, check_variant, choose_checkpoint, integer, kind_options
 
 _EXAMPLE = "prs-eth/marigold-depth-v1-0"
 
@@ -128,7 +128,13 @@ def _complete(source: Input, args: argparse.Namespace, progress: CommandProgress
     sparse = _measured(args, *pixels.shape[:2])  # before a checkpoint is opened
     checkpoint, variant = choose_checkpoint("depth", _EXAMPLE, args, say)
     pipe = MarigoldDepthCompletionPipeline.from_pretrained(
-        checkpoint, variant=variant, dtype=args.dtype, device=args.device, num_threads=args.threads, vae=args.vae
+        checkpoint,
+        variant=variant,
+        dtype=args.dtype,
+        device=args.device,
+        num_threads=args.threads,
+        vae=args.vae,
+        **kind_options(args),
     )
     pipe.set_progress_bar_config(disable=not progress.on_terminal, leave=False, position=1, desc="steps")
     out = pipe(

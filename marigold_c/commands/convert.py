@@ -6,7 +6,7 @@ import argparse
 
 from ..loading.conversion import convert
 from ..loading.inspection import inspect_checkpoint
-from .flag_types import THREADS
+from .flag_types import THREADS, add_kind, kind_options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
     parser.add_argument("--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, in the place of the VAE")
+    add_kind(parser)
+    parser.add_argument(
+        "--task", choices=("depth", "normals", "intrinsics"), help="where the checkpoint does not say it"
+    )
     parser.add_argument("--force", action="store_true", help="replace DST if it exists")
     parser.add_argument(
         "--threads", type=THREADS, metavar="N", help="how many work; default: all processors of this process"
@@ -38,6 +42,8 @@ def run(args: argparse.Namespace) -> bool:
         force=args.force,
         num_threads=args.threads,
         vae=args.vae,
+        task=args.task,
+        **kind_options(args),
     )
     packed = inspect_checkpoint(path)["packed"]
     print(f"{path}: {packed['bytes'] / 1e6:.1f} MB, {packed['dtype']} for {packed['isa']}")

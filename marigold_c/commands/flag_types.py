@@ -11,6 +11,7 @@ from typing import Any
 
 from ..images import colormaps
 from ..images.writers import FORMATS, check_formats
+from ..loading.families import FAMILIES, PREDICTION_TYPES
 from ..loading.folders import default_checkpoint
 from ..loading.hub import quiet_downloads
 from ..messages import suggestion
@@ -84,6 +85,34 @@ def color_map(text: str) -> str:
     return text
 
 
+def add_kind(group: Any) -> None:
+    """What of a checkpoint's kind its files may not tell."""
+    group.add_argument(
+        "--family",
+        choices=FAMILIES,
+        metavar="NAME",
+        help=f"whose way of using the networks: {', '.join(FAMILIES)}; default: as the checkpoint says",
+    )
+    group.add_argument(
+        "--unet", metavar="PATH", help="folder of another UNet, as GenPercept's, instead of the checkpoint's"
+    )
+    group.add_argument(
+        "--prediction-type",
+        choices=PREDICTION_TYPES,
+        metavar="NAME",
+        help="depth (far is 1) or disparity (near is 1), where the checkpoint does not say it",
+    )
+    group.add_argument(
+        "--text-tokens", type=integer(2), metavar="N", help="of the empty prompt; 77: padded; default: 2"
+    )
+
+
+def kind_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What those flags say, as options of load()."""
+    names = ("family", "unet", "prediction_type", "text_tokens")
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
 def add_model(parser: argparse.ArgumentParser, example: str) -> None:
     """Which checkpoint is opened and how. example: a hub id that the help shows."""
     group = parser.add_argument_group("checkpoint and machine")
@@ -97,6 +126,7 @@ def add_model(parser: argparse.ArgumentParser, example: str) -> None:
     group.add_argument(
         "--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, instead of the checkpoint's VAE"
     )
+    add_kind(group)
     group.add_argument(
         "--dtype",
         metavar="TYPE",

@@ -35,7 +35,7 @@ from .evaluation_flags import (
     check_preset,
 )
 from .evaluation_results import evaluation_settings, finish_evaluation, follow, opened_dataset
-from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, integer
+from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, integer, kind_options
 
 _TASKS = {task.name: task for task in (depth.TASK, normals.TASK, iid.TASK)}
 _LARGE_ENSEMBLE = 15
@@ -123,6 +123,7 @@ def _settings(args: argparse.Namespace, dataset: Dataset, checkpoint: str, varia
         "checkpoint": checkpoint,  # "shipped", an absolute path, or a hub id
         "variant": variant,
         "vae": args.vae,
+        **kind_options(args),
         "dtype": args.dtype,
         "denoise_steps": args.denoise_steps,
         "ensemble_size": args.ensemble_size,
@@ -193,7 +194,13 @@ def _job(args: argparse.Namespace, dataset: Dataset, checkpoint: str, settings: 
         task=args.task,
         dataset=dataset,
         checkpoint=checkpoint,
-        model={"variant": settings["variant"], "dtype": args.dtype, "device": args.device, "vae": args.vae},
+        model={
+            "variant": settings["variant"],
+            "dtype": args.dtype,
+            "device": args.device,
+            "vae": args.vae,
+            **kind_options(args),
+        },
         call=call,
         noise=noise,
         folder=None if args.evaluate else args.output_dir.absolute(),

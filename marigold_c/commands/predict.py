@@ -22,7 +22,7 @@ from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.sequences import predict_sequence
 from ..progress import CommandProgress
-from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, formats, integer
+from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, formats, integer, kind_options
 from .flag_types import number as number_type
 from .tasks import CommandTask, Result
 
@@ -87,9 +87,9 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
     group.add_argument(
         "--resample-method",
         choices=RESAMPLE_METHODS,
-        default="bilinear",
         metavar="METHOD",
-        help=f"how images and results are resized: {', '.join(RESAMPLE_METHODS)}; default: bilinear",
+        help=f"how images and results are resized: {', '.join(RESAMPLE_METHODS)}; default: bilinear, of Lotus' results "
+        "nearest-exact",
     )
     group.add_argument(
         "--preset",
@@ -165,6 +165,7 @@ def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None
         device=args.device,
         num_threads=args.threads,
         vae=args.vae,
+        **kind_options(args),
     )
 
 
@@ -178,7 +179,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
         "ensemble_size": args.ensemble_size,
         "processing_resolution": args.processing_res,
         "match_input_resolution": not args.output_processing_res,
-        "resample_method_input": args.resample_method,
+        "resample_method_input": args.resample_method or "bilinear",
         "resample_method_output": args.resample_method,
         "batch_size": args.batch_size,
         "output_uncertainty": args.output_uncertainty,

@@ -34,6 +34,7 @@ from .flag_types import (
     color_map,
     formats,
     integer,
+    kind_options,
     number,
 )
 
@@ -103,6 +104,7 @@ def _open(args: argparse.Namespace, progress: CommandProgress) -> MarigoldPipeli
         device=args.device,
         num_threads=args.threads,
         vae=args.vae,
+        **kind_options(args),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import _C
-from .folders import explaining_damage, resolve_folder, resolve_vae_folder
+from .families import kind_of, warn_of_restriction
+from .folders import explaining_damage, resolve_folder, resolve_unet_folder, resolve_vae_folder
 from .inspection import licence_of
 from .options import checked_threads, dtype_name
-from .packed import is_packed
+from .packed import Configurations, is_packed
 
 
 def convert(
@@ -27,6 +28,11 @@ def convert(
     revision: str | None = None,
     local_files_only: bool = False,
     token: str | bool | None = None,
+    family: str | None = None,
+    task: str | None = None,
+    prediction_type: str | None = None,
+    unet: str | PathLike[str] | None = None,
+    text_tokens: int | None = None,
 ) -> Path:
     """Packs a checkpoint into one file, which opens without reading or re-ordering a weight.
 
@@ -45,6 +51,7 @@ def convert(
         revision: Branch, tag or commit of the repository.
         local_files_only: Take what was downloaded before, and ask no network.
         token: For gated repositories; True: the one that was stored.
+        family, task, prediction_type, unet, text_tokens: Of `load`; the file says them to whoever opens it.
 
     Returns:
         `dst`.
@@ -56,7 +63,9 @@ def convert(
     if not force and target.exists():  # before anything is downloaded; the engine asks again
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     source = resolve_folder(src, variant, cache_dir, revision, local_files_only, token)
-    options: dict[str, Any] = {}
+    other_unet = None if unet is None else resolve_unet_folder(unet, cache_dir, local_files_only, token)
+    kind = kind_of(source, family, task, prediction_type, other_unet, text_tokens)
+    options: dict[str, Any] = kind.options()
     if vae is not None:
         options["vae"] = resolve_vae_folder(vae, cache_dir, local_files_only, token)
     with explaining_damage(source):
@@ -66,9 +75,20 @@ def convert(
             dtype=dtype_name(source, dtype),
             num_threads=checked_threads(num_threads),
             isa=os.environ.get("MARIGOLD_ISA") or None,
+            task=kind.task,
             **options,
         )
-    engine.save(target, licence=licence_of(source), replace=force)
+    info = engine.info()
+    warn_of_restriction(info["family"], info["restriction"])
+    configurations = Configurations(source)
+    index, noted = configurations["model_index.json"], "prediction_type" in configurations.notes
+    written = None if noted else index.get("prediction_type")
+    engine.save(
+        target,
+        licence=licence_of(source),
+        replace=force,
+        prediction_type=None if kind.prediction_type == written else kind.prediction_type,
+    )
     return target
 
 

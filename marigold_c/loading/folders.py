@@ -19,6 +19,7 @@ WEIGHT_STEMS = {
     "text_encoder": "model",
 }
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FOLDER_OF_HUB = re.compile(rf"({_HUB_ID.pattern})/([A-Za-z0-9][\w.-]*)")
 _SMALL_FILES = (
     *("model_index.json", "README.md", "LICENSE*", "scheduler/scheduler_config.json"),
     *(f"{component}/config.json" for component in WEIGHT_STEMS),
@@ -213,6 +214,27 @@ def resolve_vae_folder(
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is no folder of a VAE: it has no config.json")
     return folder
+
+
+def resolve_unet_folder(
+    path_or_id: str | PathLike[str],
+    cache_dir: str | PathLike[str] | None = None,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+    revision: str | None = None,
+) -> Path:
+    """The folder of a UNet alone: config.json beside its weights, as "guangkaixu/genpercept-models/unet_depth_v2".
+
+    Downloaded first if `path_or_id` is a hub id followed by a folder in that repository; raises as resolve_folder does.
+    """
+    path = Path(path_or_id).expanduser()
+    if not path.exists() and isinstance(path_or_id, str) and (match := _FOLDER_OF_HUB.fullmatch(path_or_id)):
+        repository = Repository(match[1], cache_dir, revision, local_files_only, token)
+        small = (f"{match[2]}/config.json", "README.md", "LICENSE*")
+        return _download(repository, small, {match[2]: WEIGHT_STEMS["unet"]}, None) / match[2]
+    if not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path_or_id} is no folder of a UNet: it has no config.json")
+    return path
 
 
 def _local_folder(path_or_id: str | PathLike[str]) -> Path | None:

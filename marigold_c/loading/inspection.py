@@ -9,18 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
+from .families import TASKS, family_of, kind_of
 from .folders import WEIGHT_STEMS, has_weights, weight_patterns
 from .packed import Configurations, is_packed, packed_texts
 from .safetensors_header import read_header, tensors_of
-
-# Class names of model_index.json, and the task each does.
-TASKS = {
-    "MarigoldDepthPipeline": "depth",
-    "MarigoldPipeline": "depth",
-    "MarigoldNormalsPipeline": "normals",
-    "MarigoldIntrinsicsPipeline": "intrinsics",
-    "MarigoldIIDPipeline": "intrinsics",
-}
 
 
 def _weights(folder: Path, component: str, variant: str | None) -> dict[str, Any]:
@@ -125,12 +117,15 @@ def inspect_checkpoint(folder: Path) -> dict[str, Any]:
         for name in ("model_index.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
     )
     class_name = str(index.get("_class_name"))
+    kind = kind_of(folder)
+    family = kind.family or family_of(folder)
     return {
         "folder": str(folder),
         "class_name": class_name,
-        "task": TASKS.get(class_name, "unknown"),
-        "supported": class_name in TASKS,
-        "prediction_type": index.get("prediction_type"),
+        "family": family,
+        "task": kind.task or "unknown",
+        "supported": family is not None or class_name in TASKS,
+        "prediction_type": kind.prediction_type,
         "default_denoising_steps": index.get("default_denoising_steps"),
         "default_processing_resolution": index.get("default_processing_resolution"),
         "scale_invariant": index.get("scale_invariant"),
@@ -159,6 +154,7 @@ def describe(facts: dict[str, Any]) -> str:
     lines = [
         f"checkpoint   {facts['folder']}",
         f"task         {facts['task']} ({facts['class_name']}){support}",
+        f"family       {facts['family'] or 'unknown'}",
         f"defaults     {steps or 'no number of'} step{'' if steps == 1 else 's'}, processing resolution {resolution}",
         f"UNet         {channels}, blocks {unet['block_out_channels']}, text width {unet['cross_attention_dim']}",
         f"VAE          {vae['latent_channels']} latent channels, blocks {vae['block_out_channels']}, "

@@ -14,6 +14,8 @@ from .config import Config, json_object, read_config
 from .safetensors_header import parse_header, read_header_text
 
 FORMAT = "marigold_c packed checkpoint"
+# Texts of a packed file that say more than its model_index.json, and are read with it.
+_NOTES = ("family", "task", "prediction_type")
 _BEGINNING = b'{"__metadata__":{"crc32":"'  # eight digits follow, zeros while they are computed
 
 
@@ -46,6 +48,7 @@ class Configurations:
     def __init__(self, checkpoint: Path) -> None:
         self.checkpoint = checkpoint
         self._texts = packed_texts(checkpoint) if is_packed(checkpoint) else None
+        self.notes = {key: self._texts[key] for key in _NOTES if key in self._texts} if self._texts is not None else {}
 
     def __getitem__(self, name: str) -> Config:
         path = self.checkpoint / name
@@ -53,4 +56,7 @@ class Configurations:
             return read_config(path)
         if name not in self._texts:
             raise CheckpointError(f"{self.checkpoint}: __metadata__ has no {name!r}")
-        return Config(json_object(self._texts[name], path))
+        config = json_object(self._texts[name], path)
+        if name == "model_index.json":
+            config = {**config, **self.notes}
+        return Config(config)

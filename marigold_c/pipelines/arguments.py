@@ -47,7 +47,7 @@ class RunArguments:
     ensemble_size: int
     processing_resolution: int
     resample_method_input: str
-    resample_method_output: str
+    resample_method_output: str | None  # None: that of the checkpoint's family
     batch_size: int  # 0: chosen by the engine
     preset: str
     ensembling: dict[str, Any]
@@ -147,9 +147,9 @@ def _ensembling(options: Mapping[str, Any] | None, task: Task, preset: str) -> d
     return ensembling_options(**{"reduction": task.reductions[0], **iterations, **(options or {})})
 
 
-def _check_choices(resample_input: str, resample_output: str, output_type: str) -> None:
+def _check_choices(resample_input: str, resample_output: str | None, output_type: str) -> None:
     for name, value in (("input", resample_input), ("output", resample_output)):
-        if value not in RESAMPLE_METHODS:
+        if value is not None and value not in RESAMPLE_METHODS:
             raise ValueError(f"`resample_method_{name}` must be one of {', '.join(RESAMPLE_METHODS)}; got {value!r}.")
     if output_type not in ("pt", "np"):
         raise ValueError("`output_type` must be one of `pt` or `np`.")
@@ -229,7 +229,7 @@ def check_arguments(
     ensemble_size: Any,
     processing_resolution: Any,
     resample_method_input: str,
-    resample_method_output: str,
+    resample_method_output: str | None,
     batch_size: Any,
     ensembling_kwargs: Mapping[str, Any] | None,
     latents: Any,

@@ -82,10 +82,11 @@ class VAE(NetworkSettings):
 
 @dataclass(frozen=True)
 class Opened:
-    """What a pipeline was opened from: the checkpoint's folder or packed file, and options of the engine."""
+    """What a pipeline was opened from: the checkpoint's folder or packed file, options of the engine, what depth is."""
 
     folder: Path
     options: Mapping[str, Any]
+    prediction_type: str | None
 
     def own_vae(self) -> Path:
         """Where the checkpoint's autoencoder lies."""

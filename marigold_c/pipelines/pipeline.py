@@ -21,7 +21,8 @@ from .._cuda import is_cuda, load_libraries
 from ..images.arrays import join
 from ..images.image_processor import MarigoldImageProcessor
 from ..loading.config import Config, read_config
-from ..loading.folders import explaining_damage, resolve_folder, resolve_vae_folder
+from ..loading.families import TASKS, kind_of, warn_of_restriction
+from ..loading.folders import explaining_damage, resolve_folder, resolve_unet_folder, resolve_vae_folder
 from ..loading.options import checked_threads, dtype_name
 from ..loading.packed import Configurations, is_packed
 from ..progress import tqdm_class
@@ -35,15 +36,6 @@ from .schedulers import SCHEDULERS, Scheduler, advance_torch_generators, schedul
 
 Array = NDArray[np.float32]
 Output = TypeVar("Output", bound=MarigoldOutput, covariant=True)
-
-# The classes of model_index.json, and the engine's names of their tasks.
-TASKS = {
-    "MarigoldDepthPipeline": "depth",
-    "MarigoldPipeline": "depth",
-    "MarigoldNormalsPipeline": "normals",
-    "MarigoldIntrinsicsPipeline": "intrinsics",
-    "MarigoldIIDPipeline": "intrinsics",
-}
 
 
 class MarigoldPipeline(PipelineSettings, Generic[Output]):
@@ -74,31 +66,37 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             if not isinstance(part, kind):
                 raise ValueError(f"`{name}` must be that of a pipeline; got {type(part)}")
         opened = unet.opened
-        self._start(opened.folder, opened.options, None if vae.folder == opened.own_vae() else vae.folder)
+        vae_folder = None if vae.folder == opened.own_vae() else vae.folder
+        self._start(opened.folder, opened.options, vae_folder, opened.prediction_type)
         self.scheduler = scheduler
 
-    def _start(self, folder: Path, options: Mapping[str, Any], vae_folder: Path | None) -> None:
-        """folder: or a packed file. `options` of the engine; vae_folder None: the checkpoint's own autoencoder."""
+    def _start(
+        self, folder: Path, options: Mapping[str, Any], vae_folder: Path | None, prediction_type: str | None
+    ) -> None:
+        """folder: or a packed file. `options` of the engine; vae_folder None: the checkpoint's own autoencoder;
+        prediction_type None: that of model_index.json."""
         self._options = dict(options)
         self._progress_bar_config: dict[str, Any] = {}
         self._progress_callback: Callable[[int, int], object] | None = None
         self.folder = folder
         self._configurations = Configurations(folder)
         self.config: Config = self._configurations["model_index.json"]
+        self.prediction_type = prediction_type or self.config.get("prediction_type")
         self._open(vae_folder)
         info = self._engine.info()
         self.default_denoising_steps = info["default_denoising_steps"] or None
         resolution = info["default_processing_resolution"]
         self.default_processing_resolution = resolution if resolution >= 0 else None
-        self.prediction_type = self.config.get("prediction_type")
+        self.family: str = info["family"]
         self.empty_text_embedding = self._engine.empty_text_embedding()
-        self.scheduler = scheduler_of(self._configurations)
+        self.scheduler = scheduler_of(self._configurations, by_ddim=info["samples_by_ddim"])
+        warn_of_restriction(self.family, info["restriction"])
         self._warn_of_other_task()
 
     def _open(self, vae_folder: Path | None) -> None:
         """Opens the engine, and what depends on the autoencoder."""
         replaced: dict[str, Any] = {} if vae_folder is None else {"vae": vae_folder}
-        opened = Opened(self.folder, dict(self._options))
+        opened = Opened(self.folder, dict(self._options), self.prediction_type)
         if is_cuda(self._options["device"]):
             load_libraries()
         options = {**self._options, "dtype": computed_dtype(self._options["dtype"], self._options["device"])}
@@ -112,7 +110,9 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             self._vae = VAE(engine, vae_folder or opened.own_vae(), configurations["vae/config.json"])
         else:
             self._vae = VAE(engine, vae_folder, read_config(vae_folder / "config.json"))
-        self._unet = UNet(engine, self._configurations["unet/config.json"], opened)
+        other = self._options.get("unet")
+        config = self._configurations["unet/config.json"] if other is None else read_config(other / "config.json")
+        self._unet = UNet(engine, config, opened)
         self.vae_scale_factor = engine.info()["vae_scale"]
         self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
 
@@ -143,6 +143,10 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         revision: str | None = None,
         local_files_only: bool = False,
         token: str | bool | None = None,
+        family: str | None = None,
+        unet: str | PathLike[str] | None = None,
+        prediction_type: str | None = None,
+        text_tokens: int | None = None,
     ) -> Self:
         """Opens a checkpoint.
 
@@ -163,6 +167,12 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             revision: Branch, tag or commit of the repository.
             local_files_only: Take what was downloaded before, and ask no network.
             token: For gated repositories; True: the one that was stored.
+            family: "marigold", "e2e-ft", "lotus-d", "lotus-g" or "genpercept": what the UNet is given and what its
+                output means. None: as model_index.json, the configurations or a published name tell.
+            unet: Folder of a UNet that replaces the checkpoint's, as GenPercept's over Stable Diffusion 2.1; or a hub
+                id and a folder in it: "guangkaixu/genpercept-models/unet_depth_v2".
+            prediction_type: "depth" (0 near, 1 far) or "disparity" (1 near), where the checkpoint does not say it.
+            text_tokens: Of the empty prompt: None: 2; 77: padded. A packed file has one of them.
 
         Raises:
             CheckpointError: A file is damaged, or does not fit its configuration.
@@ -188,9 +198,11 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             "isa": os.environ.get("MARIGOLD_ISA") or None,
             "num_threads": threads,
         }
+        other_unet = None if unet is None else resolve_unet_folder(unet, cache_dir, local_files_only, token)
+        kind = kind_of(folder, family, cls.task, prediction_type, other_unet, text_tokens)
         vae_folder = None if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
         pipe = cls.__new__(cls)
-        pipe._start(folder, options, vae_folder)
+        pipe._start(folder, options | kind.options(), vae_folder, kind.prediction_type)
         return pipe
 
     # ---- what diffusers' pipelines have ----
@@ -295,7 +307,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         vae, scheduler = kwargs.pop("vae", None), kwargs.pop("scheduler", None)
         options = {**pipeline._options, **wanted_placement((), kwargs)}
         new = cls.__new__(cls)
-        new._start(pipeline.folder, options, pipeline._vae_folder)
+        new._start(pipeline.folder, options, pipeline._vae_folder, pipeline.prediction_type)
         new.scheduler = scheduler or pipeline.scheduler
         if vae is not None:
             new.vae = vae
@@ -319,7 +331,16 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
             self._vae_folder,
             self._scheduler.config,
             variant,
+            self._options.get("unet"),
+            self._stated_kind(),
         )
+
+    def _stated_kind(self) -> dict[str, Any]:
+        """What a folder must say of itself that its configurations do not tell."""
+        if self.family == "marigold":
+            return {}
+        kind = {"family": self.family, "task": self.task, "prediction_type": self.prediction_type}
+        return {key: value for key, value in kind.items() if value is not None}
 
     def memory_stats(self) -> dict[str, int]:
         """Bytes in use.
@@ -349,7 +370,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         processing_resolution: int | None = None,
         match_input_resolution: bool = True,
         resample_method_input: str = "bilinear",
-        resample_method_output: str = "bilinear",
+        resample_method_output: str | None = None,
         batch_size: int | None = 1,
         ensembling_kwargs: Mapping[str, Any] | None = None,
         latents: Any = None,
@@ -368,7 +389,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         processing_resolution: int | None = None,
         match_input_resolution: bool = True,
         resample_method_input: str = "bilinear",
-        resample_method_output: str = "bilinear",
+        resample_method_output: str | None = None,
         batch_size: int | None = 1,
         ensembling_kwargs: Mapping[str, Any] | None = None,
         latents: Any = None,
@@ -384,13 +405,13 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
         Args:
             image: A PIL image (turned upright as its EXIF says), a path, a URL, an array (H, W), (H, W, C) or (N, H, W,
                 C) of uint8, uint16 or floats in [0, 1], or a list of them. Images of different sizes give lists.
-            num_inference_steps: Denoising steps; None: the checkpoint's.
+            num_inference_steps: Denoising steps; None: the checkpoint's. Lotus and GenPercept have one.
             ensemble_size: Predictions of each image that are merged, E.
             processing_resolution: The longer side in pixels while it is computed; 0: the image's own; None: the
                 checkpoint's.
             match_input_resolution: Resize the result to the size of the image.
             resample_method_input: "nearest", "nearest-exact", "bilinear", "bicubic" or "area".
-            resample_method_output: The same, for results.
+            resample_method_output: The same, for results; None: that of the checkpoint's family, Marigold's "bilinear".
             batch_size: Samples in one pass of the UNet; 0 or None: what a GPU's free memory holds, 1 on a CPU.
             ensembling_kwargs: How members are merged: reduction; for depth also solver, regularizer_strength, max_iter,
                 tol and max_res of `ensemble_depth`.

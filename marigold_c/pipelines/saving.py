@@ -55,8 +55,11 @@ def save_folder(
     vae_folder: Path | None,
     scheduler: Mapping[str, Any],
     variant: str | None,
+    unet_folder: Path | None,
+    kind: Mapping[str, Any],
 ) -> None:
-    """Writes `target`: the files of the checkpoint in `folder`, with the vae of `vae_folder` if there is one.
+    """Writes `target`: the files of the checkpoint in `folder`, with the vae of `vae_folder` and the unet of
+    `unet_folder` if there is one. kind: what model_index.json says besides.
 
     opened_variant: which weights were opened; variant: under which name they are written. scheduler: its configuration.
     """
@@ -73,10 +76,13 @@ def save_folder(
         raise ValueError(f"{target} is the folder of the checkpoint itself")
     index = dict(read_json_object(folder / "model_index.json"))
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    index |= kind
     for component, stem in WEIGHT_STEMS.items():
         if component == "vae" and vae_folder is not None:
             source, index["vae"] = vae_folder, ["diffusers", _TINY]
             files = weight_files(vae_folder, "", None)
+        elif component == "unet" and unet_folder is not None:
+            source, files = unet_folder, weight_files(unet_folder, "", opened_variant)
         else:
             source, files = folder / component, weight_files(folder, component, opened_variant)
         (target / component).mkdir(parents=True, exist_ok=True)

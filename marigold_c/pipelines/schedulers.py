@@ -432,9 +432,12 @@ SCHEDULERS: dict[str, type[Scheduler]] = {
 }
 
 
-def scheduler_of(configurations: Configurations) -> Scheduler:
-    """The scheduler of a checkpoint, of the class that its configuration names."""
+def scheduler_of(configurations: Configurations, by_ddim: bool = False) -> Scheduler:
+    """The scheduler of a checkpoint, of the class that its configuration names; by_ddim: DDIM with its noise levels and
+    trailing time steps, whatever class that is."""
     config = configurations[_CONFIG]
+    if by_ddim:
+        return DDIMScheduler.from_config(trained_schedule(config, "latent", False))
     name = config.get("_class_name")
     if name not in SCHEDULERS:
         raise NotImplementedError(

@@ -6,11 +6,12 @@ from __future__ import annotations
 from os import PathLike
 from typing import Any, Literal, overload
 
-from ..loading.folders import resolve_folder
+from ..loading.families import FAMILIES, TASKS, family_of, kind_of
+from ..loading.folders import resolve_folder, resolve_unet_folder
 from ..loading.packed import Configurations
 from .ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals
 from .outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput, MarigoldOutput
-from .pipeline import TASKS, MarigoldPipeline
+from .pipeline import MarigoldPipeline
 
 
 class MarigoldDepthPipeline(MarigoldPipeline[MarigoldDepthOutput]):
@@ -90,11 +91,13 @@ def load(
 @overload
 def load(path_or_id: str | PathLike[str], task: None = None, **options: Any) -> MarigoldPipeline[MarigoldOutput]: ...
 def load(path_or_id: str | PathLike[str], task: str | None = None, **options: Any) -> MarigoldPipeline[MarigoldOutput]:
-    """Opens a checkpoint as the pipeline that its model_index.json names.
+    """Opens a checkpoint of Marigold, or of a family that shares its networks, as the pipeline for its task.
 
     Args:
         path_or_id: A folder, a packed file or a hub id.
-        task: "depth", "normals" or "intrinsics" makes the class known to editors and type checkers.
+        task: "depth", "normals" or "intrinsics" makes the class known to editors and type checkers, and says what is
+            predicted where the checkpoint does not: Lotus, GenPercept, and E2E-FT in Stable Diffusion's layout, unless
+            their folders have the published names.
         options: Those of from_pretrained.
 
     Returns:
@@ -104,6 +107,13 @@ def load(path_or_id: str | PathLike[str], task: str | None = None, **options: An
         ValueError: The checkpoint is for another task.
         NotImplementedError: model_index.json names another class. Otherwise as from_pretrained.
     """
+    return open_as(path_or_id, task, task, options)
+
+
+def open_as(
+    path_or_id: str | PathLike[str], task: str | None, assumed: str | None, options: dict[str, Any]
+) -> MarigoldPipeline[MarigoldOutput]:
+    """load(). assumed: the task of a checkpoint that does not say its own."""
     if task is not None and task not in _CLASSES:
         raise ValueError(f"task={task!r}: choose from {', '.join(_CLASSES)}")
     hub = {key: options[key] for key in ("cache_dir", "revision", "local_files_only", "token") if key in options}
@@ -111,11 +121,24 @@ def load(path_or_id: str | PathLike[str], task: str | None = None, **options: An
     folder = resolve_folder(path_or_id, options.get("variant"), **hub, without=without)
     if folder.is_dir() and not (folder / "model_index.json").is_file():
         raise FileNotFoundError(f"{folder} is no checkpoint: it has no model_index.json")
+    hub.pop("revision", None)
+    if (unet := options.get("unet")) is not None:
+        options = {**options, "unet": resolve_unet_folder(unet, **hub)}
+    kind = kind_of(folder, options.get("family"), unet=options.get("unet"))
+    found = kind.task or assumed
     name = Configurations(folder)["model_index.json"].get("_class_name")
-    if name not in TASKS:
+    if kind.family is None and family_of(folder, kind.unet) is None:
         raise NotImplementedError(
-            f"{folder / 'model_index.json'}: _class_name {name!r} is not supported; supported: {', '.join(TASKS)}"
+            f"{folder / 'model_index.json'}: _class_name {name!r} is not supported, or not with this UNet; supported: "
+            f"{', '.join(TASKS)}, and those of the families {', '.join(FAMILIES[1:])} (family=)"
         )
-    if task not in (None, TASKS[name]):
-        raise ValueError(f"{path_or_id} is a checkpoint for {TASKS[name]}, not for {task}")
-    return _CLASSES[TASKS[name]].from_pretrained(folder, **options)
+    if found is None:
+        raise ValueError(
+            f"{folder / 'model_index.json'}: _class_name {name!r} does not say what is predicted; give "
+            f"task={' or '.join(map(repr, _CLASSES))}"
+        )
+    if found not in _CLASSES:
+        raise ValueError(f"{folder / 'model_index.json'}: task {found!r} is unknown; known: {', '.join(_CLASSES)}")
+    if task not in (None, found):
+        raise ValueError(f"{path_or_id} is a checkpoint for {found}, not for {task}")
+    return _CLASSES[found].from_pretrained(folder, **options)

@@ -334,7 +334,7 @@ static PyObject *empty_prompt(PyObject *self, PyObject *args) {
     int64_t ids[2];
     job->config.clip.vocabulary = vocabulary;
     PyObject *result = NULL;
-    if (mg_clip_empty_prompt(ids, folder, &job->config.clip, &job->err))
+    if (mg_clip_empty_prompt(ids, 2, folder, &job->config.clip, &job->err))
         mg_test_raise(&job->err);
     else
         result = Py_BuildValue("(LL)", (long long)ids[0], (long long)ids[1]);
