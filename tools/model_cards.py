@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ TRUTHS: dict[str, Any] = {
     "normals": "normals",
     "iid": {"albedo": "albedo", "shading": "shading", "residual": "residual"},
 }
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is judged on: the folder below WORK that holds train and test, and where truths lie in them."""
+
+    folder: str
+    truths: Mapping[str, Any]
+
+
+SCENES = Pictures("scenes", TRUTHS)
+LEVELS = Pictures("levels", TRUTHS | {"depth": "depth_30"})
+
 SHOWN = {
     "depth": {"abs_relative_difference": "AbsRel", "delta1_acc": "δ1"},
     "normals": {"mean_angular_error": "mean angle", "median_angular_error": "median angle"},
@@ -58,11 +72,12 @@ def export(source: Path, target: Path, variant: bool) -> None:
 # ---- guesses without a network ----
 
 
-def _open(folder: Path, task: str, part: str) -> tuple[Dataset, Path]:
-    entry = {"name": f"folder_{task}", "disp_name": f"scenes_{part}", "dir": f"scenes/{part}", "images": "rgb"}
+def _open(folder: Path, task: str, part: str, pictures: Pictures) -> tuple[Dataset, Path]:
+    place = f"{pictures.folder}/{part}"
+    entry = {"name": f"folder_{task}", "disp_name": place.replace("/", "_"), "dir": place, "images": "rgb"}
     path = folder / "evaluation" / f"{part}_{task}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump({**entry, "truth": TRUTHS[task]}))
+    path.write_text(yaml.safe_dump({**entry, "truth": pictures.truths[task]}))
     return open_dataset(path, folder, task=task), path
 
 
@@ -127,10 +142,12 @@ def _means(folder: Path, task: str) -> dict[str, float]:
     return {name: float(found.mean()) for name, found in finite.items() if len(found)}
 
 
-def evaluate(folder: Path, task: str, checkpoint: Path, marigold: Callable[..., None]) -> Scores:
-    """Means over the test scenes by `marigold eval`: of one step, of four, and of the guesses."""
-    data, config = _open(folder, task, "test")
-    train, _ = _open(folder, task, "train")
+def evaluate(
+    folder: Path, task: str, checkpoint: Path, marigold: Callable[..., None], pictures: Pictures = SCENES
+) -> Scores:
+    """Means over the test pictures by `marigold eval`: of one step, of four, and of the guesses."""
+    data, config = _open(folder, task, "test", pictures)
+    train, _ = _open(folder, task, "train", pictures)
     root = folder / "evaluation" / task
     shutil.rmtree(root, ignore_errors=True)
     common = ["--dataset-config", config, "--base-data-dir", folder, "--quiet"]
@@ -249,6 +266,68 @@ of what it knows.
 
 For real results use a checkpoint of the authors of Marigold, for example `prs-eth/{PAPERS[task]}`.
 """
+    (checkpoint / "README.md").write_text(text, encoding="utf-8")
+
+
+LEVELS_CARD = """---
+license: gpl-3.0
+---
+
+# {name}
+
+A small Marigold model of {what} in the layout of diffusers, shipped so that the command works without a download.
+**A demonstration, not the quality of the paper.** It sees the things in a photograph, roughly.
+
+Made by this program alone, from random weights, on one processor: `python tools/train_on_levels.py`.
+
+| | |
+|---|---|
+| data | {train} views of 256x192 pixels of {worlds} worlds out of free games (`marigold prepare levels`): UFO: Alien \
+Invasion, OpenArena, Nexuiz, TORCS, furnished with models of Sweet Home 3D and of the games. For the autoencoder also \
+{photographs} windows of photographs out of Debian's packages of wallpapers (GNOME, MATE, Plasma, UKUI, Lomiri) |
+| licences | of the games' art: GPL-2+ mostly, GPL-2, GPL-3+, LGPL-2+, CC-BY 3.0, CC-BY-SA 3.0, Free Art License; \
+of furniture: CC0, CC-BY 3.0; of photographs: CC-BY 4.0, CC-BY-SA 3.0 and 4.0, GPL-2+, CC0. It is not \
+settled whether weights derive from what they are trained on; these are given under the GPL, \
+version 3, as the strictest of them; the program is not |
+| `examples/recipes` | {recipes} |
+| chosen | iteration {best}, in batches of {batch}, the best on views of worlds that were watched |
+| UNet | 12.7 M parameters, channels 64, 96, 160, 224, {channels_in} channels in, {channels_out} out |
+| VAE | 0.65 M parameters, channels 16, 32, 64, shrinks by 4, scaling factor {scaling_factor:.4f} |
+| text encoder | a random CLIP of two layers, width 64: only the empty prompt is ever used |
+| schedule | DDIM, v-prediction, zero terminal SNR, trailing; 1 step, trained end to end |
+| resolution | 256 (longer side) |
+| weights | float16{variant}; computed in float32 |
+
+On {held_out} views of worlds that no choice depended on, by `marigold eval`; {judged}:
+
+{table}
+The other rows are guesses without a network.
+{more}
+For real results use a checkpoint of the authors of Marigold, for example `prs-eth/{paper}`.
+"""
+
+
+def write_levels_card(checkpoint: Path, task: str, scores: Scores, work: Path, runs: Sequence[Path], more: str) -> None:
+    """more: what else is known, as Markdown: photographs, failures."""
+    facts, targets = facts_of(work, runs), 3 if task == "iid" else 1
+    count = {part: len(list((work / "levels" / part / "rgb").glob("*.png"))) for part in ("train", "test")}
+    made = [path.read_text().split()[0] for path in (work / "levels" / "done").iterdir()]
+    text = LEVELS_CARD.format(
+        name=checkpoint.name,
+        what=WHAT[task],
+        train=count["train"],
+        worlds=sum(int(number) > 0 for number in made),
+        photographs=len(list((work / "photographs" / "rgb").glob("*.png"))),
+        channels_in=4 + 4 * targets,
+        channels_out=4 * targets,
+        variant=" (`*.fp16.safetensors`)" if task == "depth" else "",
+        held_out=count["test"],
+        judged=JUDGED[task],
+        table=table(task, scores),
+        paper=PAPERS[task],
+        more=more,
+        **{name: facts[name] for name in ("recipes", "best", "batch", "scaling_factor")},
+    )
     (checkpoint / "README.md").write_text(text, encoding="utf-8")
 
 
