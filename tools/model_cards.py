@@ -46,7 +46,7 @@ class Pictures:
 
 
 SCENES = Pictures("scenes", TRUTHS)
-LEVELS = Pictures("levels", TRUTHS | {"depth": "depth_30"})
+LEVELS = Pictures("levels", TRUTHS | {"depth": "depth_near"})
 
 SHOWN = {
     "depth": {"abs_relative_difference": "AbsRel", "delta1_acc": "δ1"},

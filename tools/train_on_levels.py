@@ -23,7 +23,7 @@ from train_checkpoints import ROOT, Work
 
 HEIGHT, WIDTH = 192, 256
 CROPS = 12  # of each photograph
-FARTHEST = 30.0  # metres: the far plane of the depths that are learned
+FARTHEST, MEDIANS = 30.0, 4.0  # metres, and median depths of a view: the far plane of what is learned
 NAMES = {"depth": "marigold-tiny-depth", "iid": "marigold-tiny-iid-lighting"}
 # An autoencoder that shrinks by 4, without attention (0.65 M weights); a UNet with attention at a quarter of its
 # input's sides (12.7 M).
@@ -96,14 +96,15 @@ def draw_levels(work: Work, games: Sequence[Path], models: Sequence[Path], views
 
 
 def set_far_plane(part: Path) -> None:
-    """depth_30: everything beyond the far plane lies on it, and so does the sky. A scale that reaches to the horizon
-    leaves no contrast for what stands in front of the camera, and photographs have skies that must be somewhere."""
-    (part / "depth_30").mkdir(exist_ok=True)
+    """depth_near: everything beyond four times a view's median depth, or FARTHEST, lies there. A scale that reaches to
+    the horizon leaves no contrast for what stands in front of the camera. The sky keeps no depth: learned as the far
+    plane, it taught that bright walls are the sky (benchmarks/LOG.md)."""
+    (part / "depth_near").mkdir(exist_ok=True)
     for path in sorted((part / "depth").glob("*.npy")):
-        depth, albedo = np.load(path), np.load(part / "albedo" / path.name)
-        sky = (depth == 0) & ~albedo.any(axis=-1)  # a liquid's surface has no depth, but a colour
-        far = np.float32(FARTHEST)
-        np.save(part / "depth_30" / path.name, np.where(sky, far, np.minimum(depth, far)))
+        depth = np.load(path)
+        known = depth[depth > 0]
+        far = min(FARTHEST, MEDIANS * float(np.median(known))) if known.size else FARTHEST
+        np.save(part / "depth_near" / path.name, np.minimum(depth, np.float32(far)))
 
 
 def main() -> None:
