@@ -18,7 +18,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda test-failures fuzz cuda-build bench-cuda lint format wheel-check bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda test-failures fuzz cuda-build bench-cuda lint format wheels wheel-check bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -31,7 +31,7 @@ $(DEMO)/.installed: setup.py pyproject.toml $(C_SOURCES) $(shell find marigold_c
 
 $(TEST)/.environment: pyproject.toml
 	$(PYTHON) -m venv $(TEST)
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 Pillow tqdm pytest pytest-xdist mypy==2.4.1 "huggingface_hub>=0.30" \
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "setuptools>=77" "numpy>=2.0" scipy-openblas32 pyelftools Pillow tqdm pytest pytest-xdist mypy==2.4.1 "huggingface_hub>=0.30" \
 	    matplotlib "PyYAML>=6" "pydantic>=2.11,<3" "tensorboardX>=2.6" "h5py>=3.10" "mitsuba>=3.9" "OpenEXR>=3.5" tifffile imagecodecs "trimesh>=4.5" "pi-heif>=1.0" "markdown-it-py>=3" "moderngl>=5.12" "embreex>=4.4" "av>=14" nbclient nbformat ipykernel
 	@touch $@
 
@@ -166,6 +166,14 @@ lint: $(TEST)/.environment
 format:
 	$(TEST)/bin/ruff format . && $(TEST)/bin/ruff check --fix .
 	clang-format -i $(C_SOURCES) $(CUDA_SOURCES)
+
+$(TEST)/.wheels: $(TEST)/.environment
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "ziglang>=0.15" "auditwheel>=6.4"
+	@touch $@
+
+# Wheels for Linux on x86-64 and aarch64, by Zig's clang, and what they ask of a system; in build/wheels.
+wheels: $(TEST)/.wheels
+	$(TEST)/bin/python tools/build_wheels.py
 
 # An sdist, a wheel made from it, and the wheel's command in an empty environment.
 wheel-check: $(TEST)/.environment

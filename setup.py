@@ -11,16 +11,15 @@ Environment: MARIGOLD_CFLAGS and MARIGOLD_LDFLAGS are appended to the compiler's
 from __future__ import annotations
 
 import os
-import platform
 import re
 import shlex
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy
-import scipy_openblas32
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -34,7 +33,11 @@ ENGINE_ROOMS = (
 )
 # Files whose results must not depend on whether a processor multiplies and adds at once, or that load other backends.
 FILE_FLAGS = {"colormap.c": ["-ffp-contract=off"], "library.c": [border_flag()]}
-X86_64 = platform.machine() in ("x86_64", "AMD64")
+X86_64 = sysconfig.get_platform().endswith(("x86_64", "amd64"))  # of the target: _PYTHON_HOST_PLATFORM may name another
+
+# One build serves Python 3.11 and all later versions, but for those without a global lock, whose objects are larger.
+LIMITED_API = [("Py_LIMITED_API", "0x030B0000")]
+HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
 AVX2 = ["-mavx2", "-mfma"]
@@ -52,15 +55,15 @@ def sources(*folders: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
-def extension(name: str, folder: str) -> Extension:
+def extension(name: str, folder: str, limited_api: bool) -> Extension:
     return Extension(
         name,
         sources=[*sources(*(f"csrc/{room}" for room in ENGINE_ROOMS)), *sources(folder)],
         depends=[str(p.relative_to(ROOT)) for p in (ROOT / "csrc").rglob("*") if p.suffix in (".h", ".def")],
-        include_dirs=[numpy.get_include(), scipy_openblas32.get_include_dir()],
-        library_dirs=[scipy_openblas32.get_lib_dir()],
-        libraries=[scipy_openblas32.get_library(), "m"],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION")],
+        include_dirs=[numpy.get_include()],
+        libraries=["m", "dl"],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_23_API_VERSION"), *(LIMITED_API if limited_api else [])],
+        py_limited_api=limited_api,
         extra_compile_args=[
             *("-std=gnu11", "-O3", "-Wall", "-Wextra", "-ffp-contract=fast", "-fno-math-errno", "-pthread"),
             *("-fvisibility=hidden", "-D_GNU_SOURCE", "-MMD"),
@@ -166,13 +169,14 @@ def description_for_an_index() -> str:
     return re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", text)
 
 
-extensions = [extension("marigold_c._C", "csrc/py")]
+extensions = [extension("marigold_c._C", "csrc/py", HAS_LIMITED_API)]
 if os.environ.get("MARIGOLD_BUILD_TESTING") == "1":
-    extensions.append(extension("marigold_c._testing", "tests/ext"))
+    extensions.append(extension("marigold_c._testing", "tests/ext", limited_api=False))
 
 setup(
     ext_modules=extensions,
     cmdclass={"build_ext": BuildExtensions},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if HAS_LIMITED_API else {},
     setup_requires=missing_requirements(),
     long_description=description_for_an_index(),
     long_description_content_type="text/markdown",

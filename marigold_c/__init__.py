@@ -25,7 +25,7 @@ if _find_spec(f"{__name__}._C") is None:  # said before anything of the package 
 from . import errors as errors
 from ._openblas import load as _load_openblas
 
-_library = _load_openblas()  # before the extension, which is linked against it
+_library = _load_openblas()  # before the engine looks for it by its name
 
 from . import _C, metrics, utils  # noqa: E402
 from ._C import Generator, resize  # noqa: E402

@@ -1,7 +1,7 @@
-"""Loads OpenBLAS before the extension module that is linked against it.
+"""Loads OpenBLAS before the engine asks for it, if MARIGOLD_BLAS=openblas wants it for products of few rows.
 
-The extension names libscipy_openblas.so and no folder; the dynamic linker takes a library of that name that is loaded
-already. So the copy of the package scipy-openblas32 is found wherever it is installed, without a path in the extension.
+The engine opens libscipy_openblas.so without a folder; the dynamic linker takes a library of that name that is loaded
+already. So the copy of the package scipy-openblas32 (extra [openblas]) is found wherever it is installed.
 """
 
 from __future__ import annotations
@@ -25,12 +25,16 @@ def library_path() -> Path:
         if path.is_file():
             return path
     raise ImportError(
-        f"marigold_c needs {LIBRARY} of the package scipy-openblas32; it is not there: pip install scipy-openblas32"
+        f"MARIGOLD_BLAS=openblas needs {LIBRARY} of scipy-openblas32, which is not installed: "
+        "pip install 'marigold-c[openblas]'"
     )
 
 
-def load() -> ctypes.CDLL:
-    """Loads OpenBLAS for the processor that MARIGOLD_ISA names, or for this one; leaves the environment as it was."""
+def load() -> ctypes.CDLL | None:
+    """Loads OpenBLAS for the processor that MARIGOLD_ISA names, or for this one; leaves the environment as it was.
+    Does nothing where MARIGOLD_BLAS does not ask for it; the engine refuses other values."""
+    if os.environ.get("MARIGOLD_BLAS") != "openblas":
+        return None
     path = library_path()
     core = _CORE_OF_ISA.get(os.environ.get("MARIGOLD_ISA", ""))
     before = os.environ.get("OPENBLAS_CORETYPE")

@@ -172,8 +172,38 @@ def test_missing_openblas_is_a_clear_import_error(monkeypatch: pytest.MonkeyPatc
     from marigold_c import _openblas
 
     monkeypatch.setattr(_openblas, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install scipy-openblas32"):
+    monkeypatch.delenv("MARIGOLD_BLAS", raising=False)
+    assert _openblas.load() is None
+    monkeypatch.setenv("MARIGOLD_BLAS", "openblas")
+    with pytest.raises(ImportError, match=r"MARIGOLD_BLAS=openblas needs .*pip install 'marigold-c\[openblas\]'"):
         _openblas.load()
+
+
+_RUN = (
+    "import sys, numpy as np, marigold_c as mc\n"
+    "pipe = mc.load(mc.default_checkpoint(), num_threads=1); pipe.set_progress_bar_config(disable=True)\n"
+    "np.save(sys.argv[1], pipe(np.load(sys.argv[2]), generator=1).prediction)\n"
+    "print('libscipy_openblas.so' in open('/proc/self/maps').read())\n"
+)
+
+
+@pytest.mark.parametrize("blas", ["openblas", "", "mkl"])
+def test_openblas_multiplies_few_rows_only_on_request(
+    pipe: mc.MarigoldDepthPipeline, blas: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("scipy_openblas32")
+    source, target = tmp_path / "in.npy", tmp_path / "out.npy"
+    np.save(source, IMAGE)
+    command = [sys.executable, "-c", _RUN, str(target), str(source)]
+    environment = {**os.environ, "MARIGOLD_BLAS": blas}
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if blas == "mkl":
+        assert 'DeviceError: MARIGOLD_BLAS is "mkl"; expected openblas, or nothing' in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{blas == 'openblas'}\n"
+    difference = np.abs(np.load(target) - pipe(IMAGE, generator=1).prediction).max()
+    assert 0 < difference < 1e-5 if blas else difference == 0
 
 
 def test_nothing_is_kept_after_closing() -> None:

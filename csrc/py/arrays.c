@@ -5,6 +5,8 @@
 
 float *mgpy_floats(PyArrayObject *array) { return (float *)PyArray_DATA(array); }
 
+void mgpy_release(PyArrayObject *array) { Py_XDECREF((PyObject *)array); }
+
 PyArrayObject *mgpy_new_floats(int ndim, const npy_intp *shape) {
     return (PyArrayObject *)PyArray_SimpleNew(ndim, (npy_intp *)shape, NPY_FLOAT32);
 }

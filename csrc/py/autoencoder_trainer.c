@@ -39,7 +39,7 @@ PyObject *mgpy_trainer_reconstruct(PyObject *object, PyObject *args) {
             result = Py_BuildValue("{s:d,s:d,s:d,s:d,s:d}", "total", loss.total, "absolute", loss.absolute, "square",
                                    loss.square, "edges", loss.edges, "divergence", loss.divergence);
     }
-    Py_XDECREF(arrays[0]);
-    Py_XDECREF(arrays[1]);
+    mgpy_release(arrays[0]);
+    mgpy_release(arrays[1]);
     return result;
 }

@@ -1,5 +1,6 @@
 /* binding.h: what the files of the binding share. The binding carries arrays and errors between Python and marigold.h;
- * it knows that header, Python.h and NumPy, and nothing else of the engine. */
+ * it knows that header, Python.h and NumPy, and nothing else of the engine. It keeps to Python's limited API of version 3.11
+ * (Py_LIMITED_API, set by setup.py), so that one file serves all later versions. */
 #ifndef MGPY_BINDING_H
 #define MGPY_BINDING_H
 #define PY_SSIZE_T_CLEAN
@@ -49,6 +50,8 @@ PyArrayObject *mgpy_new_floats(int ndim, const npy_intp *shape);
 /* Whether the array has this shape; else ValueError naming `name`. */
 bool mgpy_check_shape(PyArrayObject *array, const int64_t *shape, const char *name);
 float *mgpy_floats(PyArrayObject *array);
+/* Gives a reference back; NULL is none. */
+void mgpy_release(PyArrayObject *array);
 
 /* ---- the three types ---- */
 struct mgpy_generator {

@@ -116,8 +116,8 @@ PyObject *mgpy_pipeline_complete(PyObject *object, PyObject *args, PyObject *kwa
     ((struct mgpy_scheduler *)a.scheduler)->user = NULL;
     mg_completion_free(&result);
 done:
-    Py_XDECREF(a.image_array);
-    Py_XDECREF(a.sparse_array);
-    Py_XDECREF(a.latents_array);
+    mgpy_release(a.image_array);
+    mgpy_release(a.sparse_array);
+    mgpy_release(a.latents_array);
     return out;
 }

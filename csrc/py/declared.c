@@ -5,7 +5,7 @@
 static void add(void *user, const char *key, const int64_t *shape, int ndim) {
     PyObject *dict = user, *tuple = PyErr_Occurred() ? NULL : PyTuple_New(ndim);
     for (int d = 0; tuple && d < ndim; d++)
-        PyTuple_SET_ITEM(tuple, d, PyLong_FromLongLong(shape[d]));
+        PyTuple_SetItem(tuple, d, PyLong_FromLongLong(shape[d]));
     if (tuple && !PyErr_Occurred())
         PyDict_SetItemString(dict, key, tuple);
     Py_XDECREF(tuple);

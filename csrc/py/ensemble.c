@@ -11,8 +11,8 @@ static PyObject *pair(PyObject *module, mg_status status, PyArrayObject *out, Py
                       const struct mg_err *err) {
     if (status == MG_OK)
         return Py_BuildValue("NN", out, uncertainty ? (PyObject *)uncertainty : Py_NewRef(Py_None));
-    Py_XDECREF(out);
-    Py_XDECREF(uncertainty);
+    mgpy_release(out);
+    mgpy_release(uncertainty);
     return raise_from(module, err);
 }
 

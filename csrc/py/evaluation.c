@@ -69,7 +69,7 @@ static PyObject *align_least_squares(PyObject *module, PyObject *args) {
         Py_END_ALLOW_THREADS result =
             status == MG_OK ? Py_BuildValue("Odd", out, scale, shift) : raise_from(module, &err);
     }
-    Py_XDECREF(out);
+    mgpy_release(out);
     release(&c);
     return result;
 }
@@ -101,7 +101,7 @@ static PyObject *align_ransac(PyObject *module, PyObject *args) {
         Py_END_ALLOW_THREADS result =
             status == MG_OK ? Py_BuildValue("Odd", out, scale, shift) : raise_from(module, &err);
     }
-    Py_XDECREF(out);
+    mgpy_release(out);
     release(&c);
     return result;
 }
@@ -125,7 +125,7 @@ static PyObject *align_median(PyObject *module, PyObject *args) {
                             d[0], d[1], max_resolution, num_threads, &err);
         Py_END_ALLOW_THREADS result = status == MG_OK ? Py_BuildValue("Od", out, scale) : raise_from(module, &err);
     }
-    Py_XDECREF(out);
+    mgpy_release(out);
     release(&c);
     return result;
 }
@@ -174,7 +174,7 @@ static PyObject *angular_errors(PyObject *module, PyObject *args) {
         Py_END_ALLOW_THREADS result = status == MG_OK ? PySequence_GetSlice((PyObject *)out, 0, (Py_ssize_t)count)
                                                       : mgpy_raise(PyModule_GetState(module), &err);
     }
-    Py_XDECREF(out);
+    mgpy_release(out);
     release(&c);
     return result;
 }

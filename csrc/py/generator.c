@@ -33,7 +33,7 @@ static PyObject *generator_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Generator", names, &seed_object) ||
         !read_seed(&seed, seed_object))
         return NULL;
-    struct mgpy_generator *self = (struct mgpy_generator *)type->tp_alloc(type, 0);
+    struct mgpy_generator *self = (struct mgpy_generator *)PyType_GenericAlloc(type, 0);
     if (!self)
         return NULL;
     self->seed = seed;
@@ -48,7 +48,7 @@ static PyObject *generator_new(PyTypeObject *type, PyObject *args, PyObject *kwa
 static void generator_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     mg_generator_destroy(((struct mgpy_generator *)object)->handle);
-    type->tp_free(object);
+    PyObject_Free(object);
     Py_DECREF(type);
 }
 
@@ -68,15 +68,24 @@ static PyObject *generator_initial_seed(PyObject *object, PyObject *Py_UNUSED(un
     return PyLong_FromUnsignedLongLong(((struct mgpy_generator *)object)->seed);
 }
 
-/* A shape given as (2, 3) or as 2, 3, as torch takes it; free with PyDimMem_FREE. */
-static bool read_shape(PyArray_Dims *shape, PyObject *args) {
-    PyObject *sizes = PyTuple_GET_SIZE(args) == 1 ? PyTuple_GET_ITEM(args, 0) : args;
-    if (!PyArray_IntpConverter(sizes, shape))
+struct shape {
+    npy_intp dim[NPY_MAXDIMS];
+    int ndim;
+};
+
+/* A shape given as (2, 3) or as 2, 3, as torch takes it. */
+static bool read_shape(struct shape *shape, PyObject *args) {
+    PyObject *sizes = PyTuple_Size(args) == 1 ? PyTuple_GetItem(args, 0) : args;
+    shape->ndim = PyArray_IntpFromSequence(sizes, shape->dim, NPY_MAXDIMS);
+    if (shape->ndim < 0)
         return false;
-    for (int i = 0; i < shape->len; i++)
-        if (shape->ptr[i] < 0) {
+    if (shape->ndim > NPY_MAXDIMS) {
+        PyErr_Format(PyExc_ValueError, "`shape` has %d axes; NumPy has %d at most", shape->ndim, NPY_MAXDIMS);
+        return false;
+    }
+    for (int i = 0; i < shape->ndim; i++)
+        if (shape->dim[i] < 0) {
             PyErr_Format(PyExc_ValueError, "`shape` %R has a negative size", sizes);
-            PyDimMem_FREE(shape->ptr);
             return false;
         }
     return true;
@@ -86,12 +95,12 @@ typedef mg_status fill_fn(mg_generator *generator, float *out, size_t count, str
 
 static PyObject *draw(PyObject *object, PyObject *args, fill_fn *fill) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
-    PyArray_Dims shape = {NULL, 0};
+    struct shape shape;
     PyArrayObject *out = NULL;
     struct mg_err err;
     if (!read_shape(&shape, args))
         return NULL;
-    if ((out = mgpy_new_floats(shape.len, shape.ptr))) {
+    if ((out = mgpy_new_floats(shape.ndim, shape.dim))) {
         mg_status status;
         Py_BEGIN_ALLOW_THREADS status = fill(self->handle, mgpy_floats(out), (size_t)PyArray_SIZE(out), &err);
         Py_END_ALLOW_THREADS if (status != MG_OK) {
@@ -99,7 +108,6 @@ static PyObject *draw(PyObject *object, PyObject *args, fill_fn *fill) {
             raised(object, &err);
         }
     }
-    PyDimMem_FREE(shape.ptr);
     return (PyObject *)out;
 }
 
@@ -111,7 +119,7 @@ static PyObject *generator_randint(PyObject *object, PyObject *args) {
     struct mgpy_generator *self = (struct mgpy_generator *)object;
     long long high;
     PyObject *sizes;
-    PyArray_Dims shape = {NULL, 0};
+    struct shape shape;
     PyArrayObject *out = NULL;
     struct mg_err err;
     if (!PyArg_ParseTuple(args, "LO:randint", &high, &sizes))
@@ -124,13 +132,12 @@ static PyObject *generator_randint(PyObject *object, PyObject *args) {
         return NULL;
     }
     Py_DECREF(shape_args);
-    out = (PyArrayObject *)PyArray_SimpleNew(shape.len, shape.ptr, NPY_INT64);
+    out = (PyArrayObject *)PyArray_SimpleNew(shape.ndim, shape.dim, NPY_INT64);
     if (out && mg_generator_randint(self->handle, PyArray_DATA(out), (size_t)PyArray_SIZE(out), (uint32_t)high, &err) !=
                    MG_OK) {
         Py_CLEAR(out);
         raised(object, &err);
     }
-    PyDimMem_FREE(shape.ptr);
     return (PyObject *)out;
 }
 
@@ -174,7 +181,7 @@ static PyObject *generator_multi_resolution_noise(PyObject *object, PyObject *ar
             raised(object, &err);
         }
     }
-    Py_XDECREF(strength);
+    mgpy_release(strength);
     return (PyObject *)out;
 }
 
@@ -183,12 +190,12 @@ static PyObject *generator_get_state(PyObject *object, PyObject *Py_UNUSED(unuse
     struct mgpy_generator *self = (struct mgpy_generator *)object;
     struct mg_err err;
     PyObject *out = PyBytes_FromStringAndSize(NULL, MG_GENERATOR_STATE_BYTES);
-    if (out && mg_generator_get_state(self->handle, (uint8_t *)PyBytes_AS_STRING(out), &err) != MG_OK) {
+    if (out && mg_generator_get_state(self->handle, (uint8_t *)PyBytes_AsString(out), &err) != MG_OK) {
         Py_CLEAR(out);
         raised(object, &err);
     }
     if (out)
-        memcpy(PyBytes_AS_STRING(out), &self->seed, sizeof self->seed);
+        memcpy(PyBytes_AsString(out), &self->seed, sizeof self->seed);
     return out;
 }
 

@@ -87,7 +87,7 @@ static PyObject *images_preprocess(PyObject *module, PyObject *args) {
     }
     Py_DECREF(pixels);
     if (status != MG_OK) {
-        Py_XDECREF(out);
+        mgpy_release(out);
         return raise_from(module, &err);
     }
     return Py_BuildValue("NN", out, geometry_tuple(&geometry));
@@ -110,8 +110,8 @@ static PyObject *images_colormap_linear(PyObject *Py_UNUSED(module), PyObject *a
                            PyArray_DIM(stops, 0));
         Py_END_ALLOW_THREADS;
     }
-    Py_XDECREF(stops);
-    Py_XDECREF(values);
+    mgpy_release(stops);
+    mgpy_release(values);
     return (PyObject *)out;
 }
 
@@ -132,7 +132,7 @@ static PyObject *images_colormap_listed(PyObject *Py_UNUSED(module), PyObject *a
         Py_END_ALLOW_THREADS;
     }
     Py_DECREF(table);
-    Py_XDECREF(values);
+    mgpy_release(values);
     return (PyObject *)out;
 }
 

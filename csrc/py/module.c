@@ -1,5 +1,4 @@
-/* module.c: marigold_c._C, the binding of the engine (PEP 489, all state per module). OpenBLAS must be
- * loaded before. */
+/* module.c: marigold_c._C, the binding of the engine (PEP 489, all state per module). */
 #include "binding.h"
 
 static PyObject *module_available_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
@@ -25,7 +24,7 @@ static PyObject *module_verify_packed(PyObject *module, PyObject *argument) {
     if (!PyUnicode_FSConverter(argument, &path))
         return NULL;
     PyThreadState *thread = PyEval_SaveThread();
-    mg_status status = mg_packed_file_verify(PyBytes_AS_STRING(path), poll_signals, &thread, &err);
+    mg_status status = mg_packed_file_verify(PyBytes_AsString(path), poll_signals, &thread, &err);
     PyEval_RestoreThread(thread);
     Py_DECREF(path);
     if (status != MG_OK)

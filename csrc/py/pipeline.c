@@ -29,11 +29,11 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         Py_XDECREF(unet);
         return NULL;
     }
-    params.folder = PyBytes_AS_STRING(folder);
-    params.vae = vae ? PyBytes_AS_STRING(vae) : NULL;
-    params.unet = unet ? PyBytes_AS_STRING(unet) : NULL;
+    params.folder = PyBytes_AsString(folder);
+    params.vae = vae ? PyBytes_AsString(vae) : NULL;
+    params.unet = unet ? PyBytes_AsString(unet) : NULL;
     params.text_tokens = text_tokens;
-    struct mgpy_pipeline *self = (struct mgpy_pipeline *)type->tp_alloc(type, 0);
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)PyType_GenericAlloc(type, 0);
     if (self)
         self->kind = "pipeline";
     if (self && !open_pipeline(self, &params))
@@ -47,7 +47,7 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
 static void pipeline_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     mg_pipeline_close(((struct mgpy_pipeline *)object)->handle);
-    type->tp_free(object);
+    PyObject_Free(object);
     Py_DECREF(type);
 }
 
@@ -97,7 +97,7 @@ static PyObject *pipeline_save(PyObject *object, PyObject *args, PyObject *kwarg
     bool saved = mgpy_call_begin(self, &call, NULL);
     if (saved) {
         mg_status status =
-            mg_pipeline_save(self->handle, PyBytes_AS_STRING(path), licence, prediction_type, replace, &err);
+            mg_pipeline_save(self->handle, PyBytes_AsString(path), licence, prediction_type, replace, &err);
         saved = mgpy_call_end(self, &call, status, &err);
     }
     Py_DECREF(path);

@@ -104,9 +104,9 @@ PyObject *mgpy_pipeline_unet(PyObject *object, PyObject *args) {
     if (!mgpy_call_end(self, &call, status, &err))
         Py_CLEAR(out);
 done:
-    Py_XDECREF(sample);
-    Py_XDECREF(timesteps);
-    Py_XDECREF(text);
+    mgpy_release(sample);
+    mgpy_release(timesteps);
+    mgpy_release(text);
     return (PyObject *)out;
 }
 

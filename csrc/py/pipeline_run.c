@@ -109,13 +109,13 @@ static bool take_generators(struct run_arguments *a, const struct mgpy_state *st
     a->generator_sequence = PySequence_Tuple(a->generators);
     if (!a->generator_sequence)
         return false;
-    const Py_ssize_t count = PyTuple_GET_SIZE(a->generator_sequence);
+    const Py_ssize_t count = PyTuple_Size(a->generator_sequence);
     if (count < 1 || count > INT32_MAX) {
         PyErr_Format(PyExc_ValueError, "`generators` has %zd elements", count);
         return false;
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *item = PyTuple_GET_ITEM(a->generator_sequence, i);
+        PyObject *item = PyTuple_GetItem(a->generator_sequence, i);
         if (!PyObject_TypeCheck(item, state->generator_type)) {
             PyErr_Format(PyExc_ValueError, "Unsupported generator type: %R.", (PyObject *)Py_TYPE(item));
             return false;
@@ -127,7 +127,7 @@ static bool take_generators(struct run_arguments *a, const struct mgpy_state *st
         return false;
     }
     for (Py_ssize_t i = 0; i < count; i++)
-        a->generator_handles[i] = ((struct mgpy_generator *)PyTuple_GET_ITEM(a->generator_sequence, i))->handle;
+        a->generator_handles[i] = ((struct mgpy_generator *)PyTuple_GetItem(a->generator_sequence, i))->handle;
     a->params.generators = a->generator_handles;
     a->params.num_generators = (int)count;
     return true;
@@ -154,8 +154,8 @@ static void mark_used(struct run_arguments *a, const void *user) {
 }
 
 static void release_arguments(struct run_arguments *a) {
-    Py_XDECREF(a->image_array);
-    Py_XDECREF(a->latents_array);
+    mgpy_release(a->image_array);
+    mgpy_release(a->latents_array);
     Py_XDECREF(a->generator_sequence);
     PyMem_Free(a->generator_handles);
 }

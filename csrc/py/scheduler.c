@@ -10,7 +10,7 @@ static PyObject *scheduler_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     struct mg_err err;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s#:Scheduler", names, &text, &bytes))
         return NULL;
-    struct mgpy_scheduler *self = (struct mgpy_scheduler *)type->tp_alloc(type, 0);
+    struct mgpy_scheduler *self = (struct mgpy_scheduler *)PyType_GenericAlloc(type, 0);
     if (!self)
         return NULL;
     if (mg_scheduler_create(&self->handle, text, (size_t)bytes, &err) != MG_OK) {
@@ -26,7 +26,7 @@ static PyObject *scheduler_new(PyTypeObject *type, PyObject *args, PyObject *kwa
 static void scheduler_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     mg_scheduler_destroy(((struct mgpy_scheduler *)object)->handle);
-    type->tp_free(object);
+    PyObject_Free(object);
     Py_DECREF(type);
 }
 

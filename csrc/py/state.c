@@ -41,7 +41,7 @@ struct PyModuleDef mgpy_module = {PyModuleDef_HEAD_INIT,
                                   .m_clear = state_clear,
                                   .m_free = state_free};
 
+/* None of the types can be inherited from, so the type of an object is the module's own. */
 struct mgpy_state *mgpy_state_of(PyObject *self) {
-    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &mgpy_module);
-    return module ? PyModule_GetState(module) : NULL;
+    return PyType_GetModuleState(Py_TYPE(self));
 }

@@ -55,12 +55,12 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         Py_XDECREF(teacher);
         return NULL;
     }
-    params.pipeline.folder = PyBytes_AS_STRING(folder);
-    params.teacher = teacher ? PyBytes_AS_STRING(teacher) : NULL;
+    params.pipeline.folder = PyBytes_AsString(folder);
+    params.teacher = teacher ? PyBytes_AsString(teacher) : NULL;
     params.zero_terminal_snr = zero_terminal_snr;
     params.recompute = recompute;
     params.keep_gradients = keep_gradients;
-    struct mgpy_trainer *self = (struct mgpy_trainer *)type->tp_alloc(type, 0);
+    struct mgpy_trainer *self = (struct mgpy_trainer *)PyType_GenericAlloc(type, 0);
     if (self)
         self->pipeline.kind = "trainer";
     if (self && !open_trainer(self, &params))
@@ -73,7 +73,7 @@ static PyObject *trainer_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
 static void trainer_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     mg_trainer_close(((struct mgpy_trainer *)object)->handle);
-    type->tp_free(object);
+    PyObject_Free(object);
     Py_DECREF(type);
 }
 
@@ -196,7 +196,7 @@ static PyObject *learn(struct mgpy_trainer *self, PyObject *const objects[NUM_AR
             result = learning_rate ? Py_BuildValue("dd", loss, norm) : PyFloat_FromDouble(loss);
     }
     for (int i = 0; i < NUM_ARRAYS; i++)
-        Py_XDECREF(arrays[i]);
+        mgpy_release(arrays[i]);
     return result;
 }
 
@@ -362,7 +362,7 @@ static PyObject *trainer_names(PyObject *object, PyObject *Py_UNUSED(unused)) {
         int ndim;
         PyObject *name = PyUnicode_FromString(mg_trainer_parameter(self->handle, i, shape, &ndim));
         if (name)
-            PyList_SET_ITEM(list, i, name);
+            PyList_SetItem(list, i, name);
         else
             Py_CLEAR(list);
     }
@@ -378,7 +378,7 @@ static PyObject *trainer_shape(PyObject *object, PyObject *args) {
     const int ndim = shape_of(self, index, dims);
     PyObject *shape = PyTuple_New(ndim);
     for (int d = 0; shape && d < ndim; d++)
-        PyTuple_SET_ITEM(shape, d, PyLong_FromLongLong(dims[d]));
+        PyTuple_SetItem(shape, d, PyLong_FromLongLong(dims[d]));
     if (PyErr_Occurred())
         Py_CLEAR(shape);
     return shape;
@@ -400,7 +400,7 @@ static PyObject *trainer_read(PyObject *object, PyObject *args) {
         if (mgpy_call_end(&self->pipeline, &call, status, &err))
             return (PyObject *)out;
     }
-    Py_XDECREF(out);
+    mgpy_release(out);
     return NULL;
 }
 

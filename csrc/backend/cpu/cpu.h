@@ -84,6 +84,13 @@ struct mg_cpu_kernels {
     void (*dequantise)(void *c, int64_t ldc, int64_t rows, int64_t columns, const float *row_scales,
                        const float *column_scales, const int32_t *column_sums);
 
+    /* isa/stored.h: few rows and a weight as it is stored, floats. A is contiguous, C has a leading dimension -------- */
+    /* C[m x n] = A[m x k] W[n x k]^T; W contiguous */
+    void (*dot_rows)(int64_t m, int64_t n, int64_t k, const float *a, const float *w, float *c, int64_t ldc);
+    /* C[m x n] = (accumulate ? C : 0) + A[m x k] B[k x n]; B with a leading dimension */
+    void (*sum_rows)(int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t ldb, float *c,
+                     int64_t ldc, bool accumulate);
+
     /* isa/panels.h: rows of a panel in pairs (bfloat16) or fours (int8, times scales[panel]) to [count][panel] floats - */
     void (*widen_pairs)(float *out, const mg_bf16 *pairs, int64_t count);
     void (*widen_quads)(float *out, const int8_t *quads, const float *scales, int64_t count);
@@ -184,6 +191,9 @@ void mg_cpu_average(const struct mg_context *context, float *average, const floa
 /* ops/measure.c: see measure in backend.h */
 mg_status mg_cpu_measure(const struct mg_context *context, double seconds, struct mg_machine_speed *out,
                          struct mg_err *err);
+
+/* openblas.c: puts the products of few rows by OpenBLAS in place of those of isa/stored.h, if MARIGOLD_BLAS asks for it. */
+mg_status mg_cpu_choose_blas(struct mg_cpu_kernels *kernels, struct mg_err *err);
 
 /* cpu_features.c */
 bool mg_cpu_has(const char *isa);

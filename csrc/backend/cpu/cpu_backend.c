@@ -1,6 +1,5 @@
 /* cpu_backend.c: the CPU as a backend: chooses the kernels of an instruction set and hands each operation to its
  * driver in ops/. */
-#include <cblas.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,20 +31,29 @@ static mg_status refuse_isa(const char *isa, struct mg_err *err) {
                    isa, available);
 }
 
-static mg_status cpu_open(struct mg_context *context, const char *isa, struct mg_err *err) {
-    const char *wanted = isa ? isa : mg_best_isa();
-    /* Tiles are shared out by the drivers; a tile is multiplied by the thread that owns it. */
-    scipy_openblas_set_num_threads(1);
-    for (int i = 0; i < NUM_TABLES; i++)
-        if (!strcmp(kernel_tables[i]->isa, wanted) && mg_cpu_has(wanted)) {
-            context->backend_state = (void *)kernel_tables[i];
-            context->isa = kernel_tables[i]->isa;
-            return MG_OK;
-        }
-    return refuse_isa(wanted, err);
+static void cpu_close(struct mg_context *context) {
+    mg_free(context->backend_state);
+    context->backend_state = NULL;
 }
 
-static void cpu_close(struct mg_context *context) { context->backend_state = NULL; }
+/* The context has a copy of the table, of which single kernels may be replaced. */
+static mg_status take_kernels(struct mg_context *context, const struct mg_cpu_kernels *table, struct mg_err *err) {
+    MG_TRY(mg_alloc(&context->backend_state, sizeof *table, "the table of kernels", err));
+    memcpy(context->backend_state, table, sizeof *table);
+    context->isa = table->isa;
+    const mg_status status = mg_cpu_choose_blas(context->backend_state, err);
+    if (status != MG_OK)
+        cpu_close(context);
+    return status;
+}
+
+static mg_status cpu_open(struct mg_context *context, const char *isa, struct mg_err *err) {
+    const char *wanted = isa ? isa : mg_best_isa();
+    for (int i = 0; i < NUM_TABLES; i++)
+        if (!strcmp(kernel_tables[i]->isa, wanted) && mg_cpu_has(wanted))
+            return take_kernels(context, kernel_tables[i], err);
+    return refuse_isa(wanted, err);
+}
 
 static size_t cpu_workspace_bytes(const struct mg_context *context, const struct mg_op_shape *op) {
     const struct mg_cpu_driver *driver = drivers[op->kind];

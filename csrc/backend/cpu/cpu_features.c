@@ -1,33 +1,78 @@
-/* cpu_features.c: which instruction sets this processor, and its operating system, let us use. */
+/* cpu_features.c: which instruction sets this processor, and its operating system, let us use.
+ *
+ * The processor is asked itself: what compilers offer for it (__builtin_cpu_supports) reads variables of their run-time
+ * libraries, which zig's leaves empty. */
 #include <string.h>
 
 #include "cpu.h"
 
-bool mg_cpu_has(const char *isa) {
-    if (!strcmp(isa, "scalar"))
-        return true;
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (!strcmp(isa, "avx2"))
-        return avx2;
-    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-                  __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq");
-    if (!strcmp(isa, "avx512"))
-        return avx512;
-    bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
-    if (!strcmp(isa, "avx512vnni"))
-        return vnni;
-    if (!strcmp(isa, "avx512bf16"))
-        return vnni && __builtin_cpu_supports("avx512bf16");
+#include <cpuid.h>
+
+enum { EAX, EBX, ECX, EDX, REGISTERS };
+
+/* A bit of what CPUID says in a register of a leaf and its part. */
+struct feature {
+    unsigned leaf, part;
+    int place;
+    unsigned bit;
+};
+
+static const struct feature fma = {1, 0, ECX, 12}, osxsave = {1, 0, ECX, 27}, avx2 = {7, 0, EBX, 5},
+                            avx512f = {7, 0, EBX, 16}, avx512dq = {7, 0, EBX, 17}, avx512bw = {7, 0, EBX, 30},
+                            avx512vl = {7, 0, EBX, 31}, avx512vnni = {7, 0, ECX, 11}, avx512bf16 = {7, 1, EAX, 5};
+/* Registers that the operating system keeps for each thread (XCR0). */
+enum { YMM = 0x6, ZMM = 0xe6 };
+
+static bool has(struct feature f) {
+    unsigned found[REGISTERS] = {0};
+    return __get_cpuid_count(f.leaf, f.part, &found[EAX], &found[EBX], &found[ECX], &found[EDX]) &&
+           found[f.place] >> f.bit & 1;
+}
+
+static bool keeps(unsigned registers) {
+    unsigned low, high;
+    if (!has(osxsave))
+        return false;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low & registers) == registers;
+}
+
+static bool has_avx2(void) { return keeps(YMM) && has(avx2) && has(fma); }
+
+static bool has_avx512(void) {
+    return keeps(ZMM) && has_avx2() && has(avx512f) && has(avx512vl) && has(avx512bw) && has(avx512dq);
+}
+
+static bool has_avx512vnni(void) { return has_avx512() && has(avx512vnni); }
+
+static bool has_avx512bf16(void) { return has_avx512vnni() && has(avx512bf16); }
 #endif
+
+static bool has_scalar(void) { return true; }
+
+/* The best last. */
+static const struct {
+    const char *name;
+    bool (*is_there)(void);
+} instruction_sets[] = {
+    {"scalar", has_scalar},
+#if defined(__x86_64__)
+    {"avx2", has_avx2},     {"avx512", has_avx512}, {"avx512vnni", has_avx512vnni}, {"avx512bf16", has_avx512bf16},
+#endif
+};
+enum { SETS = sizeof instruction_sets / sizeof instruction_sets[0] };
+
+bool mg_cpu_has(const char *isa) {
+    for (int i = 0; i < SETS; i++)
+        if (!strcmp(isa, instruction_sets[i].name))
+            return instruction_sets[i].is_there();
     return false;
 }
 
 const char *mg_best_isa(void) {
-    static const char *const best_first[] = {"avx512bf16", "avx512vnni", "avx512", "avx2"};
-    for (size_t i = 0; i < sizeof best_first / sizeof best_first[0]; i++)
-        if (mg_cpu_has(best_first[i]))
-            return best_first[i];
-    return "scalar";
+    for (int i = SETS - 1; i > 0; i--)
+        if (instruction_sets[i].is_there())
+            return instruction_sets[i].name;
+    return instruction_sets[0].name;
 }

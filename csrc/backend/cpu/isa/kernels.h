@@ -5,6 +5,7 @@
 #include "doubles.h"
 #include "fixed_point.h"
 #include "product.h"
+#include "stored.h"
 #include "panels.h"
 #include "winograd_lines.h"
 #include "winograd_weights.h"
@@ -53,6 +54,8 @@ const struct mg_cpu_kernels MG_TABLE = {
     .product_u8i8 = MG_KERNEL(product_u8i8),
     .product_fixed = MG_KERNEL(product_fixed),
     .dequantise = MG_KERNEL(dequantise),
+    .dot_rows = MG_KERNEL(dot_rows),
+    .sum_rows = MG_KERNEL(sum_rows),
     .widen_pairs = MG_KERNEL(widen_pairs),
     .widen_quads = MG_KERNEL(widen_quads),
     .winograd_weights = MG_KERNEL(winograd_weights),

@@ -1,10 +1,8 @@
 /* linear.c: linear layers and 1x1 convolutions: rows times a weight, then bias, activation and residual while the sums are in
- * cache. Many rows (pixels) meet the weight in panels; few rows (time steps, words) meet it as it is stored, through OpenBLAS,
- * which runs on one thread (set by cpu_backend.c): the columns are shared out here.
+ * cache. Many rows (pixels) meet the weight in panels; few rows (time steps, words) meet it as it is stored.
  *
  * Rows are multiplied where they lie, but for two cases: an odd number of bfloat16 channels is completed to whole pairs, tile
  * by tile; and for int8 weights all rows are quantised first, each with a scale of its own. */
-#include <cblas.h>
 #include <string.h>
 
 #include "../../../core/thread_pool.h"
@@ -108,6 +106,7 @@ static void run_many_rows(const struct mg_context *context, const struct mg_op_c
 enum { COLUMN_TILE = 256 };
 
 struct few_rows {
+    const struct mg_cpu_kernels *kernels;
     const struct mg_cpu_elements *elements;
     const struct mg_op_call *call;
     int64_t rows, channels, columns, column_tiles;
@@ -120,9 +119,8 @@ static void run_column_tile(const struct few_rows *f, int64_t i, float *product)
     const int64_t first = i / f->column_tiles * f->rows, column = i % f->column_tiles * COLUMN_TILE;
     const int64_t count = f->columns - column < COLUMN_TILE ? f->columns - column : COLUMN_TILE;
     const int64_t at = first * f->columns + column;
-    scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)f->rows, (int)count, (int)f->channels, 1.0f,
-                      x + first * f->channels, (int)f->channels, weight + column * f->channels, (int)f->channels, 0.0f,
-                      product, COLUMN_TILE);
+    f->kernels->dot_rows(f->rows, count, f->channels, x + first * f->channels, weight + column * f->channels, product,
+                         COLUMN_TILE);
     f->elements->epilogue((float *)call->out + at, f->columns, product, COLUMN_TILE, f->rows, count,
                           bias ? bias + column : NULL, call->op->params.linear.activation,
                           residual ? residual + at : NULL, f->columns);
@@ -137,7 +135,8 @@ static void run_column_tiles(const void *user, int64_t begin, int64_t end, int t
 
 static void run_few_rows(const struct mg_context *context, const struct mg_op_call *call) {
     const struct mg_tensor *x = &call->op->in[0];
-    const struct few_rows f = {.elements = mg_cpu_elements_of(context, &call->op->out),
+    const struct few_rows f = {.kernels = mg_cpu_kernels_of(context),
+                               .elements = mg_cpu_elements_of(context, &call->op->out),
                                .call = call,
                                .rows = x->dim[1] * x->dim[2],
                                .channels = x->dim[3],

@@ -3,8 +3,6 @@
  * Of its input: dy times the weight, plus a sum. Many rows go through the driver of linear with the transposed weight; few rows
  * meet it as it is stored. Workspace: the transposed weight, what linear needs.
  * Of its weight: many rows by weight_gradient.c; few rows here. */
-#include <cblas.h>
-
 #include "../../../core/thread_pool.h"
 #include "transposed_weight.h"
 #include "weight_gradient.h"
@@ -27,31 +25,37 @@ static size_t input_workspace(const struct mg_context *context, const struct mg_
     return bytes;
 }
 
+struct few_rows {
+    const struct mg_cpu_kernels *kernels;
+    const struct mg_op_call *call;
+};
+
 enum { COLUMN_TILE = 64 };
 
 /* Tile i of the columns of one image; one image at a time, so that the batch does not change the product's order. */
-static void run_column_tile(const struct mg_op_call *call, int64_t i) {
+static void run_column_tile(const struct few_rows *f, int64_t i) {
+    const struct mg_op_call *call = f->call;
     const int64_t *dim = call->op->in[0].dim, rows = dim[1] * dim[2], filters = dim[3];
     const int64_t channels = call->op->out.dim[3], tiles = mg_ceil_div(channels, COLUMN_TILE);
     const int64_t first = i / tiles * rows, c = i % tiles * COLUMN_TILE;
     const int64_t count = channels - c < COLUMN_TILE ? channels - c : COLUMN_TILE;
     const float *dy = call->in[0], *weight = call->in[1];
-    scipy_cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)rows, (int)count, (int)filters, 1.0f,
-                      dy + first * filters, (int)filters, weight + c, (int)channels, call->in[2] ? 1.0f : 0.0f,
-                      (float *)call->out + first * channels + c, (int)channels);
+    f->kernels->sum_rows(rows, count, filters, dy + first * filters, weight + c, channels,
+                         (float *)call->out + first * channels + c, channels, call->in[2] != NULL);
 }
 
-static void run_column_tiles(const void *call, int64_t begin, int64_t end, int thread) {
+static void run_column_tiles(const void *user, int64_t begin, int64_t end, int thread) {
     (void)thread;
     for (int64_t i = begin; i < end; i++)
-        run_column_tile(call, i);
+        run_column_tile(user, i);
 }
 
 static void run_few_rows_of_input(const struct mg_context *context, const struct mg_op_call *call) {
+    const struct few_rows f = {.kernels = mg_cpu_kernels_of(context), .call = call};
     if (call->in[2] && call->in[2] != call->out)
         memcpy(call->out, call->in[2], mg_tensor_bytes(&call->op->out));
     mg_parallel_for(context->num_threads, call->op->in[0].dim[0] * mg_ceil_div(call->op->out.dim[3], COLUMN_TILE),
-                    run_column_tiles, call);
+                    run_column_tiles, &f);
 }
 
 static void run_input(const struct mg_context *context, const struct mg_op_call *call) {
@@ -72,11 +76,6 @@ static void run_input(const struct mg_context *context, const struct mg_op_call 
 const struct mg_cpu_driver mg_cpu_linear_input_gradient = {.run = run_input, .workspace_bytes = input_workspace};
 
 /* The weight lies as it is stored: a row for each filter. */
-struct few_rows {
-    const struct mg_cpu_kernels *kernels;
-    const struct mg_op_call *call;
-};
-
 static void add_filters(const void *user, int64_t begin, int64_t end, int thread) {
     const struct few_rows *f = user;
     const int64_t filters = f->call->op->out.dim[0], channels = f->call->op->out.dim[1];
