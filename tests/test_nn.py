@@ -233,7 +233,6 @@ def test_number_of_levels(levels: int) -> None:
         ("unet", "num_class_embeds", 10, "10"),
         ("unet", "only_cross_attention", True, "true"),
         ("unet", "only_cross_attention", [False, True], "[false, true]"),
-        ("unet", "projection_class_embeddings_input_dim", 2816, "2816"),
         ("unet", "resnet_out_scale_factor", 2.0, "2"),
         ("unet", "resnet_skip_time_act", True, "true"),
         ("unet", "resnet_time_scale_shift", "scale_shift", '"scale_shift"'),
