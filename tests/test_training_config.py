@@ -199,6 +199,15 @@ def test_numbers_without_a_point_are_numbers(tmp_path: Path) -> None:
     assert load_config(path).learning_rate == 8e-05
 
 
+def test_a_data_set_for_training_needs_no_name_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    values = settings()
+    values["dataset"]["train"].pop("disp_name", None)
+    path.write_text(json.dumps(values))
+    (entry,) = load_config(path).train_sets
+    assert entry.display_name == entry.name
+
+
 # Each names the one before eight times.
 MANY_ALIASES = "".join(f"{key}: &{key} [{', '.join([f'*{before}'] * 8)}]\n" for before, key in pairwise("abcdefgh"))
 

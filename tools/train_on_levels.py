@@ -22,6 +22,7 @@ from PIL import Image
 from train_checkpoints import ROOT, Work
 
 HEIGHT, WIDTH = 192, 256
+AUTOENCODER = Path(__file__).resolve().parent / "checkpoints" / "levels-autoencoder"
 CROPS = 12  # of each photograph
 FARTHEST, MEDIANS = 30.0, 4.0  # metres, and median depths of a view: the far plane of what is learned
 NAMES = {"depth": "marigold-tiny-depth", "iid": "marigold-tiny-iid-lighting"}
@@ -107,6 +108,14 @@ def set_far_plane(part: Path) -> None:
         np.save(part / "depth_near" / path.name, np.minimum(depth, np.float32(far)))
 
 
+def take_autoencoder(runs: Path) -> None:
+    """Instead of training one: that of AUTOENCODER, which recipes levels-autoencoder.yaml, twice, made."""
+    best = runs / "levels-autoencoder" / "checkpoint" / "best"
+    shutil.copytree(runs / "levels-start", best)
+    shutil.rmtree(best / "vae")
+    shutil.copytree(AUTOENCODER / "vae", best / "vae")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
@@ -115,6 +124,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--views", type=int, default=48, help="of each world; default: 48")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
+    parser.add_argument("--train-autoencoder", action="store_true", help="anew, instead of the one beside this script")
     parser.add_argument("--iterations", type=int, help="of each training, instead of the recipes': to try this out")
     args = parser.parse_args()
     work = Work(args)
@@ -124,7 +134,11 @@ def main() -> None:
         work.stage(f"far-plane-{part}", lambda part=part: set_far_plane(work.folder / "levels" / part))  # type: ignore[misc]
     work.stage("photographs", lambda: crop_photographs(args.photographs, work.folder / "photographs" / "rgb"))
     work.stage("start", lambda: work.start("levels-start", str(depth)))
-    for name in ("levels-autoencoder", "levels-depth", "levels-depth-256", "levels-normals"):
+    if args.train_autoencoder:
+        work.stage("levels-autoencoder", lambda: work.train("levels-autoencoder"))
+    else:
+        work.stage("levels-autoencoder", lambda: take_autoencoder(work.runs))
+    for name in ("levels-depth", "levels-depth-256", "levels-normals"):
         work.stage(name, lambda name=name: work.train(name))  # type: ignore[misc]
     source = work.runs / "levels-normals" / "checkpoint" / "best"
     work.stage("iid-start", lambda: work.start("levels-iid-start", str(iid), "--weights-from", source))

@@ -34,7 +34,7 @@ class DataSetKeys(Section):
     """The keys of any data set. truth: a folder, or a mapping of targets to folders."""
 
     name: str = text("name")
-    disp_name: str = text("disp_name")
+    disp_name: str | None = text("disp_name", None)
     dir: str = text("dir")
     filenames: str | None = text("filenames", None)
     eigen_valid_mask: bool | None = flag("eigen_valid_mask", None)
@@ -49,7 +49,9 @@ class DataSetKeys(Section):
 
 
 class _Keys(DataSetKeys, extra="allow"):
-    """Of evaluation, which mentions what it does not know."""
+    """Of evaluation, which mentions what it does not know, and needs a name for its results."""
+
+    disp_name: str = text("disp_name")
 
 
 def read_config(config: str | Path | Mapping[str, Any], task: str) -> Settings:
