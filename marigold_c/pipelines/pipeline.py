@@ -232,7 +232,7 @@ class MarigoldPipeline(PipelineSettings, Generic[Output]):
 
     @property
     def components(self) -> dict[str, Any]:
-        """The parts by name; the class takes them back: MarigoldDepthPipeline(**pipe.components)."""
+        """The parts by name; the class takes them back: ``MarigoldDepthPipeline(**pipe.components)``."""
         return {
             "unet": self.unet,
             "vae": self.vae,

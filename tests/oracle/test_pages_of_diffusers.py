@@ -147,7 +147,7 @@ pipe.image_processor.visualize_uncertainty(out.uncertainty)[0].save("uncertainty
 SEEDED = ("video", "for ControlNet", "protocol of the paper")
 # Largest difference of 99 of 100 values; depth in [0, 1]. bfloat16 beside float32; diffusers' solver of ensembles
 # stops where float32 rounds, so that its own result moves by a few hundredths with the last bit of a member.
-TOLERANCE = {"video": 0.1, "for ControlNet": 0.1, "protocol of the paper": 0.05}
+TOLERANCE = {"video": 0.1, "for ControlNet": 0.1, "protocol of the paper": 0.1}
 
 
 @pytest.fixture
