@@ -68,9 +68,9 @@ def make_copy(place: Path) -> Path:
     ).stdout.decode()
     compiled = [path.relative_to(ROOT) for path in (ROOT / "marigold_c").glob("*.so")]
     for name in [*map(Path, names.strip("\0").split("\0")), *compiled]:
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, copy / name)
+            shutil.copy(ROOT / name, copy / name, follow_symlinks=False)
     return copy
 
 
