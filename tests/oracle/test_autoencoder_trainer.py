@@ -139,10 +139,10 @@ def test_extreme_variances_do_not_move(folder: Path, tmp_path: Path) -> None:
 
 
 def test_twenty_steps(folder: Path) -> None:
-    """Parameters within 1.5e-4 and the same loss curve, against torch's float32. Where a gradient is next to nothing,
-    its rounding decides in which direction Adam goes."""
-    vae, ours = open_theirs(folder, torch.float32), open_ours(folder, learning_rate=1e-4)
-    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4)
+    """Parameters within 1e-4 and the same loss curve, against torch's float32. With Adam's usual epsilon the rounding
+    of a gradient that is next to nothing would decide in which direction a weight goes."""
+    vae, ours = open_theirs(folder, torch.float32), open_ours(folder, learning_rate=1e-4, epsilon=1e-6)
+    optimizer = torch.optim.Adam(vae.parameters(), lr=1e-4, eps=1e-6)
     for step in range(20):
         images, noise = random_batch(step)
         total, expected = their_loss(vae, images, noise, torch.float32)
@@ -157,7 +157,7 @@ def test_twenty_steps(folder: Path) -> None:
             continue  # a softmax does not change with it: its gradient is rounding, of which Adam makes whole steps
         expected_values = parameter.detach().numpy()
         error = np.linalg.norm(found[key] - expected_values) / max(np.linalg.norm(expected_values), 1e-1)
-        assert error <= 1.5e-4, f"{key}: {error:.3g}"
+        assert error <= 1e-4, f"{key}: {error:.3g}"
 
 
 def test_what_is_saved_opens_in_diffusers(folder: Path, tmp_path: Path) -> None:
