@@ -86,22 +86,26 @@ def check_wheel(path: Path, target: str) -> Binary:
     return found
 
 
-def build_wheel(target: str, out: Path) -> Path:
-    """Compiles and packs; the new wheel in `out`. Objects stay in `out`/objects, for the next time."""
+def compiler_environment(target: str) -> dict[str, str]:
+    """The variables with which setup.py compiles for `target` instead of this machine."""
     compiler = f"{sys.executable} -m ziglang cc -target {target}-linux-gnu.{GLIBC[0]}.{GLIBC[1]}"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MARIGOLD_")}
-    environment |= {
+    return environment | {
         "CC": compiler,
         "LDSHARED": f"{compiler} -shared -s",
         "_PYTHON_HOST_PLATFORM": f"linux-{target}",  # what sysconfig and setuptools take the platform for
         "MARIGOLD_CFLAGS": "-g0",
     }
+
+
+def build_wheel(target: str, out: Path) -> Path:
+    """Compiles and packs; the new wheel in `out`. Objects stay in `out`/objects, for the next time."""
     tag = f"manylinux_{GLIBC[0]}_{GLIBC[1]}_{target}"
     base = out / "objects" / target
     command = [sys.executable, "setup.py", "--quiet", "build", "--build-base", str(base)]
     command += ["bdist_wheel", "--dist-dir", str(out), "--bdist-dir", str(base / "wheel"), "--plat-name", tag]
     before = {path: path.stat().st_mtime_ns for path in out.glob("*.whl")}
-    subprocess.run(command, cwd=ROOT, env=environment, check=True)
+    subprocess.run(command, cwd=ROOT, env=compiler_environment(target), check=True)
     made = [path for path in out.glob(f"*{tag}.whl") if before.get(path) != path.stat().st_mtime_ns]
     if len(made) != 1:
         raise WheelError(f"{out} has {len(made)} new wheels for {target}")
