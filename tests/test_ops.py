@@ -417,6 +417,22 @@ def test_images_of_a_batch_do_not_affect_each_other(backend: str, isa: str | Non
         np.testing.assert_array_equal(run(backend, isa, 2, case, alone)[0], together[image])
 
 
+@pytest.mark.parametrize("isa", THREADED)
+@pytest.mark.parametrize("x", [(7, 8, 12, 160), (5, 16, 24, 40), (3, 40, 52, 17)], ids=str)
+def test_images_of_a_batch_do_not_affect_each_other_in_fixed_point(isa: str, x: Shape) -> None:
+    """Winograd's block floating point, where images share a filter's transform: their products have other heights."""
+    filters = 67
+    case = conv2d_case(x, filters, extra="bias vector residual", vector_batch=x[0])
+    inputs = inputs_of(case)
+    together = run("cpu", isa, 2, case, inputs, precision="bfloat16")
+    for image in range(case.batch):
+        alone = [
+            array if array is None or case.is_weight(slot) else array[image : image + 1]
+            for slot, array in enumerate(inputs)
+        ]
+        np.testing.assert_array_equal(run("cpu", isa, 2, case, alone, precision="bfloat16")[0], together[image])
+
+
 @pytest.mark.parametrize(("backend", "isa"), BACKENDS)
 @pytest.mark.parametrize(("case", "slot"), alias_pairs())
 def test_output_may_take_over_an_input(backend: str, isa: str | None, case: Case, slot: int) -> None:

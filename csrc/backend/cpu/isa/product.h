@@ -139,10 +139,11 @@ MG_ALWAYS_INLINE void mg_fixed_tile(int rows, int64_t steps, const char *a, int6
     for (int i = 0; i < rows; i++) {
         float *row = c + i * ldc;
         const mg_vf scale = mg_splat(a_scales[i]);
-        const mg_vf y0 = __builtin_convertvector(left[i], mg_vf) * (s0 * scale);
-        const mg_vf y1 = __builtin_convertvector(right[i], mg_vf) * (s1 * scale);
-        mg_store(row, accumulate ? mg_load(row) + y0 : y0);
-        mg_store(row + MG_LANES, accumulate ? mg_load(row + MG_LANES) + y1 : y1);
+        /* Always a sum, so that the compiler contracts it in the tiles of all heights or in none: bits would differ. */
+        const mg_vf before0 = accumulate ? mg_load(row) : mg_splat(0.0f);
+        const mg_vf before1 = accumulate ? mg_load(row + MG_LANES) : mg_splat(0.0f);
+        mg_store(row, __builtin_convertvector(left[i], mg_vf) * (s0 * scale) + before0);
+        mg_store(row + MG_LANES, __builtin_convertvector(right[i], mg_vf) * (s1 * scale) + before1);
     }
 }
 

@@ -4,7 +4,8 @@
  * U[36][C][panel]; 36 matrix products give M[36][tiles][panel], which is transformed back. Filters are transformed anew in
  * every call: 36/9 of their size is too much to keep. Two orders, by the number of tiles of an image:
  *   many tiles: all of U first; then blocks of tiles, whose V and M stay in cache, run over the panels.
- *   few tiles:  all of V first, which stays in cache; then panels, each with its own U, which is read from memory never.
+ *   few tiles:  all of V first, which stays in cache; then panels, each with its own U, which is read from memory never. Images
+ *               of a batch share a U as long as their tiles together are few.
  *
  * For float32 activations U and V are float32. For bfloat16 ones they are in block floating point: 16-bit integers with one
  * scale for MG_FIXED_CHANNELS channels of a tile or filter at one position. The transforms amplify rounding errors about
@@ -32,7 +33,8 @@ struct winograd {
     const struct mg_cpu_kernels *kernels;
     const struct mg_cpu_elements *elements;
     bool fixed;
-    int64_t tiles_x, tiles, block, blocks; /* of one image */
+    int64_t tiles_x, tiles, block, blocks; /* of one image; a block of few tiles is all of some images */
+    int64_t images;                        /* in a block: one, or several where tiles are few */
     int64_t panel, panels;
     int64_t chunk, chunks; /* channels that are multiplied at once: all of them, or those that share a scale */
     int64_t row;           /* elements from one row of V to the next */
@@ -46,12 +48,16 @@ static void cut_tiles(struct winograd *w) {
     const struct mg_conv_sizes *z = w->z;
     w->tiles_x = mg_ceil_div(z->out_w, 4);
     w->tiles = w->tiles_x * mg_ceil_div(z->out_h, 4);
-    w->few = w->tiles <= (w->fixed ? FEW_TILES_FIXED : FEW_TILES);
+    const int64_t few_tiles = w->fixed ? FEW_TILES_FIXED : FEW_TILES;
+    w->few = w->tiles <= few_tiles;
+    w->images = w->few ? few_tiles / w->tiles : 1;
+    if (w->images > z->n)
+        w->images = z->n;
     w->block = mg_ceil_div(mg_ceil_div(w->tiles, MIN_BLOCKS), TILE_MULTIPLE) * TILE_MULTIPLE;
     if (w->block > BLOCK_TILES)
         w->block = BLOCK_TILES;
     if (w->few)
-        w->block = w->tiles;
+        w->block = w->images * w->tiles;
     w->blocks = mg_ceil_div(w->tiles, w->block);
 }
 
@@ -198,14 +204,6 @@ static void transform_output(const struct winograd *w, const struct mg_op_call *
                                  residual ? residuals : NULL, call->op->params.conv2d.relu);
 }
 
-/* One panel of the output for `count` tiles from `first` on. */
-static void run_panel(const struct winograd *w, const struct mg_op_call *call, const char *u, const char *v, int64_t n,
-                      int64_t first, int64_t count, int64_t p, const float *addend, float *m) {
-    multiply(w, u, v, count, m);
-    for (int64_t t = 0; t < count; t++)
-        transform_output(w, call, n, first + t, p * w->panel, m + t * w->panel, addend);
-}
-
 static void run_block(const struct winograd *w, const struct mg_op_call *call, const char *u, int64_t index,
                       const struct scratch *s) {
     int64_t n = index / w->blocks, first = index % w->blocks * w->block;
@@ -213,8 +211,11 @@ static void run_block(const struct winograd *w, const struct mg_op_call *call, c
     const float *addend = mg_conv_addend(w->kernels, call, n, s->sums);
     for (int64_t t = 0; t < count; t++)
         transform_input(w, mg_conv_image(w->z, call, n), first + t, s->zeros, s->operand, t);
-    for (int64_t p = 0; p < w->panels; p++)
-        run_panel(w, call, u + (size_t)p * (w->u + w->u_scales), s->operand, n, first, count, p, addend, s->m);
+    for (int64_t p = 0; p < w->panels; p++) {
+        multiply(w, u + (size_t)p * (w->u + w->u_scales), s->operand, count, s->m);
+        for (int64_t t = 0; t < count; t++)
+            transform_output(w, call, n, first + t, p * w->panel, s->m + t * w->panel, addend);
+    }
 }
 
 /* Bytes that the wave from `first` on may write beyond the first byte it, or a later one, reads. */
@@ -245,11 +246,11 @@ static bool follows_its_input(const struct winograd *w, const struct mg_op_call 
     return out < in && out + z->out_h * z->out_w * z->k * z->bytes > in;
 }
 
-/* What a loop shares out: panels of the filter, blocks of tiles or tiles; of image n where there are few. */
+/* What a loop shares out: panels of the filter, blocks of tiles, or the tiles of some images, from image n on. */
 struct job {
     const struct winograd *w;
     const struct mg_op_call *call;
-    int64_t n, first_block;
+    int64_t n, images, first_block;
 };
 
 static void transform_panels(const void *user, int64_t begin, int64_t end, int thread) {
@@ -278,26 +279,34 @@ static void run_many(const struct winograd *w, const struct mg_context *context,
 
 static void transform_tiles(const void *user, int64_t begin, int64_t end, int thread) {
     const struct job *job = user;
-    const struct scratch mine = scratch_of(job->w, job->call, thread);
+    const struct winograd *w = job->w;
+    const struct scratch mine = scratch_of(w, job->call, thread);
     for (int64_t t = begin; t < end; t++)
-        transform_input(job->w, mg_conv_image(job->w->z, job->call, job->n), t, mine.zeros, job->call->workspace, t);
+        transform_input(w, mg_conv_image(w->z, job->call, job->n + t / w->tiles), t % w->tiles, mine.zeros,
+                        job->call->workspace, t);
 }
 
 static void run_panels(const void *user, int64_t begin, int64_t end, int thread) {
     const struct job *job = user;
     const struct winograd *w = job->w;
     const struct scratch mine = scratch_of(w, job->call, thread);
-    const float *addend = mg_conv_addend(w->kernels, job->call, job->n, mine.sums);
     for (int64_t p = begin; p < end; p++) {
         transform_weights(w, job->call, p, mine.operand, mine.taps);
-        run_panel(w, job->call, mine.operand, job->call->workspace, job->n, 0, w->tiles, p, addend, mine.m);
+        multiply(w, mine.operand, job->call->workspace, job->images * w->tiles, mine.m);
+        for (int64_t i = 0; i < job->images; i++) {
+            const float *addend = mg_conv_addend(w->kernels, job->call, job->n + i, mine.sums);
+            for (int64_t t = 0; t < w->tiles; t++)
+                transform_output(w, job->call, job->n + i, t, p * w->panel, mine.m + (i * w->tiles + t) * w->panel,
+                                 addend);
+        }
     }
 }
 
 static void run_few(const struct winograd *w, const struct mg_context *context, const struct mg_op_call *call) {
     struct job job = {.w = w, .call = call};
-    for (; job.n < w->z->n; job.n++) {
-        mg_parallel_for(context->num_threads, w->tiles, transform_tiles, &job);
+    for (; job.n < w->z->n; job.n += w->images) {
+        job.images = w->z->n - job.n < w->images ? w->z->n - job.n : w->images;
+        mg_parallel_for(context->num_threads, job.images * w->tiles, transform_tiles, &job);
         mg_parallel_for(context->num_threads, w->panels, run_panels, &job);
     }
 }
