@@ -294,5 +294,6 @@ def test_loss_of_pixels_by_task(tmp_path: Path) -> None:
     target = np.full((1, 1, 24, 32), 20.5, np.float32)
     with pytest.raises(ValueError, match='loss "sink"'):
         engine.forward_backward(**inputs, pixel_target=target)
-    assert "trainer.pixel_loss" in refused(tmp_path, "normals", trainer__objective="e2e", trainer__pixel_loss="sink")
-    assert "trainer.pixel_loss" in refused(tmp_path, trainer__pixel_loss="sink")
+    for loss in ("sink", "absolute"):
+        assert "trainer.pixel_loss" in refused(tmp_path, "normals", trainer__objective="e2e", trainer__pixel_loss=loss)
+        assert "trainer.pixel_loss" in refused(tmp_path, trainer__pixel_loss=loss)

@@ -470,7 +470,7 @@ struct mg_trainer_params {
     double ema_decay;
     int num_ddim_timesteps;
     struct mg_reconstruction_weights reconstruction; /* "autoencoder" only: 1, 0, 1, 1e-4 */
-    const char *pixel_loss; /* "e2e" only. NULL or "task": the task's own; "sink", for depth: that of Marigold V2 */
+    const char *pixel_loss; /* "e2e" only. NULL or "task": the task's own; for depth also "absolute", "sink" (below) */
 };
 void mg_trainer_params_init(struct mg_trainer_params *params);
 mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *params, struct mg_err *err);
@@ -501,6 +501,9 @@ struct mg_training_batch {
  * all valid pixels of the batch; depth: |scale * depth + shift - truth|, depth the mean of the channels clipped to [-1, 1],
  * scale and shift fitted to each image by least squares (the gradient goes through them, too; both are 0 for a constant map);
  * normals: the angle in radians; intrinsic images: the absolute difference.
+ * pixel_loss "absolute": |depth - truth|, depth the mean of the channels, plus half of |the difference of neighbours' errors| along
+ * both axes, of all pixels and of every second, fourth and eighth (gradient matching of MegaDepth and MiDaS). The truth lies in the
+ * map's own range: neither scale nor shift is fitted, so near and far cannot change places, as they can in the task's own.
  * pixel_loss "sink": the mean over blocks of 5 x 5 pixels of the cost of transporting depths of the map to those of the truth, which
  * must lie in the map's own range (a value beyond [-20, 20] is MG_ERR_ARGUMENT): neither scale nor shift is fitted.
  * "lcm": *loss: the mean over cells of the pseudo-Huber error (c = 0.001) between where the network and where the teacher's step

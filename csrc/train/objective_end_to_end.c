@@ -17,7 +17,7 @@ static mg_status open_decoder(struct mg_trainer *trainer, const struct mg_traine
     if (!trainer->measure)
         return mg_fail(err, MG_ERR_UNSUPPORTED, "objective \"e2e\" has no loss \"%.40s\" for %s; it has \"task\"%s",
                        params->pixel_loss ? params->pixel_loss : "task", p->task->name,
-                       mg_pixel_measure_of(p->task->name, "sink") ? " and \"sink\"" : "");
+                       mg_pixel_measure_of(p->task->name, "sink") ? ", \"absolute\" and \"sink\"" : "");
     return mg_scheduler_clean_estimate(&e, p->scheduler->prediction, trainer->alphas_cumprod[last], last, err);
 }
 

@@ -1,6 +1,6 @@
 /* pixel_errors.c: how a decoded map is compared with its truth in pixels, and the gradient of that: the losses of
- * end-to-end fine-tuning (arXiv 2409.11355), as its authors' code has them, one for intrinsic images, and SinkLoss. Calls
- * sink_loss.c.
+ * end-to-end fine-tuning (arXiv 2409.11355), as its authors' code has them, one for intrinsic images, and two for depth in
+ * the map's own range. Calls sink_loss.c and gradient_matching.c.
  *
  * All in double: an image has a million pixels, and sums over them decide scale and shift. */
 #include <math.h>
@@ -107,6 +107,19 @@ static double sink_errors(float *gradient, const float *decoded, const float *ta
     return sum;
 }
 
+/* ---- depth by absolute errors, without an alignment: the mean of the channels, not clipped, so that all of it learns ---- */
+static double matching_errors(float *gradient, const float *decoded, const float *target, const uint8_t *valid,
+                              int64_t h, int64_t w, double factor) {
+    const int64_t pixels = h * w;
+    float *slope = gradient, *error = gradient + pixels;
+    for (int64_t i = 0; i < pixels; i++)
+        error[i] = (float)(((double)decoded[i] + decoded[pixels + i] + decoded[2 * pixels + i]) / 3.0 - target[i]);
+    const double sum = mg_matching_errors(slope, error, valid, h, w);
+    for (int64_t i = 0; i < pixels; i++)
+        gradient[i] = gradient[pixels + i] = gradient[2 * pixels + i] = (float)(factor * slope[i] / 3.0);
+    return sum;
+}
+
 /* ---- normals: the angle to the truth ---- */
 static double length_of(const float *vector, int64_t stride) {
     return sqrt((double)vector[0] * vector[0] + (double)vector[stride] * vector[stride] +
@@ -170,6 +183,7 @@ static const struct mg_pixel_measure measures[] = {
      .largest_truth = 20.0,
      .count_errors = mg_sink_loss_blocks,
      .errors_of = sink_errors},
+    {.task = "depth", .loss = "absolute", .errors = 1, .errors_of = matching_errors},
     {.task = "normals", .loss = "task", .errors = 1, .is_known = is_direction, .errors_of = normal_errors},
     {.task = "intrinsics", .loss = "task", .errors = 3, .errors_of = intrinsic_errors},
 };

@@ -123,6 +123,11 @@ struct mg_pixel_measure {
 /* NULL: there is none. */
 const struct mg_pixel_measure *mg_pixel_measure_of(const char *task, const char *loss);
 
+/* ---- gradient_matching.c ---- */
+/* The sum over valid pixels of a map's absolute errors and half of how much neighbours' errors differ on four scales; slope: its
+ * derivative by the error of each pixel. Both (h, w). */
+double mg_matching_errors(float *slope, const float *error, const uint8_t *valid, int64_t h, int64_t w);
+
 /* ---- sink_loss.c ---- */
 /* Blocks of 5 x 5 that have a valid pixel. */
 int64_t mg_sink_loss_blocks(const uint8_t *valid, int64_t h, int64_t w);

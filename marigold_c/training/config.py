@@ -171,8 +171,9 @@ def _check_together(tree: Value, keys: Configuration, task: str, objective: str)
     if keys.loader.latent_cache and objective in ("e2e", "autoencoder"):
         reason = f"cannot be used with objective {objective}: its loss needs the pixels"
         raise tree.refuse("dataloader.latent_cache", reason)
-    if keys.trainer.pixel_loss == "sink" and (task, objective) != ("depth", "e2e"):
-        raise tree.refuse("trainer.pixel_loss", f"is 'sink', which is for depth and objective e2e, not {objective}")
+    loss = keys.trainer.pixel_loss
+    if loss != "task" and (task, objective) != ("depth", "e2e"):
+        raise tree.refuse("trainer.pixel_loss", f"is {loss!r}, which is for depth and objective e2e, not {objective}")
     main, metrics = keys.validation.main_metric, keys.evaluation.metrics
     known = _RECONSTRUCTION_METRICS if objective == "autoencoder" else _METRICS[task]
     if main is not None and metrics and main not in metrics:

@@ -187,7 +187,7 @@ class TrainerSection(Section):
     reconstruction: Reconstruction = section("reconstruction", Reconstruction)
     last_step: float = number("last_step_p", 0.0, 0, 1)
     start_latent: str = choice("start_latent", ("zeros", "noise"), "zeros")
-    pixel_loss: str = choice("pixel_loss", ("task", "sink"), "task")
+    pixel_loss: str = choice("pixel_loss", ("task", "absolute", "sink"), "task")
     dtype: str = choice("dtype", ("float32", "bfloat16"), "float32")
     gradient_checkpointing: bool = flag("gradient_checkpointing", False)
     base_components: str = choice("base_components", ("link", "copy"), "link")

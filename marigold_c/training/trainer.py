@@ -118,8 +118,10 @@ class Trainer:
             ema_decay: Of "lcm": how much of the average of the weights stays in each step.
             num_ddim_timesteps: Of "lcm": parts of the schedule, whose last time steps are trained.
             reconstruction: Of "autoencoder": what the terms of the loss are multiplied by; see reconstruct.
-            pixel_loss: Of "e2e": "task", or for depth "sink", Marigold V2's SinkLoss: in blocks of 5 x 5 pixels the
-                cost of transporting the predicted depths to the true ones, both in [-1, 1]; nothing is fitted.
+            pixel_loss: Of "e2e": "task", or one for depth that compares map and truth in [-1, 1] and fits nothing:
+                "absolute", the absolute error and the gradient matching of MegaDepth and MiDaS (arXiv 1907.01341,
+                eq. 11; 4 scales, weight 0.5); "sink", Marigold V2's SinkLoss, in blocks of 5 x 5 pixels the cost of
+                transporting the predicted depths to the true ones.
             variant: Which weight files, for example "fp16".
             cache_dir: Where downloads are kept.
             revision: Branch, tag or commit of the repository.
