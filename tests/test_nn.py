@@ -109,6 +109,8 @@ def weights_of(component: str, **changes: Any) -> Shapes:
         ("unet", {"only_cross_attention": [False, False], "a_new_key": 0, "another": [], "third": {}, "fourth": ""}),
         ("unet", {"attention_head_dim": 8, "layers_per_block": [1, 1], "cross_attention_dim": [6, 6]}),
         ("unet", {"mid_block_scale_factor": 1.0, "in_channels": 8.0}),
+        ("unet", {"projection_class_embeddings_input_dim": 6}),
+        ("unet", {"projection_class_embeddings_input_dim": 6, "class_embed_type": None}),
         ("vae", {}),
         ("vae", {"force_upcast": False, "shift_factor": None, "latents_mean": None, "latents_std": None}),
         ("vae", {"shift_factor": 0.0, "latents_mean": [0, 0, 0, 0]}),

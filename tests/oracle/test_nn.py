@@ -140,6 +140,22 @@ UNETS: dict[str, tuple[dict[str, Any], tuple[int, int, int], int]] = {
         (1, 1, 1),
         1,
     ),
+    "width of a class embedding, and no class embedding": (
+        {
+            "in_channels": 3,
+            "out_channels": 2,
+            "block_out_channels": (16,),
+            "down_block_types": (CROSS_DOWN,),
+            "up_block_types": (CROSS_UP,),
+            "layers_per_block": 1,
+            "attention_head_dim": 2,
+            "cross_attention_dim": 8,
+            "norm_num_groups": 4,
+            "projection_class_embeddings_input_dim": 6,
+        },
+        (2, 3, 4),
+        1,
+    ),
 }
 
 # Configuration, then the size of the image.
