@@ -204,15 +204,18 @@ class _StoreHandler(_Handler):
             fault, fault.times = fault if fault.times > 0 else Fault(), fault.times - 1
         data = data if fault.body is None else fault.body
         asked = None if fault.whole_only else self.headers["Range"]
-        start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
-        if start >= len(data):
-            self.answer(416, {"Content-Range": f"bytes */{len(data)}"})
+        first, _, last = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+        start, size = int(first), len(data)
+        if start >= size:
+            self.answer(416, {"Content-Range": f"bytes */{size}"})
             return
+        data = data[: int(last) + 1] if last else data
         whole = {"Content-Length": str(len(data) - start), "ETag": f'"{checksum}"'}
-        if start:
-            whole["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        partial = start > 0 or len(data) < size
+        if partial:
+            whole["Content-Range"] = f"bytes {start}-{len(data) - 1}/{size}"
         sent = data[start : fault.end_at]
-        self.answer(206 if start else 200, whole, sent[: fault.drop_after])
+        self.answer(206 if partial else 200, whole, sent[: fault.drop_after])
         if fault.drop_after is None and fault.end_at is None:
             return
         self.wfile.flush()

@@ -13,6 +13,8 @@ from huggingface_hub import constants, file_download, utils
 
 import marigold_c as mc
 from marigold_c.loading import folders as loading
+from marigold_c.loading.inspection import inspect_checkpoint
+from marigold_c.loading.stored_weights import stored_of
 
 
 def predict(image: list[list[list[int]]], name: str, by_class: bool = True, **options: Any) -> list[float]:
@@ -32,6 +34,11 @@ def open_explained(folder: str) -> None:
     path = loading.resolve_folder(folder)
     with loading.explaining_damage(path):
         mc.load(path, num_threads=1)
+
+
+def inspect(name: str) -> list[Any]:
+    """What `marigold info` finds."""
+    return [inspect_checkpoint(*stored_of(name))]
 
 
 def mark() -> None:
@@ -62,6 +69,7 @@ def lack(internal: str) -> None:
 
 
 FUNCTIONS = {
+    "inspect": inspect,
     "lack": lack,
     "load_and_predict": load_and_predict,
     "mark": mark,

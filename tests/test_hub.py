@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import termios
@@ -14,6 +15,7 @@ from hub_bench import ID, OTHER, PARTS, SMALL, UNET, UNET_FP16, Bench, Failure, 
 from hub_server import Files, Hub
 
 import marigold_c as mc
+from marigold_c.loading.inspection import inspect_checkpoint
 
 pytest.importorskip("huggingface_hub", reason="loading from the hub needs huggingface_hub: pip install marigold-c[hub]")
 
@@ -99,6 +101,37 @@ def test_a_vae_that_is_replaced_is_not_downloaded(bench: Bench, by_class: bool) 
     assert replaced == bench.worker.call("predict", **options)  # the same weights; now the repository's own
     fetched = {one.path for one in bench.hub.take_requests() if one.method == "GET" and one.path.startswith("store:")}
     assert fetched and all("vae/" in path for path in fetched)
+
+
+def test_info_fetches_headers_alone(bench: Bench) -> None:
+    shipped = files_of(mc.default_checkpoint())
+    stored = sorted(name for name in shipped if name.endswith(".safetensors"))
+    bench.hub.add("someone/depth", shipped)
+    (facts,) = bench.worker.call("inspect", name="someone/depth")
+    here = json.loads(json.dumps(inspect_checkpoint(mc.default_checkpoint())))
+    assert facts == here | {"folder": facts["folder"]}
+    folder = Path(facts["folder"])
+    requests = [one for one in bench.hub.take_requests() if one.method == "GET"]
+    fetched = sorted((one.path, one.range) for one in requests if one.path.startswith("store:"))
+    assert fetched == [(f"store:{name}", "bytes=0-100000") for name in stored]
+    assert not any(name.endswith(".safetensors") for name in files_of(folder))
+
+
+def test_info_of_long_and_damaged_headers(bench: Bench) -> None:
+    shipped = files_of(mc.default_checkpoint())
+    name = next(name for name in shipped if name.startswith("unet/") and name.endswith(".safetensors"))
+    entries = {f"{i:05d}" * 20: {"dtype": "F16", "shape": [3, i], "data_offsets": [0, 0]} for i in range(1, 1001)}
+    header = json.dumps(entries).encode()
+    assert len(header) > 100_000
+    bench.hub.add("someone/long", shipped | {name: len(header).to_bytes(8, "little") + header})
+    (facts,) = bench.worker.call("inspect", name="someone/long")
+    assert facts["variants"]["fp16"]["components"]["unet"]["parameters"] == 3 * 500 * 1001
+    assert bench.ranges(name) == ["bytes=0-100000", f"bytes=8-{len(header) + 7}"]
+    for data in (b"", b"\xff" * 100, (2).to_bytes(8, "little") + b"[]", (40).to_bytes(8, "little") + b"{"):
+        bench.hub.add("someone/damaged", shipped | {name: data})
+        with pytest.raises(Failure, match=f"someone/damaged/{name}") as caught:
+            bench.worker.call("inspect", name="someone/damaged")
+        assert "CheckpointError" in caught.value.classes
 
 
 # ---- revisions, offline, tokens ----

@@ -6,8 +6,8 @@ import argparse
 import json
 
 from ..loading.conversion import verify
-from ..loading.folders import resolve_folder
 from ..loading.inspection import describe, inspect_checkpoint
+from ..loading.stored_weights import stored_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> bool:
-    checkpoint = resolve_folder(args.checkpoint)
-    facts = inspect_checkpoint(checkpoint)
+    checkpoint, stored = stored_of(args.checkpoint)
+    facts = inspect_checkpoint(checkpoint, stored)
     if args.verify:
         verify(checkpoint)
         facts["verified"] = True

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from os import PathLike
 from pathlib import Path
@@ -73,10 +74,6 @@ def _patterns(component: str, stem: str, variant: str | None) -> list[str]:
 def weight_patterns(component: str, variant: str | None) -> list[str]:
     """File names of a component's weights: one file, or shards with their index."""
     return _patterns(component, WEIGHT_STEMS[component], variant)
-
-
-def has_weights(folder: Path, component: str, variant: str | None) -> bool:
-    return any(next(folder.glob(pattern), None) for pattern in weight_patterns(component, variant))
 
 
 def weight_files(folder: Path, component: str, variant: str | None) -> list[Path]:
@@ -150,21 +147,29 @@ def _explain_lack(
     return CheckpointError(f"{repository.name!r} has no safetensors weights in {where}{hint}")
 
 
+def _only_in_part(repository: Repository, folder: Path, error: OSError) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{repository.name!r} is only in part in the cache ({folder}), and the rest cannot be had: {error}"
+    )
+
+
+def _present(folder: Path) -> list[str]:
+    return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+
+
 def _download(repository: Repository, small_files: tuple[str, ...], stems: dict[str, str], variant: str | None) -> Path:
     """The cache's folder of a repository, with the weights that _select chooses and nothing that is not needed."""
     if variant is not None and not re.fullmatch(r"[\w-]+", variant):
         raise ValueError(f"variant {variant!r} is no plain name such as 'fp16'")
     folder = repository.snapshot(small_files, required=small_files[0])
-    present = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+    present = _present(folder)
     if all(_complete_set(present, component, stem, variant) for component, stem in stems.items()):
         return folder  # nothing that the hub has could be preferred
     try:
         names = repository.files(folder)
     except OSError as error:
         if _select(present, stems, variant)[1]:
-            raise FileNotFoundError(
-                f"{repository.name!r} is only in part in the cache ({folder}), and the rest cannot be had: {error}"
-            ) from error
+            raise _only_in_part(repository, folder, error) from error
         return folder
     files, lacking = _select(names, stems, variant)
     if lacking:
@@ -194,6 +199,32 @@ def resolve_folder(
     repository = Repository(str(path_or_id), cache_dir, revision, local_files_only, token)
     stems = {component: stem for component, stem in WEIGHT_STEMS.items() if component not in without}
     return _download(repository, _SMALL_FILES, stems, variant)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What the hub has of a repository: bytes by file."""
+
+    repository: Repository
+    sizes: dict[str, int]
+
+
+def hub_listing(path_or_id: str | PathLike[str]) -> tuple[Path, Listing | None]:
+    """The folder or packed file of a checkpoint, and None; of a hub id a folder with its configurations alone, and what
+    the hub has beside them: None where the cache has weights and the hub is not asked or cannot be reached.
+
+    Raises as resolve_folder does.
+    """
+    if (folder := _local_folder(path_or_id)) is not None:
+        return folder, None
+    repository = Repository(str(path_or_id))
+    folder = repository.snapshot(_SMALL_FILES, required=_SMALL_FILES[0])
+    try:
+        return folder, Listing(repository, repository.files(folder))
+    except OSError as error:
+        if not any(name.endswith(".safetensors") for name in _present(folder)):
+            raise _only_in_part(repository, folder, error) from error
+        return folder, None
 
 
 def resolve_vae_folder(

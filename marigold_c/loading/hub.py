@@ -93,14 +93,34 @@ class Repository:
             raise FileNotFoundError(f"{self.name!r} is no checkpoint in diffusers layout, no {required}: {where}")
         return Path(folder)
 
-    def files(self, folder: Path) -> list[str]:
-        """All files that the hub has at the commit of a snapshot's folder."""
+    def files(self, folder: Path) -> dict[str, int]:
+        """All files that the hub has at the commit of a snapshot's folder, and their bytes."""
         from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
 
         if self.offline:
             raise FileNotFoundError("the hub is not asked in offline mode")
         with self._explained():
-            return list(HfApi().list_repo_files(self.name, revision=folder.name, token=self.token))
+            tree = HfApi().list_repo_tree(self.name, recursive=True, revision=folder.name, token=self.token)
+            return {entry.path: entry.size for entry in tree if isinstance(entry, RepoFile)}
+
+    def header(self, folder: Path, name: str, size: int) -> dict[str, Any]:
+        """The tensors' types and shapes in a safetensors file of so many bytes at the commit of a snapshot's folder.
+
+        Asks for the first 100 kB, and for the rest of the header where it is longer. CheckpointError for a damaged one.
+        """
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import SafetensorsParsingError
+
+        if size < 8:
+            raise CheckpointError(f"{self.name}/{name}: no safetensors file: it has {size} bytes")
+        with self._explained():
+            try:
+                found = HfApi().parse_safetensors_file_metadata(self.name, name, revision=folder.name, token=self.token)
+            except (SafetensorsParsingError, AttributeError, LookupError, TypeError, ValueError) as error:
+                # huggingface_hub takes it for granted that a header that is JSON has the right types in it.
+                raise CheckpointError(f"{self.name}/{name}: no safetensors file, or damaged: {error}") from error
+        return {key: {"dtype": one.dtype, "shape": one.shape} for key, one in found.tensors.items()}
 
     def fetch(self, folder: Path, names: Iterable[str]) -> None:
         """Downloads the weight files that a snapshot's folder lacks. CheckpointError where one arrives damaged."""

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, read from its configurations and safetensors headers; no weight is loaded."""
+"""What a checkpoint holds, read from its configurations and safetensors headers; no weight is loaded or downloaded."""
 
 from __future__ import annotations
 
@@ -10,36 +10,34 @@ from typing import Any
 
 from ..errors import CheckpointError
 from .families import TASKS, family_of, kind_of
-from .folders import WEIGHT_STEMS, has_weights, weight_patterns
+from .folders import WEIGHT_STEMS
 from .packed import Configurations, is_packed, packed_texts
 from .safetensors_header import read_header, tensors_of
+from .stored_weights import StoredWeights, stored_in
 
 
-def _weights(folder: Path, component: str, variant: str | None) -> dict[str, Any]:
+def _weights(stored: StoredWeights, component: str, variant: str | None) -> dict[str, Any]:
     """Parameters and stored types of one component under one variant."""
-    files = [path for pattern in weight_patterns(component, variant) for path in sorted(folder.glob(pattern))]
     parameters, types, size = 0, Counter[str](), 0
-    for path in (path for path in files if path.suffix == ".safetensors"):
-        size += path.stat().st_size
-        for name, entry in tensors_of(read_header(path)).items():
+    for file in (name for name in stored.files(component, variant) if name.endswith(".safetensors")):
+        size += stored.sizes[file]
+        for name, entry in stored.read(file).items():
             try:
                 count = math.prod(int(extent) for extent in entry["shape"])
                 types[str(entry["dtype"])] += count
             except (KeyError, TypeError, ValueError) as error:
-                raise CheckpointError(f"{path}: tensor {name!r} has no valid dtype and shape") from error
+                raise CheckpointError(f"{stored.place}/{file}: tensor {name!r} has no valid dtype and shape") from error
             parameters += count
     return {"parameters": parameters, "stored": [name for name, _ in types.most_common()], "bytes": size}
 
 
-def _variants(folder: Path) -> list[str | None]:
+def _variants(stored: StoredWeights) -> list[str | None]:
     """None and the named variants that some component is stored in."""
     named: set[str] = set()
     for component, stem in WEIGHT_STEMS.items():
-        pattern = re.compile(rf"{stem}\.(\w+?)(-\d{{5}}-of-\d{{5}})?\.safetensors")
-        for path in (folder / component).glob(f"{stem}.*.safetensors"):
-            if match := pattern.fullmatch(path.name):
-                named.add(match[1])
-    plain: list[str | None] = [None] if any(has_weights(folder, part, None) for part in WEIGHT_STEMS) else []
+        pattern = re.compile(rf"{component}/{stem}\.(\w+?)(-\d{{5}}-of-\d{{5}})?\.safetensors")
+        named |= {match[1] for name in stored.sizes if (match := pattern.fullmatch(name))}
+    plain: list[str | None] = [None] if any(stored.files(part, None) for part in WEIGHT_STEMS) else []
     return [*plain, *sorted(named)]
 
 
@@ -70,12 +68,12 @@ def _sum_of(weights: dict[str, dict[str, Any]], key: str) -> int:
     return sum(int(part[key]) for part in weights.values())
 
 
-def _all_weights(folder: Path) -> dict[str, Any]:
-    """What a folder has, by variant."""
+def _all_weights(stored: StoredWeights) -> dict[str, Any]:
+    """What there is, by variant."""
     variants = {}
-    for variant in _variants(folder):
-        parts = [part for part in WEIGHT_STEMS if has_weights(folder, part, variant)]
-        weights = {part: _weights(folder, part, variant) for part in parts}
+    for variant in _variants(stored):
+        parts = [part for part in WEIGHT_STEMS if stored.files(part, variant)]
+        weights = {part: _weights(stored, part, variant) for part in parts}
         variants[variant or "default"] = {
             "components": weights,
             "parameters": _sum_of(weights, "parameters"),
@@ -109,8 +107,9 @@ def _packed_weights(path: Path) -> dict[str, Any]:
     }
 
 
-def inspect_checkpoint(folder: Path) -> dict[str, Any]:
-    """Everything `marigold info` shows, as values that JSON can hold."""
+def inspect_checkpoint(folder: Path, stored: StoredWeights | None = None) -> dict[str, Any]:
+    """Everything `marigold info` shows, as values that JSON can hold. stored: the weights, where they are not in the
+    folder."""
     configurations = Configurations(folder)
     index, unet, vae, scheduler = (
         configurations[name]
@@ -138,7 +137,7 @@ def inspect_checkpoint(folder: Path) -> dict[str, Any]:
             **{key: scheduler.get(key) for key in ("prediction_type", "timestep_spacing", "beta_schedule")},
             "rescale_betas_zero_snr": scheduler.get("rescale_betas_zero_snr", False),
         },
-        "variants": {} if is_packed(folder) else _all_weights(folder),
+        "variants": {} if is_packed(folder) else _all_weights(stored or stored_in(folder)),
         "packed": _packed_weights(folder) if is_packed(folder) else None,
         "licence": licence_of(folder),
     }
