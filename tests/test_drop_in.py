@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import marigold_c as mc
+from marigold_c import _C
 from marigold_c.images.readers import InputError
 
 PIXELS = np.random.default_rng(8).integers(0, 256, (24, 40, 3), dtype=np.uint8)
@@ -141,6 +142,32 @@ def test_to_opens_again_in_another_dtype(pipe: Any) -> None:
     own.scheduler = pipe.scheduler
     assert np.array_equal(own(PIXELS, **OPTIONS).prediction, pipe(PIXELS, **OPTIONS).prediction)
     assert not np.array_equal(rough, own(PIXELS, **OPTIONS).prediction)
+
+
+def test_to_opens_when_the_pipeline_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = opened()
+    calls = []
+    engine = _C.Pipeline
+
+    def counted(*args: Any, **options: Any) -> Any:
+        calls.append(options["dtype"])
+        return engine(*args, **options)
+
+    monkeypatch.setattr(_C, "Pipeline", counted)
+    vae = own.vae
+    assert own.to(dtype="int8").to("cpu", "bfloat16").dtype == "bfloat16"
+    assert own.cancel() is False
+    assert calls == []
+    first = own(PIXELS, **OPTIONS).prediction
+    assert calls == ["bfloat16"]
+    assert own.vae is not vae
+    assert np.array_equal(first, opened(dtype="bfloat16")(PIXELS, **OPTIONS).prediction)
+    calls.clear()
+    own.to(dtype="float32")
+    own.vae = vae
+    assert calls == ["float32"]
+    own(PIXELS, **OPTIONS)
+    assert calls == ["float32"]
 
 
 def test_to_leaves_the_pipeline_as_it_was_where_it_fails(pipe: Any) -> None:
