@@ -46,6 +46,7 @@ NAVIGATION = {
         "docs/checkpoints",
         "docs/ensembles",
         "docs/completion",
+        "docs/high_resolution",
         "docs/precision_and_speed",
         "docs/processes",
         "docs/cuda",

@@ -40,6 +40,7 @@ class PipelineInfo(TypedDict):
     isa: str
     num_threads: int
     unet_parameters: int
+    boosting_unet_parameters: int
     vae_parameters: int
     text_encoder_parameters: int
 
@@ -165,6 +166,8 @@ class Pipeline:
         family: str | None = None,
         unet: str | PathLike[str] = ...,
         text_tokens: int = 0,
+        boosting: bool = False,
+        boosting_inputs: str | None = None,
     ) -> Self: ...
     def run(
         self,
@@ -192,6 +195,9 @@ class Pipeline:
         max_iter: int = 2,
         tol: float = 1e-3,
         max_res: int = 1024,
+        coarse: NDArray[np.floating] | None = None,
+        tile_size: int = 768,
+        tile_overlap: int = -1,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
     def complete(
         self,

@@ -42,6 +42,8 @@ from .loading.folders import default_checkpoint  # noqa: E402
 from .pipelines.completion import MarigoldDepthCompletionOutput, MarigoldDepthCompletionPipeline  # noqa: E402
 from .pipelines.components import AutoencoderTiny  # noqa: E402
 from .pipelines.ensembling import ensemble_depth, ensemble_intrinsics, ensemble_normals  # noqa: E402
+from .pipelines.high_resolution import MarigoldDepthHROutput, MarigoldDepthHRPipeline  # noqa: E402
+from .pipelines.opening import load  # noqa: E402
 from .pipelines.outputs import MarigoldDepthOutput, MarigoldIntrinsicsOutput, MarigoldNormalsOutput  # noqa: E402
 from .pipelines.point_alignment import align_to_points  # noqa: E402
 from .pipelines.schedulers import (  # noqa: E402
@@ -51,7 +53,7 @@ from .pipelines.schedulers import (  # noqa: E402
     LCMScheduler,
 )
 from .pipelines.sequences import predict_sequence  # noqa: E402
-from .pipelines.tasks import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline, load  # noqa: E402
+from .pipelines.tasks import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _C.__version__
@@ -76,6 +78,8 @@ __all__ = [
     "LCMScheduler",
     "MarigoldDepthCompletionOutput",
     "MarigoldDepthCompletionPipeline",
+    "MarigoldDepthHROutput",
+    "MarigoldDepthHRPipeline",
     "MarigoldDepthOutput",
     "MarigoldDepthPipeline",
     "MarigoldImageProcessor",

@@ -17,6 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import family_checkpoints
+import hr_checkpoints
 import numpy as np
 import pytest
 from documents import ROOT, Block
@@ -43,6 +44,7 @@ _FAMILIES = {
     "GonzaloMG/stable-diffusion-e2e-ft-normals": "e2e-ft, normals",
     "stabilityai/stable-diffusion-2-1": "genpercept",
 }
+_HIGH_RESOLUTION = "prs-eth/marigold-depth-hr-v1-1"
 _UNETS = "guangkaixu/genpercept-models"
 _THIN = {
     "unet": {"block_out_channels": [16] * 4, "attention_head_dim": [2] * 4, "norm_num_groups": 8},
@@ -82,6 +84,11 @@ def _add_families(hub: Hub, folder: Path) -> None:
         hub.add(repository, _with_both_names(path))
         for unet in needed.values():
             hub.add(_UNETS, {f"{unet.name}/{file}": data for file, data in _with_both_names(unet).items()})
+
+
+def _add_high_resolution(hub: Hub, folder: Path) -> None:
+    path = hr_checkpoints.make(folder / "hr")
+    hub.add(_HIGH_RESOLUTION, _with_both_names(path))
 
 
 def _with_both_names(folder: Path) -> Files:
@@ -197,4 +204,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             hub.add(name, _thin_checkpoint(task, folder))
         hub.add("madebyollin/taesd", _tiny_vae(folder))
         _add_families(hub, folder / "families")
+        _add_high_resolution(hub, folder / "families")
         yield World(template, hub, folder / "home", programs)

@@ -276,7 +276,7 @@ mg_status mg_ssim(double *out, const float *prediction, const float *target, con
 /* ---- pipelines ---- */
 typedef struct mg_pipeline mg_pipeline;
 
-/* Called after each denoising step: `done` of `total` steps over the whole run. */
+/* Called after each denoising step, of a refinement after each tile of it: `done` of `total` over the whole run. */
 typedef void (*mg_progress_fn)(void *user, int done, int total);
 
 struct mg_pipeline_params {
@@ -288,6 +288,10 @@ struct mg_pipeline_params {
     const char *family;
     const char *vae;  /* NULL: the checkpoint's; else a folder with another autoencoder (TAESD) */
     const char *unet; /* NULL: the checkpoint's; else a folder with another one (GenPercept, over Stable Diffusion) */
+    /* false; true: for depth in high resolution: the checkpoint's boosting_unet is opened, too, which must be there. The latents that it
+     * is given, in order: NULL: as the checkpoint says, else "image,coarse,sample". */
+    bool boosting;
+    const char *boosting_inputs;
     int64_t text_tokens; /* of the empty prompt; 0: two, or as packed; up to the encoder's places, 77: padded */
     const char *dtype;   /* "float32", or "auto" (NULL): the file's own, float32 for a folder */
     const char *device;  /* "cpu"; "cuda", "cuda:1": a GPU; "ref": the slow oracle */
@@ -333,12 +337,22 @@ struct mg_pipeline_info {
     const char *dtype;                  /* precision in use */
     const char *isa;                    /* in use */
     int num_threads;
-    int64_t unet_parameters, vae_parameters, text_encoder_parameters;
+    int64_t unet_parameters, boosting_unet_parameters, vae_parameters, text_encoder_parameters;
 };
 void mg_pipeline_get_info(const mg_pipeline *pipeline, struct mg_pipeline_info *out);
 /* The family of a checkpoint by the _class_name of its model_index.json, and the latents that its UNet takes (in_channels over the
  * VAE's latent_channels); `replaced`: the UNet is not the folder's own. NULL: none that is known. */
 const char *mg_family_of_checkpoint(const char *class_name, int input_latents, bool replaced);
+
+/* What the boosting UNet of a pipeline makes finer (Marigold-HR, arXiv 2505.09358): maps of depth, in tiles of the latents that overlap.
+ * In each step the tiles' outputs are blended by weights that fall to a tile's border; noise and steps are of the whole. */
+struct mg_refinement {
+    const float
+        *coarse; /* NULL: an ordinary run; else (N, coarse_h, coarse_w) in [0, 1], enlarged to the run's resolution */
+    int64_t coarse_h, coarse_w;
+    int64_t tile_size;    /* pixels: 768; a multiple of the VAE's scale */
+    int64_t tile_overlap; /* pixels, the same; -1: half of a tile */
+};
 
 struct mg_run_params {
     struct mg_image image;
@@ -357,6 +371,7 @@ struct mg_run_params {
     int num_generators;
     mg_scheduler *scheduler; /* NULL: the checkpoint's own; the run calls set_timesteps on it */
     bool output_latent;
+    struct mg_refinement refinement;
     mg_progress_fn progress;
     void *progress_user;
 };

@@ -110,7 +110,10 @@ int mg_family_input_latents(const struct mg_family *family, int targets) {
 }
 
 bool mg_family_takes_sample(const struct mg_family *family) {
-    return family->inputs[0] == MG_INPUT_SAMPLE || family->inputs[1] == MG_INPUT_SAMPLE;
+    for (int i = 0; i < MG_UNET_INPUTS; i++)
+        if (family->inputs[i] == MG_INPUT_SAMPLE)
+            return true;
+    return false;
 }
 
 const char *mg_family_names(void) { return "marigold, e2e-ft, lotus-d, lotus-g, genpercept"; }

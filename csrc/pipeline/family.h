@@ -5,9 +5,10 @@
 #include "../nn/nn.h"
 #include "heads.h"
 
-/* What the UNet sees, side by side: the image's latent, the sample that becomes the prediction. */
-typedef enum mg_unet_input { MG_INPUT_NONE, MG_INPUT_IMAGE, MG_INPUT_SAMPLE } mg_unet_input;
-enum { MG_UNET_INPUTS = 2 };
+/* What the UNet sees, side by side: the image's latent, the sample that becomes the prediction, and (a boosting UNet's alone) the
+ * latent of a coarse prediction. */
+typedef enum mg_unet_input { MG_INPUT_NONE, MG_INPUT_IMAGE, MG_INPUT_SAMPLE, MG_INPUT_COARSE } mg_unet_input;
+enum { MG_UNET_INPUTS = 3 };
 /* Of the empty prompt without padding: its begin and its end. */
 enum { MG_TEXT_TOKENS = 2 };
 

@@ -1,5 +1,5 @@
 /* model.c: opens a checkpoint as a pipeline: configurations, task and family, weights, scheduler, the embedding of the empty prompt.
- * Calls source.c, families.c, nn, stages.c, text.c, the scheduler. */
+ * Calls source.c, families.c, boosting.c, nn, stages.c, text.c, the scheduler. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,15 +49,24 @@ static mg_status find_stated_family(struct mg_pipeline *p, const char *asked, co
     return MG_OK;
 }
 
+/* A folder with a pipeline.py of its own names the module before the class. */
+static mg_status read_class_name(const char **out, const struct mg_json *index, const char *path, struct mg_err *err) {
+    const struct mg_json *value = mg_json_get(index, "_class_name");
+    if (!value || value->type != MG_JSON_ARRAY || value->length != 2 || value->children[1].type != MG_JSON_STRING)
+        return mg_json_get_string(out, index, "_class_name", "", path, err);
+    *out = value->children[1].string;
+    return MG_OK;
+}
+
 static mg_status read_model_index(struct mg_pipeline *p, const struct mg_pipeline_params *params, struct mg_err *err) {
     struct mg_arena arena;
     mg_arena_init(&arena);
-    const char *path, *class_name;
+    const char *path, *class_name, *inputs;
     const struct mg_json *index;
     int64_t steps, resolution;
     mg_status status;
     MG_TRY_GOTO(mg_source_config(&index, &path, &p->source, "model_index.json", &arena, err));
-    MG_TRY_GOTO(mg_json_get_string(&class_name, index, "_class_name", "", path, err));
+    MG_TRY_GOTO(read_class_name(&class_name, index, path, err));
     MG_TRY_GOTO(mg_alloc((void **)&p->class_name, strlen(class_name) + 1, "a name", err));
     strcpy(p->class_name, class_name);
     MG_TRY_GOTO(find_stated_family(p, params->family, index, path, err));
@@ -67,6 +76,8 @@ static mg_status read_model_index(struct mg_pipeline *p, const struct mg_pipelin
     p->default_steps = (int)steps;
     p->default_resolution = resolution;
     MG_TRY_GOTO(mg_json_get_bool(&p->full_z, index, "use_full_z_range", true, path, err));
+    MG_TRY_GOTO(asked_or_stated(&inputs, params->boosting_inputs, MG_BOOSTING_INPUTS_KEY, p, index, path, err));
+    MG_TRY_GOTO(mg_boosting_set_inputs(&p->boosting, inputs, err));
 done:
     mg_arena_free(&arena);
     return status;
@@ -260,9 +271,13 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     MG_TRY_GOTO(mg_source_check_variant(&p->source, err));
     MG_TRY_GOTO(open_unet(p, params->unet, err));
     MG_TRY_GOTO(open_vae(p, params->vae, err));
+    if (params->boosting)
+        MG_TRY_GOTO(mg_boosting_open(p, err));
     widen(p, params->widen_to_targets);
     MG_TRY_GOTO(choose_family(p, err));
     MG_TRY_GOTO(check_channels(p, err));
+    if (params->boosting)
+        MG_TRY_GOTO(mg_boosting_check(p, err));
     MG_TRY_GOTO(mg_stages_check_weights(p, err));
     MG_TRY_GOTO(open_scheduler(p, params->any_scheduler, err));
     MG_TRY_GOTO(mg_text_open(p, params->text_tokens, err));
@@ -278,6 +293,7 @@ void mg_pipeline_close(mg_pipeline *pipeline) {
         return;
     mg_stages_free(pipeline);
     mg_weights_close(&pipeline->unet_weights);
+    mg_weights_close(&pipeline->boosting.weights);
     mg_weights_close(&pipeline->vae_weights);
     mg_source_close(&pipeline->source);
     mg_source_close(&pipeline->other_vae);
@@ -313,6 +329,7 @@ void mg_pipeline_get_info(const mg_pipeline *p, struct mg_pipeline_info *out) {
         .isa = p->context.isa,
         .num_threads = p->context.num_threads,
         .unet_parameters = p->unet_weights.parameters,
+        .boosting_unet_parameters = p->boosting.weights.parameters,
         .vae_parameters = p->vae_weights.parameters,
         .text_encoder_parameters = p->text_encoder_parameters,
     };

@@ -13,10 +13,12 @@ const struct mg_precision *mg_precision_of_name(const char *name);
 /* ---- tasks.c: one row for each kind of map that Marigold predicts ---- */
 struct mg_pipeline;
 
+enum { MG_TASK_CLASS_NAMES = 3 };
 struct mg_task {
-    const char *name;           /* "depth" */
-    const char *class_names[2]; /* of model_index.json: diffusers', and prs-eth's own */
-    int prediction_channels;    /* of one map */
+    const char *name; /* "depth" */
+    /* Of model_index.json: diffusers', prs-eth's own, and that of Marigold-HR. */
+    const char *class_names[MG_TASK_CLASS_NAMES];
+    int prediction_channels; /* of one map */
     int uncertainty_channels;
     int num_targets;        /* maps for one image; 0: as many as the UNet predicts latents */
     float minimum;          /* of a map; its maximum is 1 */
@@ -54,7 +56,8 @@ struct mg_stage_key {
     bool recompute;              /* TRAIN, DECODER_GRADIENT, DENOISE_GRADIENT */
     float factor;                /* ENCODE: scaling factor, or 1; DECODE: 1 / scaling factor, or 1 */
     int64_t text_n, text_tokens; /* UNET */
-    struct mg_weights *weights;  /* ESTIMATE: NULL, or those in the place of the UNet's */
+    /* NULL: the network's own. Of a UNet: those in its place (ESTIMATE), or the boosting UNet's, which is then built. */
+    struct mg_weights *weights;
 };
 
 enum { MG_KEPT_PLANS = 12 };
@@ -66,6 +69,15 @@ enum { MG_KEPT_PLANS = 12 };
 #define MG_FAMILY_KEY "family"
 #define MG_TASK_KEY "task"
 #define MG_PREDICTION_KEY "prediction_type"
+#define MG_BOOSTING_INPUTS_KEY "boosting_inputs"
+
+/* The second UNet of Marigold-HR, which refines a coarse prediction. */
+struct mg_boosting {
+    bool is_open;
+    struct mg_unet_config unet;
+    struct mg_weights weights;
+    mg_unet_input inputs[MG_UNET_INPUTS]; /* in the order of its channels */
+};
 
 struct mg_pipeline {
     struct mg_context context;
@@ -77,6 +89,7 @@ struct mg_pipeline {
     struct mg_unet_config unet;
     struct mg_autoencoder vae;
     struct mg_weights unet_weights, vae_weights;
+    struct mg_boosting boosting;
     int64_t text_encoder_parameters;
     float *text; /* (1, text_tokens, text_channels) */
     int64_t text_tokens, text_channels;
@@ -111,6 +124,17 @@ mg_status mg_stages_bind_other_unet(struct mg_weights *weights, struct mg_pipeli
 
 /* ---- text.c: the embedding of the empty prompt, padded to so many tokens; 0: 2, or what a packed file has ---- */
 mg_status mg_text_open(struct mg_pipeline *pipeline, int64_t tokens, struct mg_err *err);
+
+/* ---- boosting.c ---- */
+/* The order of its latents, "image,coarse,sample" or another; NULL: that one. */
+mg_status mg_boosting_set_inputs(struct mg_boosting *boosting, const char *text, struct mg_err *err);
+/* Opens the second UNet of the source. MG_ERR_CHECKPOINT: there is none. */
+mg_status mg_boosting_open(struct mg_pipeline *pipeline, struct mg_err *err);
+/* Refuses a second UNet that does not fit the first one's latents and text, or its task. */
+mg_status mg_boosting_check(const struct mg_pipeline *pipeline, struct mg_err *err);
+enum { MG_BOOSTING_INPUTS_TEXT = 32 };
+/* The order of its latents as a text. */
+void mg_boosting_inputs_text(char out[MG_BOOSTING_INPUTS_TEXT], const struct mg_boosting *boosting);
 
 /* ---- model.c ---- */
 /* Whether a weight of a text-to-image UNet is repeated where it is widened: for mg_weights.may_repeat. */

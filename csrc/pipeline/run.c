@@ -1,5 +1,5 @@
-/* run.c: one run: images -> image latents -> denoising loop (denoise.c) -> maps at the images' size (predict.c).
- */
+/* run.c: one run: images -> image latents -> denoising loop (denoise.c), of a refinement in tiles (refine.c) -> maps at the images'
+ * size (predict.c). */
 #include <string.h>
 
 #include "run.h"
@@ -10,7 +10,8 @@ void mg_run_params_init(struct mg_run_params *params) {
                                      .match_input_resolution = true,
                                      .resample_input = MG_RESAMPLE_BILINEAR,
                                      .resample_output = MG_RESAMPLE_DEFAULT,
-                                     .batch_size = 1};
+                                     .batch_size = 1,
+                                     .refinement = {.tile_size = 768, .tile_overlap = -1}};
     mg_ensemble_depth_params_init(&params->ensemble);
     params->ensemble.reduction = MG_REDUCE_DEFAULT;
 }
@@ -104,7 +105,8 @@ static mg_status start_run(struct mg_run *run, struct mg_err *err) {
         p->resample_output == MG_RESAMPLE_DEFAULT ? pipe->family->resample_output : p->resample_output, p->preset);
     run->scheduler = p->scheduler ? p->scheduler : pipe->scheduler;
     MG_TRY(choose_timesteps(run, steps, err));
-    return size_run(run, err);
+    MG_TRY(size_run(run, err));
+    return mg_run_refines(run) ? mg_refine_start(run, err) : MG_OK;
 }
 
 /* Each image once, however many ensemble members it has. */
@@ -112,11 +114,7 @@ static mg_status encode_images(struct mg_run *run, struct mg_err *err) {
     const struct mg_run_params *p = run->params;
     const size_t pixel_bytes[] = {[MG_PIXEL_U8] = 1, [MG_PIXEL_U16] = 2, [MG_PIXEL_F32] = 4};
     const size_t bytes = (size_t)(p->image.h * p->image.w * p->image.c) * pixel_bytes[p->image.type];
-    struct mg_stage_key key = {.stage = MG_STAGE_ENCODE,
-                               .n = 1,
-                               .h = run->geometry.padded_h,
-                               .w = run->geometry.padded_w,
-                               .factor = (float)run->pipeline->vae.scaling_factor};
+    const struct mg_stage_key key = mg_encode_key(run);
     float *x = NULL;
     mg_status status;
     MG_TRY_GOTO(mg_alloc_floats(&run->image_latents, p->image.n, run->image_latent_floats, "image latents", err));
@@ -140,6 +138,8 @@ done:
 static mg_status run_entered(struct mg_result *out, struct mg_run *run, struct mg_err *err) {
     MG_TRY(start_run(run, err));
     MG_TRY(encode_images(run, err));
+    if (mg_run_refines(run))
+        MG_TRY(mg_refine_encode(run, err));
     MG_TRY(mg_run_denoise(run, err));
     MG_TRY(mg_run_predict(out, run, err));
     if (run->params->output_latent) {
@@ -177,6 +177,7 @@ mg_status mg_pipeline_run(struct mg_result *out, mg_pipeline *pipeline, const st
         status = run_entered(out, &run, err);
     leave_handles(params, &run);
     mg_free(run.image_latents);
+    mg_free(run.coarse_latents);
     mg_free(run.latents);
     if (status != MG_OK)
         mg_result_free(out);

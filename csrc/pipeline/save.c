@@ -27,6 +27,11 @@ static mg_status add_configs(struct mg_packed_writer *writer, const struct mg_pi
         MG_TRY_GOTO(mg_network_config_text(&text, &length, &label, p, other, name, &arena, err));
         MG_TRY_GOTO(mg_packed_writer_text(writer, name, text, length, err));
     }
+    if (p->boosting.is_open) {
+        const char *name = "boosting_unet/config.json";
+        MG_TRY_GOTO(mg_source_text(&text, &length, &label, &p->source, name, &arena, err));
+        MG_TRY_GOTO(mg_packed_writer_text(writer, name, text, length, err));
+    }
 done:
     mg_arena_free(&arena);
     return status;
@@ -75,6 +80,11 @@ static mg_status add_kind(struct mg_packed_writer *writer, const struct mg_pipel
         MG_TRY(add_text(writer, MG_FAMILY_KEY, p->family->name, err));
         MG_TRY(add_text(writer, MG_TASK_KEY, p->task->name, err));
     }
+    if (p->boosting.is_open) {
+        char inputs[MG_BOOSTING_INPUTS_TEXT];
+        mg_boosting_inputs_text(inputs, &p->boosting);
+        MG_TRY(add_text(writer, MG_BOOSTING_INPUTS_KEY, inputs, err));
+    }
     if (p->text_tokens != MG_TEXT_TOKENS) {
         snprintf(tokens, sizeof tokens, "%lld", (long long)p->text_tokens);
         MG_TRY(add_text(writer, MG_TOKENS_KEY, tokens, err));
@@ -93,12 +103,14 @@ static mg_status write_all(struct mg_packed_writer *writer, const struct mg_pipe
     MG_TRY(add_kind(writer, p, prediction_type, err));
     MG_TRY(add_configs(writer, p, err));
     MG_TRY(declare(writer, &p->unet_weights, err));
+    MG_TRY(declare(writer, &p->boosting.weights, err)); /* none where it is not open */
     MG_TRY(declare(writer, &p->vae_weights, err));
     MG_TRY(mg_packed_writer_declare(writer, "text_encoder", MG_EMPTY_PROMPT_KEY,
                                     mg_layout_text(layout, (struct mg_weight_layout){0}), &text, mg_tensor_bytes(&text),
                                     err));
     MG_TRY(mg_packed_writer_begin(writer, err));
     MG_TRY(append(writer, &p->unet_weights, &p->context, err));
+    MG_TRY(append(writer, &p->boosting.weights, &p->context, err));
     MG_TRY(append(writer, &p->vae_weights, &p->context, err));
     MG_TRY(mg_packed_writer_append(writer, p->text, mg_tensor_bytes(&text), err));
     return mg_packed_writer_finish(writer, err);

@@ -52,28 +52,45 @@ static mg_value text_constant(struct mg_graph *g, struct mg_pipeline *p) {
     return mg_graph_constant(g, p->text, 1, 1, p->text_tokens, p->text_channels);
 }
 
-static mg_value unet(struct mg_graph *g, struct mg_pipeline *p, mg_value sample, mg_value timesteps, mg_value text) {
-    return planes_out(g, "output", outside(g, mg_unet_build(g, &p->unet, inside(g, sample), timesteps, text)));
+/* ---- the UNet, or the boosting UNet where the weights are its ---- */
+static bool boosts(const struct mg_pipeline *p, const struct mg_stage_key *key) {
+    return key->weights == &p->boosting.weights;
+}
+
+static const struct mg_unet_config *unet_of(const struct mg_pipeline *p, const struct mg_stage_key *key) {
+    return boosts(p, key) ? &p->boosting.unet : &p->unet;
+}
+
+static mg_value unet(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, mg_value sample,
+                     mg_value timesteps, mg_value text) {
+    const mg_value output = mg_unet_build(g, unet_of(p, key), inside(g, sample), timesteps, text);
+    return planes_out(g, "output", outside(g, output));
+}
+
+static mg_value latent_in(struct mg_graph *g, const struct mg_pipeline *p, const struct mg_stage_key *key,
+                          mg_unet_input input) {
+    return planes_in(g, input == MG_INPUT_COARSE ? "coarse_latent" : "image_latent", key->n, p->vae.latent_channels,
+                     key->h, key->w);
 }
 
 /* One step of the loop: the UNet sees the latents of its family side by side. */
 static mg_value denoised(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, mg_value sample) {
+    const mg_unet_input *inputs = boosts(p, key) ? p->boosting.inputs : p->family->inputs;
     mg_value seen = MG_NONE;
-    for (int i = 0; i < MG_UNET_INPUTS && p->family->inputs[i] != MG_INPUT_NONE; i++) {
-        mg_value next = p->family->inputs[i] == MG_INPUT_SAMPLE
-                            ? mg_op_nchw_to_nhwc(g, sample)
-                            : planes_in(g, "image_latent", key->n, p->vae.latent_channels, key->h, key->w);
+    for (int i = 0; i < MG_UNET_INPUTS && inputs[i] != MG_INPUT_NONE; i++) {
+        mg_value next = inputs[i] == MG_INPUT_SAMPLE ? mg_op_nchw_to_nhwc(g, sample) : latent_in(g, p, key, inputs[i]);
         seen = i ? mg_op_concat(g, seen, next) : next;
     }
-    return unet(g, p, seen, mg_graph_input(g, "timestep", 1, 1, 1, 1), text_constant(g, p));
+    return unet(g, p, key, seen, mg_graph_input(g, "timestep", 1, 1, 1, 1), text_constant(g, p));
 }
 
 static mg_value sample_in(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    return mg_graph_input(g, "sample", key->n, p->unet.out_channels, key->h, key->w);
+    return mg_graph_input(g, "sample", key->n, unet_of(p, key)->out_channels, key->h, key->w);
 }
 
 static void build_denoise(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    denoised(g, p, key, mg_family_takes_sample(p->family) ? sample_in(g, p, key) : MG_NONE);
+    const bool takes_sample = boosts(p, key) || mg_family_takes_sample(p->family);
+    denoised(g, p, key, takes_sample ? sample_in(g, p, key) : MG_NONE);
 }
 
 static void build_denoise_gradient(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
@@ -84,15 +101,15 @@ static void build_denoise_gradient(struct mg_graph *g, struct mg_pipeline *p, co
 }
 
 static void build_unet(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value sample = planes_in(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
+    mg_value sample = planes_in(g, "sample", key->n, unet_of(p, key)->in_channels, key->h, key->w);
     mg_value timesteps = mg_graph_input(g, "timesteps", key->n, 1, 1, 1);
     mg_value text = mg_graph_input(g, "text", key->text_n, 1, key->text_tokens, p->unet.cross_attention_dim);
-    unet(g, p, sample, timesteps, text);
+    unet(g, p, key, sample, timesteps, text);
 }
 
 static mg_value estimated(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
-    mg_value sample = planes_in(g, "sample", key->n, p->unet.in_channels, key->h, key->w);
-    return unet(g, p, sample, mg_graph_input(g, "timesteps", key->n, 1, 1, 1), text_constant(g, p));
+    mg_value sample = planes_in(g, "sample", key->n, unet_of(p, key)->in_channels, key->h, key->w);
+    return unet(g, p, key, sample, mg_graph_input(g, "timesteps", key->n, 1, 1, 1), text_constant(g, p));
 }
 
 static void build_estimate(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key) {
@@ -134,12 +151,18 @@ static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const st
     stages[key->stage].build(graph, pipeline, key);
 }
 
+static void release_unets(const struct mg_pipeline *pipeline) {
+    mg_weights_release(&pipeline->unet_weights);
+    if (pipeline->boosting.is_open)
+        mg_weights_release(&pipeline->boosting.weights);
+}
+
 mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
                         struct mg_err *err) {
     int oldest = 0;
     /* The decoder's activations are the peak of a run: the UNet's mapped weights need not lie beside them. */
     if (!stages[key->stage].is_unet)
-        mg_weights_release(&pipeline->unet_weights);
+        release_unets(pipeline);
     for (int i = 0; i < MG_KEPT_PLANS; i++) {
         if (pipeline->kept[i].plan && same_key(&pipeline->kept[i].key, key)) {
             pipeline->kept[i].used = ++pipeline->clock;
@@ -188,10 +211,17 @@ static mg_status visit(struct mg_pipeline *pipeline, const struct mg_stage_key *
 enum { SMALLEST = 1 << (MG_MAX_LEVELS - 1) };
 
 static mg_status visit_networks(struct mg_pipeline *pipeline, bool choose_layouts, struct mg_err *err) {
-    const mg_stage declaring[] = {MG_STAGE_UNET, MG_STAGE_ENCODE, MG_STAGE_DECODE};
-    for (size_t i = 0; i < sizeof declaring / sizeof declaring[0]; i++) {
+    const struct {
+        mg_stage stage;
+        struct mg_weights *weights;
+    } declaring[] = {{MG_STAGE_UNET, NULL},
+                     {MG_STAGE_ENCODE, NULL},
+                     {MG_STAGE_DECODE, NULL},
+                     {MG_STAGE_UNET, &pipeline->boosting.weights}};
+    for (int i = 0; i < (pipeline->boosting.is_open ? 4 : 3); i++) {
         /* of the latent or of the image: either will do */
-        struct mg_stage_key key = {.stage = declaring[i],
+        struct mg_stage_key key = {.stage = declaring[i].stage,
+                                   .weights = declaring[i].weights,
                                    .n = 1,
                                    .h = SMALLEST,
                                    .w = SMALLEST,
@@ -210,6 +240,8 @@ mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *
 mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err) {
     MG_TRY(visit_networks(pipeline, false, err));
     MG_TRY(mg_weights_check(&pipeline->unet_weights, err));
+    if (pipeline->boosting.is_open)
+        MG_TRY(mg_weights_check(&pipeline->boosting.weights, err));
     return mg_weights_check(&pipeline->vae_weights, err);
 }
 

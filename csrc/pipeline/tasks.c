@@ -26,7 +26,7 @@ static mg_status intrinsics_ensemble(float *out, float *uncertainty, const float
 
 static const struct mg_task tasks[] = {
     {.name = "depth",
-     .class_names = {"MarigoldDepthPipeline", "MarigoldPipeline"},
+     .class_names = {"MarigoldDepthPipeline", "MarigoldPipeline", "MarigoldDepthHRPipeline"},
      .prediction_channels = 1,
      .uncertainty_channels = 1,
      .num_targets = 1,
@@ -35,7 +35,7 @@ static const struct mg_task tasks[] = {
      .head = mg_depth_head,
      .ensemble = depth_ensemble},
     {.name = "normals",
-     .class_names = {"MarigoldNormalsPipeline", "MarigoldNormalsPipeline"},
+     .class_names = {"MarigoldNormalsPipeline"},
      .prediction_channels = 3,
      .uncertainty_channels = 1,
      .num_targets = 1,
@@ -58,8 +58,9 @@ enum { NUM_TASKS = sizeof tasks / sizeof tasks[0] };
 
 const struct mg_task *mg_task_of_class(const char *class_name) {
     for (int i = 0; i < NUM_TASKS; i++)
-        if (!strcmp(tasks[i].class_names[0], class_name) || !strcmp(tasks[i].class_names[1], class_name))
-            return &tasks[i];
+        for (int name = 0; name < MG_TASK_CLASS_NAMES && tasks[i].class_names[name]; name++)
+            if (!strcmp(tasks[i].class_names[name], class_name))
+                return &tasks[i];
     return NULL;
 }
 
@@ -71,7 +72,7 @@ const struct mg_task *mg_task_of_name(const char *name) {
 }
 
 const char *mg_task_class_names(void) {
-    return "MarigoldDepthPipeline, MarigoldNormalsPipeline, MarigoldIntrinsicsPipeline";
+    return "MarigoldDepthPipeline, MarigoldDepthHRPipeline, MarigoldNormalsPipeline, MarigoldIntrinsicsPipeline";
 }
 
 const char *mg_task_names(void) { return "depth, normals, intrinsics"; }

@@ -14,16 +14,17 @@ static bool open_pipeline(struct mgpy_pipeline *self, struct mg_pipeline_params 
 }
 
 static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"folder", "variant", "dtype",  "device", "isa",         "num_threads",
-                            "task",   "vae",     "family", "unet",   "text_tokens", NULL};
+    static char *names[] = {"folder", "variant", "dtype", "device",      "isa",      "num_threads",     "task",
+                            "vae",    "family",  "unet",  "text_tokens", "boosting", "boosting_inputs", NULL};
     struct mg_pipeline_params params;
     PyObject *folder = NULL, *vae = NULL, *unet = NULL;
     long long text_tokens = 0;
+    int boosting = 0;
     mg_pipeline_params_init(&params);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizO&zO&L:Pipeline", names, PyUnicode_FSConverter, &folder,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzzzizO&zO&Lpz:Pipeline", names, PyUnicode_FSConverter, &folder,
                                      &params.variant, &params.dtype, &params.device, &params.isa, &params.num_threads,
                                      &params.task, PyUnicode_FSConverter, &vae, &params.family, PyUnicode_FSConverter,
-                                     &unet, &text_tokens)) {
+                                     &unet, &text_tokens, &boosting, &params.boosting_inputs)) {
         Py_XDECREF(folder);
         Py_XDECREF(vae);
         Py_XDECREF(unet);
@@ -33,6 +34,7 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     params.vae = vae ? PyBytes_AsString(vae) : NULL;
     params.unet = unet ? PyBytes_AsString(unet) : NULL;
     params.text_tokens = text_tokens;
+    params.boosting = boosting;
     struct mgpy_pipeline *self = (struct mgpy_pipeline *)PyType_GenericAlloc(type, 0);
     if (self)
         self->kind = "pipeline";
@@ -55,7 +57,7 @@ static PyObject *pipeline_info(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mg_pipeline_info i;
     mg_pipeline_get_info(((struct mgpy_pipeline *)object)->handle, &i);
     return Py_BuildValue(
-        "{s:s,s:s,s:s,s:z,s:N,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:s,s:i,s:L,s:L,s:L}", "task", i.task,
+        "{s:s,s:s,s:s,s:z,s:N,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:s,s:i,s:L,s:L,s:L,s:L}", "task", i.task,
         "class_name", i.class_name, "family", i.family, "restriction", i.restriction, "samples_by_ddim",
         PyBool_FromLong(i.samples_by_ddim), "default_denoising_steps", i.default_denoising_steps,
         "default_processing_resolution", (long long)i.default_processing_resolution, "num_targets", i.num_targets,
@@ -63,7 +65,8 @@ static PyObject *pipeline_info(PyObject *object, PyObject *Py_UNUSED(unused)) {
         "scaling_factor", i.scaling_factor, "unet_in_channels", i.unet_in_channels, "unet_out_channels",
         i.unet_out_channels, "text_tokens", (long long)i.text_tokens, "text_channels", (long long)i.text_channels,
         "dtype", i.dtype, "isa", i.isa, "num_threads", i.num_threads, "unet_parameters", (long long)i.unet_parameters,
-        "vae_parameters", (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
+        "boosting_unet_parameters", (long long)i.boosting_unet_parameters, "vae_parameters",
+        (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
 }
 
 PyObject *mgpy_memory_dict(const struct mg_memory_stats *m) {
@@ -134,7 +137,8 @@ static PyMethodDef pipeline_methods[] = {
 
 static PyType_Slot pipeline_slots[] = {
     {Py_tp_doc,
-     "Pipeline(folder, *, variant, dtype, device, isa, num_threads, task, vae, family, unet, text_tokens): an "
+     "Pipeline(folder, *, variant, dtype, device, isa, num_threads, task, vae, family, unet, text_tokens, boosting, "
+     "boosting_inputs): an "
      "opened checkpoint."},
     {Py_tp_new, pipeline_new},
     {Py_tp_dealloc, pipeline_dealloc},

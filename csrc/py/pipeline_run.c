@@ -3,9 +3,9 @@
 
 /* The Python objects of one run, and what the engine sees of them. */
 struct run_arguments {
-    PyObject *image, *latents, *generators, *scheduler, *progress; /* borrowed from the caller */
+    PyObject *image, *latents, *generators, *scheduler, *progress, *coarse; /* borrowed from the caller */
     const char *resample_input, *resample_output, *preset, *reduction, *solver;
-    PyArrayObject *image_array, *latents_array;
+    PyArrayObject *image_array, *latents_array, *coarse_array;
     PyObject *generator_sequence;
     mg_generator **generator_handles;
     struct mg_run_params params;
@@ -35,21 +35,26 @@ static bool parse_arguments(struct run_arguments *a, PyObject *args, PyObject *k
                             "max_iter",
                             "tol",
                             "max_res",
+                            "coarse",
+                            "tile_size",
+                            "tile_overlap",
                             NULL};
     struct mg_run_params *p = &a->params;
     struct mg_ensemble_depth_params *e = &p->ensemble;
     mg_run_params_init(p);
-    long long resolution = -1, max_res = e->max_res;
+    long long resolution = -1, max_res = e->max_res, tile = p->refinement.tile_size;
+    long long overlap = p->refinement.tile_overlap;
     int match = 1, latent = 0, uncertainty = 0, scale = 1, shift = 1;
-    a->latents = a->generators = a->scheduler = a->progress = Py_None;
+    a->latents = a->generators = a->scheduler = a->progress = a->coarse = Py_None;
     a->resample_input = "bilinear";
     a->preset = "diffusers";
     a->solver = "closed-form";
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$iiLpsziOOOpOspzsppdidL:run", names, &a->image, &p->num_inference_steps, &p->ensemble_size,
-            &resolution, &match, &a->resample_input, &a->resample_output, &p->batch_size, &a->latents, &a->generators,
-            &a->scheduler, &latent, &a->progress, &a->preset, &uncertainty, &a->reduction, &a->solver, &scale, &shift,
-            &e->regularizer_strength, &e->max_iter, &e->tol, &max_res))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$iiLpsziOOOpOspzsppdidLOLL:run", names, &a->image,
+                                     &p->num_inference_steps, &p->ensemble_size, &resolution, &match,
+                                     &a->resample_input, &a->resample_output, &p->batch_size, &a->latents,
+                                     &a->generators, &a->scheduler, &latent, &a->progress, &a->preset, &uncertainty,
+                                     &a->reduction, &a->solver, &scale, &shift, &e->regularizer_strength, &e->max_iter,
+                                     &e->tol, &max_res, &a->coarse, &tile, &overlap))
         return false;
     p->processing_resolution = resolution;
     p->match_input_resolution = match;
@@ -58,6 +63,8 @@ static bool parse_arguments(struct run_arguments *a, PyObject *args, PyObject *k
     e->scale_invariant = scale;
     e->shift_invariant = shift;
     e->max_res = max_res;
+    p->refinement.tile_size = tile;
+    p->refinement.tile_overlap = overlap;
     return true;
 }
 
@@ -99,6 +106,25 @@ static bool take_images(struct run_arguments *a, struct mgpy_pipeline *self, con
     if (!a->latents_array || !mgpy_check_shape(a->latents_array, shape, "latents"))
         return false;
     p->latents = mgpy_floats(a->latents_array);
+    return true;
+}
+
+static bool take_coarse(struct run_arguments *a) {
+    struct mg_run_params *p = &a->params;
+    if (a->coarse == Py_None)
+        return true;
+    a->coarse_array = mgpy_float_array(a->coarse, 3, "coarse", "N, H, W");
+    if (!a->coarse_array)
+        return false;
+    const npy_intp *dims = PyArray_DIMS(a->coarse_array);
+    if (dims[0] != p->image.n) {
+        PyErr_Format(PyExc_ValueError, "`coarse` has shape (%zd, %zd, %zd) for %lld images", (Py_ssize_t)dims[0],
+                     (Py_ssize_t)dims[1], (Py_ssize_t)dims[2], (long long)p->image.n);
+        return false;
+    }
+    p->refinement.coarse = mgpy_floats(a->coarse_array);
+    p->refinement.coarse_h = dims[1];
+    p->refinement.coarse_w = dims[2];
     return true;
 }
 
@@ -156,6 +182,7 @@ static void mark_used(struct run_arguments *a, const void *user) {
 static void release_arguments(struct run_arguments *a) {
     mgpy_release(a->image_array);
     mgpy_release(a->latents_array);
+    mgpy_release(a->coarse_array);
     Py_XDECREF(a->generator_sequence);
     PyMem_Free(a->generator_handles);
 }
@@ -211,7 +238,7 @@ PyObject *mgpy_pipeline_run(PyObject *object, PyObject *args, PyObject *kwargs) 
     PyObject *out = NULL;
     if (!state || mgpy_refuse_busy(self->call, "pipeline") || !parse_arguments(&a, args, kwargs))
         return NULL;
-    if (!take_choices(&a, state) || !take_images(&a, self, state) || !take_generators(&a, state) ||
+    if (!take_choices(&a, state) || !take_images(&a, self, state) || !take_coarse(&a) || !take_generators(&a, state) ||
         !take_scheduler(&a, state))
         goto done;
     a.params.progress = mgpy_progress;

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import _C
 from ..loading.folders import default_checkpoint
-from ..pipelines.tasks import load
+from ..pipelines.opening import load
 from .flag_types import THREADS
 
 HEIGHT, WIDTH = 576, 768

@@ -22,7 +22,7 @@ from ..images.writers import FORMATS, Map, depth_map
 from ..pipelines.arguments import SOLVERS
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.tasks import MarigoldDepthPipeline
-from . import predict
+from . import high_resolution_flags, predict
 from .flag_types import POSITIVE, color_map, integer, number, optional
 from .tasks import CommandTask, Result, one_uncertainty
 
@@ -89,11 +89,15 @@ TASK = CommandTask(
     old_ending="_pred",
     picture_ending="_colored",
     geometry=_geometry,
+    opening=high_resolution_flags.opening,
+    options=high_resolution_flags.options,
+    members=high_resolution_flags.members,
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     predict.add_arguments(parser, TASK)
+    high_resolution_flags.add_arguments(parser)
     group = parser.add_argument_group("depth")
     group.add_argument(
         "--color-map",
@@ -153,6 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> bool:
+    high_resolution_flags.check(args)
     if args.relief_near_plane >= args.relief_far_plane:
         args.parser.error(f"--relief-near-plane {args.relief_near_plane:g} is not less than --relief-far-plane")
     if args.relief_median not in MEDIANS:

@@ -166,6 +166,7 @@ def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None
         num_threads=args.threads,
         vae=args.vae,
         **kind_options(args),
+        **task.opening(args),
     )
 
 
@@ -243,7 +244,7 @@ class _Run:
                 continue
             try:
                 pixels = read_image(source, self.args.tone_map, self.args.max_pixels, self.note)
-                out = self.pipe(pixels, **noise(self.args), **options(self.args))
+                out = self.pipe(pixels, **noise(self.args), **options(self.args), **self.task.options(self.args))
                 result = Result(out.prediction, out.uncertainty, pixels, source)
                 self.task.save(result, source.name, self.pipe, self.args)
             except Exception as error:
@@ -300,7 +301,7 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
     if args.input_rgb_dir and not Path(args.input_rgb_dir).is_dir():
         args.parser.error(f"--input-rgb-dir {args.input_rgb_dir}: no such folder")
     check_variant(args)
-    if args.output_uncertainty and args.ensemble_size < 2:
+    if args.output_uncertainty and task.members(args) < 2:
         args.parser.error("--output-uncertainty needs an --ensemble-size of 2 or more")
     if args.preset == "diffusers" and args.processing_res is not None and args.processing_res % 8:
         args.parser.error(f"--processing-res {args.processing_res} must be a multiple of 8, unless with --preset paper")

@@ -60,6 +60,10 @@ class CommandTask:
     parts: Callable[[MarigoldPipeline[Any]], Sequence[str]] = lambda _pipe: ("",)  # the keys of maps
     uncertain_parts: Callable[[MarigoldPipeline[Any]], Sequence[str]] = lambda _pipe: ("",)  # those of uncertainties
     geometry: Callable[[Result, MarigoldPipeline[Any], argparse.Namespace, str], Geometry] | None = None
+    # What its own flags mean: options of open_pipeline, of the pipeline's call; members whose disagreement is told.
+    opening: Callable[[argparse.Namespace], dict[str, Any]] = lambda _args: {}
+    options: Callable[[argparse.Namespace], dict[str, Any]] = lambda _args: {}
+    members: Callable[[argparse.Namespace], int] = lambda args: int(args.ensemble_size)
 
     def folder_of(self, pipe: MarigoldPipeline[Any], kind: str) -> str:
         return f"{self.folder(pipe)}_{self.folder_endings.get(kind, kind)}"

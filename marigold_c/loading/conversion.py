@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import _C
-from .families import kind_of, warn_of_restriction
+from .families import kind_of, refines, warn_of_restriction
 from .folders import explaining_damage, resolve_folder, resolve_unet_folder, resolve_vae_folder
 from .inspection import licence_of
 from .options import checked_threads, dtype_name
@@ -66,6 +66,7 @@ def convert(
     other_unet = None if unet is None else resolve_unet_folder(unet, cache_dir, local_files_only, token)
     kind = kind_of(source, family, task, prediction_type, other_unet, text_tokens)
     options: dict[str, Any] = kind.options()
+    options["boosting"] = refines(source)
     if vae is not None:
         options["vae"] = resolve_vae_folder(vae, cache_dir, local_files_only, token)
     with explaining_damage(source):

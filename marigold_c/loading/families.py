@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import _C
-from .config import read_config
+from ..errors import CheckpointError
+from .config import Config, read_config
 from .packed import Configurations
 
 FAMILIES = ("marigold", "e2e-ft", "lotus-d", "lotus-g", "genpercept")
@@ -21,6 +22,7 @@ PREDICTION_TYPES = ("depth", "disparity", "normals", "intrinsics")
 TASKS = {
     "MarigoldDepthPipeline": "depth",
     "MarigoldPipeline": "depth",
+    "MarigoldDepthHRPipeline": "depth",
     "MarigoldNormalsPipeline": "normals",
     "MarigoldIntrinsicsPipeline": "intrinsics",
     "MarigoldIIDPipeline": "intrinsics",
@@ -83,6 +85,22 @@ def published(checkpoint: Path, unet: Path | None = None) -> Published | None:
     return PUBLISHED.get(unet.name if unet is not None else _name_of(checkpoint))
 
 
+def class_name_of(index: Config) -> str:
+    """The class that model_index.json names; of a folder with a pipeline.py, its module stands before it."""
+    name = index.get("_class_name")
+    if isinstance(name, list) and len(name) == 2:
+        name = name[1]
+    return str(name)
+
+
+def refines(checkpoint: Path) -> bool:
+    """Whether a checkpoint is that of Marigold-HR: it has a second UNet, which refines depth."""
+    try:
+        return bool(Configurations(checkpoint)["boosting_unet/config.json"])
+    except (OSError, CheckpointError):
+        return False
+
+
 def kind_of(
     checkpoint: Path,
     family: str | None = None,
@@ -107,7 +125,7 @@ def kind_of(
     given = {"family": family, "task": task, "prediction_type": prediction_type}
     stated = {key: value for key in given if isinstance(value := index.get(key), str)}
     found = {**told, **stated, **{key: value for key, value in given.items() if value is not None}}
-    by_class = TASKS.get(str(index.get("_class_name")))
+    by_class = TASKS.get(class_name_of(index))
     return Kind(
         found.get("family"),
         by_class if task is None and by_class else found.get("task"),
@@ -121,7 +139,7 @@ def family_of(checkpoint: Path, unet: Path | None = None) -> str | None:
     """By what the checkpoint, and the configuration of another UNet, say; None: none that is known."""
     configurations = Configurations(checkpoint)
     index = configurations["model_index.json"]
-    name = str(index.get("_class_name"))
+    name = class_name_of(index)
     if isinstance(stated := index.get("family"), str):
         return stated
     if name in TASKS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -19,11 +19,14 @@ WEIGHT_STEMS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
 }
+# Which some checkpoints have: the second UNet of Marigold-HR.
+OPTIONAL_STEMS = {"boosting_unet": "diffusion_pytorch_model"}
+STEMS = WEIGHT_STEMS | OPTIONAL_STEMS
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FOLDER_OF_HUB = re.compile(rf"({_HUB_ID.pattern})/([A-Za-z0-9][\w.-]*)")
 _SMALL_FILES = (
     *("model_index.json", "README.md", "LICENSE*", "scheduler/scheduler_config.json"),
-    *(f"{component}/config.json" for component in WEIGHT_STEMS),
+    *(f"{component}/config.json" for component in STEMS),
     # What the tokenizer's two ids are read from; which of them exist depends on who wrote the folder.
     *(f"tokenizer/{name}.json" for name in ("tokenizer_config", "special_tokens_map", "vocab", "tokenizer")),
 )
@@ -71,9 +74,15 @@ def _patterns(component: str, stem: str, variant: str | None) -> list[str]:
     return [f"{component}/{name}" if component else name for name in names]
 
 
+def stems_of(folder: Path) -> dict[str, str]:
+    """The components of a checkpoint's folder that have weights, and the beginning of their files' names."""
+    found = {name: stem for name, stem in OPTIONAL_STEMS.items() if (folder / name / "config.json").is_file()}
+    return WEIGHT_STEMS | found
+
+
 def weight_patterns(component: str, variant: str | None) -> list[str]:
     """File names of a component's weights: one file, or shards with their index."""
-    return _patterns(component, WEIGHT_STEMS[component], variant)
+    return _patterns(component, STEMS[component], variant)
 
 
 def weight_files(folder: Path, component: str, variant: str | None) -> list[Path]:
@@ -81,7 +90,7 @@ def weight_files(folder: Path, component: str, variant: str | None) -> list[Path
 
     CheckpointError if there are none.
     """
-    stem = WEIGHT_STEMS[component or "vae"]
+    stem = STEMS[component or "vae"]
     where = folder / component
     names = [path.name for path in where.iterdir()]
     for one in (None, "fp16") if variant is None else (variant, None):
@@ -157,11 +166,18 @@ def _present(folder: Path) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
 
 
-def _download(repository: Repository, small_files: tuple[str, ...], stems: dict[str, str], variant: str | None) -> Path:
-    """The cache's folder of a repository, with the weights that _select chooses and nothing that is not needed."""
+def _download(
+    repository: Repository,
+    small_files: tuple[str, ...],
+    stems_in: Callable[[Path], dict[str, str]],
+    variant: str | None,
+) -> Path:
+    """The cache's folder of a repository, with the weights that _select chooses and nothing that is not needed.
+    stems_in: the components of a folder with the small files."""
     if variant is not None and not re.fullmatch(r"[\w-]+", variant):
         raise ValueError(f"variant {variant!r} is no plain name such as 'fp16'")
     folder = repository.snapshot(small_files, required=small_files[0])
+    stems = stems_in(folder)
     present = _present(folder)
     if all(_complete_set(present, component, stem, variant) for component, stem in stems.items()):
         return folder  # nothing that the hub has could be preferred
@@ -197,7 +213,10 @@ def resolve_folder(
     if (folder := _local_folder(path_or_id)) is not None:
         return folder
     repository = Repository(str(path_or_id), cache_dir, revision, local_files_only, token)
-    stems = {component: stem for component, stem in WEIGHT_STEMS.items() if component not in without}
+
+    def stems(folder: Path) -> dict[str, str]:
+        return {component: stem for component, stem in stems_of(folder).items() if component not in without}
+
     return _download(repository, _SMALL_FILES, stems, variant)
 
 
@@ -241,7 +260,7 @@ def resolve_vae_folder(
     """
     if (folder := _local_folder(path_or_id)) is None:
         repository = Repository(str(path_or_id), cache_dir, revision, local_files_only, token)
-        return _download(repository, _VAE_FILES, _VAE_WEIGHTS, None)
+        return _download(repository, _VAE_FILES, lambda _folder: _VAE_WEIGHTS, None)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} is no folder of a VAE: it has no config.json")
     return folder
@@ -262,7 +281,8 @@ def resolve_unet_folder(
     if not path.exists() and isinstance(path_or_id, str) and (match := _FOLDER_OF_HUB.fullmatch(path_or_id)):
         repository = Repository(match[1], cache_dir, revision, local_files_only, token)
         small = (f"{match[2]}/config.json", "README.md", "LICENSE*")
-        return _download(repository, small, {match[2]: WEIGHT_STEMS["unet"]}, None) / match[2]
+        stems = {match[2]: WEIGHT_STEMS["unet"]}
+        return _download(repository, small, lambda _folder: stems, None) / match[2]
     if not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path_or_id} is no folder of a UNet: it has no config.json")
     return path

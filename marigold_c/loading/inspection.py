@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CheckpointError
-from .families import TASKS, family_of, kind_of
-from .folders import WEIGHT_STEMS
+from .families import TASKS, class_name_of, family_of, kind_of, refines
+from .folders import STEMS
 from .packed import Configurations, is_packed, packed_texts
 from .safetensors_header import read_header, tensors_of
 from .stored_weights import StoredWeights, stored_in
@@ -34,10 +34,10 @@ def _weights(stored: StoredWeights, component: str, variant: str | None) -> dict
 def _variants(stored: StoredWeights) -> list[str | None]:
     """None and the named variants that some component is stored in."""
     named: set[str] = set()
-    for component, stem in WEIGHT_STEMS.items():
+    for component, stem in STEMS.items():
         pattern = re.compile(rf"{component}/{stem}\.(\w+?)(-\d{{5}}-of-\d{{5}})?\.safetensors")
         named |= {match[1] for name in stored.sizes if (match := pattern.fullmatch(name))}
-    plain: list[str | None] = [None] if any(stored.files(part, None) for part in WEIGHT_STEMS) else []
+    plain: list[str | None] = [None] if any(stored.files(part, None) for part in STEMS) else []
     return [*plain, *sorted(named)]
 
 
@@ -72,7 +72,7 @@ def _all_weights(stored: StoredWeights) -> dict[str, Any]:
     """What there is, by variant."""
     variants = {}
     for variant in _variants(stored):
-        parts = [part for part in WEIGHT_STEMS if stored.files(part, variant)]
+        parts = [part for part in STEMS if stored.files(part, variant)]
         weights = {part: _weights(stored, part, variant) for part in parts}
         variants[variant or "default"] = {
             "components": weights,
@@ -107,6 +107,11 @@ def _packed_weights(path: Path) -> dict[str, Any]:
     }
 
 
+def _boosting(configurations: Configurations) -> dict[str, Any]:
+    unet = configurations["boosting_unet/config.json"]
+    return {key: unet.get(key) for key in ("in_channels", "out_channels", "block_out_channels")}
+
+
 def inspect_checkpoint(folder: Path, stored: StoredWeights | None = None) -> dict[str, Any]:
     """Everything `marigold info` shows, as values that JSON can hold. stored: the weights, where they are not in the
     folder."""
@@ -115,7 +120,7 @@ def inspect_checkpoint(folder: Path, stored: StoredWeights | None = None) -> dic
         configurations[name]
         for name in ("model_index.json", "unet/config.json", "vae/config.json", "scheduler/scheduler_config.json")
     )
-    class_name = str(index.get("_class_name"))
+    class_name = class_name_of(index)
     kind = kind_of(folder)
     family = kind.family or family_of(folder)
     return {
@@ -131,6 +136,7 @@ def inspect_checkpoint(folder: Path, stored: StoredWeights | None = None) -> dic
         "shift_invariant": index.get("shift_invariant"),
         "unet": {key: unet.get(key) for key in ("in_channels", "out_channels", "block_out_channels")}
         | {"cross_attention_dim": unet.get("cross_attention_dim"), "heads": unet.get("attention_head_dim")},
+        "boosting_unet": _boosting(configurations) if refines(folder) else None,
         "vae": {key: vae.get(key) for key in ("latent_channels", "block_out_channels", "scaling_factor")},
         "scheduler": {
             "class_name": scheduler.get("_class_name"),
@@ -161,6 +167,9 @@ def describe(facts: dict[str, Any]) -> str:
         f"scheduler    {scheduler['class_name']}, {scheduler['prediction_type']}, "
         f"{scheduler['timestep_spacing']}{zero_snr}",
     ]
+    if boosting := facts["boosting_unet"]:
+        channels = f"{boosting['in_channels']} -> {boosting['out_channels']} channels"
+        lines.append(f"boosting     {channels}, blocks {boosting['block_out_channels']}")
     for name, variant in facts["variants"].items():
         stored = sorted({one for part in variant["components"].values() for one in part["stored"]})
         parts = ", ".join(f"{key} {part['parameters'] / 1e6:.2f} M" for key, part in variant["components"].items())

@@ -15,7 +15,7 @@ from .safetensors_header import parse_header, read_header_text
 
 FORMAT = "marigold_c packed checkpoint"
 # Texts of a packed file that say more than its model_index.json, and are read with it.
-_NOTES = ("family", "task", "prediction_type")
+_NOTES = ("family", "task", "prediction_type", "boosting_inputs")
 _BEGINNING = b'{"__metadata__":{"crc32":"'  # eight digits follow, zeros while they are computed
 
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from .folders import WEIGHT_STEMS, hub_listing, weight_patterns
+from .folders import STEMS, hub_listing, weight_patterns
 from .safetensors_header import read_header, tensors_of
 
 
@@ -34,7 +34,7 @@ class StoredWeights:
 
 def stored_in(folder: Path) -> StoredWeights:
     """Of a folder here."""
-    files = [path for component in WEIGHT_STEMS for path in (folder / component).glob("*") if path.is_file()]
+    files = [path for component in STEMS for path in (folder / component).glob("*") if path.is_file()]
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     return StoredWeights(str(folder), sizes, lambda name: tensors_of(read_header(folder / name)))
 

@@ -15,7 +15,7 @@ from .._cuda import is_cuda, load_libraries
 from ..images.image_processor import MarigoldImageProcessor
 from ..loading.config import Config, read_config
 from ..loading.families import TASKS, kind_of, warn_of_restriction
-from ..loading.folders import explaining_damage, resolve_folder, resolve_unet_folder, resolve_vae_folder
+from ..loading.folders import OPTIONAL_STEMS, explaining_damage, resolve_folder, resolve_unet_folder, resolve_vae_folder
 from ..loading.options import DTYPES, checked_threads, dtype_name
 from ..loading.packed import Configurations, is_packed
 from .compatibility import PipelineSettings, uncompiled
@@ -30,6 +30,7 @@ class OpenedPipeline(PipelineSettings):
 
     task: ClassVar[str]  # the engine's name of the task
     supported_prediction_types: ClassVar[tuple[str, ...]]
+    _boosting: ClassVar[bool] = False  # whether the second UNet of Marigold-HR is opened, too
     _handle: _C.Pipeline | None  # None: `to` has closed it
 
     def __init__(
@@ -98,7 +99,7 @@ class OpenedPipeline(PipelineSettings):
             load_libraries()
         options = {**self._options, "dtype": computed_dtype(self._options["dtype"], self._options["device"])}
         with explaining_damage(self.folder):
-            engine = _C.Pipeline(self.folder, task=self.task, **options, **replaced)
+            engine = _C.Pipeline(self.folder, task=self.task, boosting=self._boosting, **options, **replaced)
         self._handle = engine
         self._vae_folder = vae_folder
         self.device, self.dtype = self._options["device"], engine.info()["dtype"]
@@ -187,7 +188,7 @@ class OpenedPipeline(PipelineSettings):
             revision,
             local_files_only,
             token,
-            without=() if vae is None else ("vae",),
+            without=[*(() if vae is None else ("vae",)), *(() if cls._boosting else OPTIONAL_STEMS)],
         )
         options = {
             "variant": variant,

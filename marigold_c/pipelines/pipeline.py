@@ -142,9 +142,15 @@ class MarigoldPipeline(OpenedPipeline, Generic[Output]):
         return {}
 
     def _run(
-        self, run: RunArguments, match_input_resolution: bool, output_uncertainty: bool, output_latent: bool
+        self,
+        run: RunArguments,
+        match_input_resolution: bool,
+        output_uncertainty: bool,
+        output_latent: bool,
+        refinement: Mapping[str, Any] | None = None,
     ) -> list[tuple[Any, Any, Any]]:
-        """Runs the images, all at once where they have one size; (prediction, uncertainty, latent) for each run."""
+        """Runs the images, all at once where they have one size; (prediction, uncertainty, latent) for each run.
+        refinement: None, or the engine's options of one."""
         if not self._dtype_is_said:
             say_computed_dtype(self._options["dtype"], self.device)
             self._dtype_is_said = True
@@ -152,7 +158,8 @@ class MarigoldPipeline(OpenedPipeline, Generic[Output]):
         batches = [join(run.images)] if run.joined else run.images
         samples = [len(batch) * run.ensemble_size for batch in batches]
         totals = [-(-count // (run.batch_size or 1)) * run.num_inference_steps for count in samples]
-        options = {"desc": "Marigold predictions...", "leave": True, **self._progress_bar_config}
+        desc = "Marigold predictions..." if refinement is None else "Marigold refinement..."
+        options = {"desc": desc, "leave": True, **self._progress_bar_config}
         parts = []
         with tqdm_class()(total=sum(totals), **options) as bar:
 
@@ -181,6 +188,7 @@ class MarigoldPipeline(OpenedPipeline, Generic[Output]):
                     preset=run.preset,
                     **run.ensembling,
                     **invariances,
+                    **(refinement or {}),
                     progress=partial(advance, index),
                 )
                 parts.append(part)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..atomic_files import write_atomically
 from ..loading.config import read_json_object
-from ..loading.folders import WEIGHT_STEMS, weight_files
+from ..loading.folders import stems_of, weight_files
 from ..loading.packed import is_packed
 
 _SHARD = re.compile(r"-(\d{5}-of-\d{5})")
@@ -77,7 +77,7 @@ def save_folder(
     index = dict(read_json_object(folder / "model_index.json"))
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     index |= kind
-    for component, stem in WEIGHT_STEMS.items():
+    for component, stem in stems_of(folder).items():
         if component == "vae" and vae_folder is not None:
             source, index["vae"] = vae_folder, ["diffusers", _TINY]
             files = weight_files(vae_folder, "", None)

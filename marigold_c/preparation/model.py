@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .._C import declared_weights
 from ..errors import CheckpointError
 from ..loading.config import read_json_object
-from ..loading.folders import WEIGHT_STEMS
+from ..loading.folders import OPTIONAL_STEMS, STEMS, WEIGHT_STEMS, stems_of
 from ..loading.parameter_files import write_arrays
 from ..loading.safetensors_header import parse_header, read_header_text, tensors_of
 
@@ -35,13 +35,22 @@ class _Stored:
 
     def __init__(self, folder: Path, component: str) -> None:
         """CheckpointError: there is no such file."""
-        stem = folder / component / WEIGHT_STEMS[component]
+        stem = folder / component / STEMS[component]
         found = [path for path in (Path(f"{stem}.safetensors"), Path(f"{stem}.fp16.safetensors")) if path.is_file()]
         if not found:
             raise CheckpointError(f"{folder}: no {component}/{stem.name}.safetensors to take weights from")
         self.path = found[0]
         text = read_header_text(self.path)
         self._begin, self._entries = 8 + len(text), tensors_of(parse_header(text, self.path))
+
+    def read_widened(self, name: str, shape: tuple[int, ...]) -> Array | None:
+        """Of a UNet that takes image and sample, for one that takes a coarse prediction between both: with zeros for
+        that, which changes nothing yet."""
+        latent = shape[1] // 3 if name == "conv_in.weight" else 0
+        narrow = self.read(name, (shape[0], 2 * latent, *shape[2:])) if latent else None
+        if narrow is None:
+            return self.read(name, shape)
+        return np.concatenate([narrow[:, :latent], np.zeros_like(narrow[:, :latent]), narrow[:, latent:]], axis=1)
 
     def read(self, name: str, shape: tuple[int, ...]) -> Array | None:
         """None if there is none of this name and shape."""
@@ -69,26 +78,33 @@ def _new(name: str, shapes: Mapping[str, tuple[int, ...]], generator: np.random.
     return np.asarray(uniform / math.sqrt(math.prod(weight[1:])), np.float32)
 
 
+def _kind(component: str) -> str:
+    """What the engine calls a network of this kind."""
+    return "unet" if component in OPTIONAL_STEMS else component
+
+
 def _write_component(folder: Path, component: str, like: Path, source: Path | None, seed: int) -> tuple[int, int]:
-    """How many weights were made, and how many taken from `source`."""
+    """How many weights were made, and how many taken from `source`: of its UNet, if it has no boosting_unet."""
     path = like / component / "config.json"
     config: dict[str, Any] = dict(read_json_object(path))
-    shapes = declared_weights(component, json.dumps(config), str(path))
-    stored = _Stored(source, component) if source is not None else None
+    shapes = declared_weights(_kind(component), json.dumps(config), str(path))
+    there = component if source is not None and component in stems_of(source) else _kind(component)
+    stored = _Stored(source, there) if source is not None else None
     if source is not None and component == "vae":
         theirs = read_json_object(source / "vae" / "config.json")
         config["scaling_factor"] = theirs.get("scaling_factor", config.get("scaling_factor"))
-    generator = np.random.default_rng([seed, list(WEIGHT_STEMS).index(component)])
+    generator = np.random.default_rng([seed, list(STEMS).index(component)])
+    read = None if stored is None else stored.read if there == component else stored.read_widened
     taken = [0]
 
     def make(name: str) -> Array:
         new = _new(name, shapes, generator)
-        found = stored.read(name, new.shape) if stored is not None else None
+        found = read(name, new.shape) if read is not None else None
         taken[0] += found is not None
         return new if found is None else found
 
     (folder / component).mkdir()
-    write_arrays(folder / component / f"{WEIGHT_STEMS[component]}.safetensors", shapes, make, {"format": "pt"})
+    write_arrays(folder / component / f"{STEMS[component]}.safetensors", shapes, make, {"format": "pt"})
     (folder / component / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     return len(shapes) - taken[0], taken[0]
 
@@ -123,7 +139,7 @@ def _write_model(folder: Path, like: Path, source: Path | None, seed: int) -> di
             shutil.copytree(like / name, folder / name)
         else:
             shutil.copyfile(like / name, folder / name)
-    return {component: _write_component(folder, component, like, source, seed) for component in WEIGHT_STEMS}
+    return {component: _write_component(folder, component, like, source, seed) for component in stems_of(like)}
 
 
 def copy_weights(source: Path, component: str, file: Path) -> None:

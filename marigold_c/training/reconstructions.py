@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ..atomic_files import write_atomically
 from ..loading.config import read_json_object
+from ..pipelines.opening import load
 from ..pipelines.pipeline import MarigoldPipeline
-from ..pipelines.tasks import load
 from .examples import Example, TrainingSet
 from .settings import DataSetConfig, TrainingConfig
 from .validation import Pictures

@@ -31,8 +31,8 @@ from ..extras import optional_module
 from ..loading.config import read_config
 from ..loading.folders import default_checkpoint, resolve_folder
 from ..messages import explain
+from ..pipelines.opening import load
 from ..pipelines.pipeline import MarigoldPipeline
-from ..pipelines.tasks import load
 from .checkpoints import (
     BEST,
     LATEST,
