@@ -33,7 +33,7 @@ ENGINE_ROOMS = (
 )
 # Files whose results must not depend on whether a processor multiplies and adds at once, or that load other backends.
 FILE_FLAGS = {"colormap.c": ["-ffp-contract=off"], "library.c": [border_flag()]}
-X86_64 = sysconfig.get_platform().endswith(("x86_64", "amd64"))  # of the target: _PYTHON_HOST_PLATFORM may name another
+PLATFORM = sysconfig.get_platform()  # of the target: _PYTHON_HOST_PLATFORM may name another than this
 
 # One build serves Python 3.11 and all later versions, but for those without a global lock, whose objects are larger.
 LIMITED_API = [("Py_LIMITED_API", "0x030B0000")]
@@ -42,12 +42,20 @@ HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vector-width=512"]
-INSTRUCTION_SET_FLAGS = {
+X86_64_FLAGS = {
     "kernels_avx2.c": AVX2,
+    "kernels_avxvnni.c": [*AVX2, "-mavxvnni"],
     "kernels_avx512.c": AVX512,
     "kernels_avx512vnni.c": [*AVX512, "-mavx512vnni"],
     "kernels_avx512bf16.c": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
 }
+AARCH64_FLAGS = {
+    "kernels_neon_dotprod.c": ["-mcpu=generic+dotprod"],
+    "kernels_neon_bf16.c": ["-mcpu=generic+dotprod+bf16"],
+    "kernels_neon_i8mm.c": ["-mcpu=generic+dotprod+bf16+i8mm"],
+}
+FLAGS_OF_MACHINE = {"x86_64": X86_64_FLAGS, "amd64": X86_64_FLAGS, "aarch64": AARCH64_FLAGS, "arm64": AARCH64_FLAGS}
+INSTRUCTION_SET_FLAGS = FLAGS_OF_MACHINE.get(PLATFORM.rpartition("-")[2], {})
 
 
 def sources(*folders: str) -> list[str]:
@@ -102,7 +110,7 @@ class BuildExtensions(build_ext):
             if obj not in done:
                 done[obj] = src
                 name = Path(src).name
-                flags = [*FILE_FLAGS.get(name, []), *(INSTRUCTION_SET_FLAGS.get(name, []) if X86_64 else [])]
+                flags = [*FILE_FLAGS.get(name, []), *INSTRUCTION_SET_FLAGS.get(name, [])]
                 command = shlex.join([*compiler.compiler_so, src, *cc_args, *extra, *flags, *pp_opts])
                 if not is_current(Path(obj), command):
                     Path(obj).unlink(missing_ok=True)

@@ -596,7 +596,10 @@ mg_status mg_trainer_set_steps(mg_trainer *trainer, int64_t steps, struct mg_err
 /* ---- this machine ---- */
 /* Processors this process may use: those of its affinity mask, and no more than its control groups' quota, rounded up. */
 int mg_available_threads(void);
-const char *mg_best_isa(void); /* "scalar" | "avx2" | "avx512" */
+/* The instruction sets of this processor for which there are kernels, from the least ("scalar") to the best; NULL after
+ * the last. */
+const char *mg_isa(int index);
+const char *mg_best_isa(void);
 const char *mg_version(void);
 
 enum mg_speed_type { MG_SPEED_F32, MG_SPEED_BF16, MG_SPEED_I8, MG_SPEED_TYPES };

@@ -9,6 +9,18 @@ static PyObject *module_best_isa(PyObject *Py_UNUSED(module), PyObject *Py_UNUSE
     return PyUnicode_FromString(mg_best_isa());
 }
 
+static PyObject *module_instruction_sets(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused)) {
+    PyObject *list = PyList_New(0);
+    const char *name;
+    for (int i = 0; list && (name = mg_isa(i)); i++) {
+        PyObject *text = PyUnicode_FromString(name);
+        if (!text || PyList_Append(list, text))
+            Py_CLEAR(list);
+        Py_XDECREF(text);
+    }
+    return list;
+}
+
 /* The first call that asks has an exception set. */
 static int poll_signals(void *user) {
     PyThreadState **thread = user;
@@ -45,6 +57,8 @@ static PyMethodDef module_functions[] = {
     {"verify_packed", module_verify_packed, METH_O, "Compares every checksum of a packed file."},
     {"family_of_checkpoint", module_family_of_checkpoint, METH_VARARGS,
      "family_of_checkpoint(class_name, input_latents, replaced): the family's name, or None."},
+    {"instruction_sets", module_instruction_sets, METH_NOARGS,
+     "The instruction sets of this processor that the engine knows, the best last."},
     {"best_isa", module_best_isa, METH_NOARGS, "The best instruction set of this processor that the engine knows."},
     {NULL, NULL, 0, NULL}};
 

@@ -21,7 +21,6 @@ from .flag_types import THREADS
 
 HEIGHT, WIDTH = 576, 768
 STAGES = ("encode", "unet", "decode")
-INSTRUCTION_SETS = ("scalar", "avx2", "avx512", "avx512vnni", "avx512bf16")  # each includes those before it
 PRODUCT_TYPES = ("float32", "bfloat16", "int8")
 
 # Additions and multiplications of the plain algorithms, for Stable Diffusion 2's size at 576x768 (ARCHITECTURE.md).
@@ -55,12 +54,11 @@ def _machine(threads: int) -> dict[str, Any]:
     speed = _C.measure_machine(
         num_threads=threads, isa=os.environ.get("MARIGOLD_ISA") or None, seconds=SECONDS_OF_PRODUCTS
     )
-    best = INSTRUCTION_SETS.index(_C.best_isa())
     return {
         "processor": processor_name(),
         "processors": _C.available_threads(),
         "threads": speed["num_threads"],
-        "instruction_sets": list(INSTRUCTION_SETS[: best + 1]),
+        "instruction_sets": _C.instruction_sets(),
         "instruction_set": speed["isa"],
         "products_gflops": {
             "float32": speed["float32"] / 1e9,

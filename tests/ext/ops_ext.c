@@ -536,19 +536,16 @@ static PyObject *op_table(PyObject *self, PyObject *args) {
     return table;
 }
 
-/* Sets are ordered: a processor that has one has those before it. */
 static PyObject *isas(PyObject *self, PyObject *args) {
     (void)self;
     (void)args;
-    static const char *const sets[] = {"scalar", "avx2", "avx512", "avx512vnni", "avx512bf16"};
     PyObject *list = PyList_New(0);
-    for (size_t i = 0; list && i < sizeof sets / sizeof sets[0]; i++) {
-        PyObject *text = PyUnicode_FromString(sets[i]);
+    const char *name;
+    for (int i = 0; list && (name = mg_isa(i)); i++) {
+        PyObject *text = PyUnicode_FromString(name);
         if (!text || PyList_Append(list, text))
             Py_CLEAR(list);
         Py_XDECREF(text);
-        if (!strcmp(sets[i], mg_best_isa()))
-            break;
     }
     return list;
 }

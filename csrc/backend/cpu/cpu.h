@@ -63,7 +63,7 @@ struct mg_cpu_normal {
 };
 
 struct mg_cpu_kernels {
-    const char *isa; /* "scalar", "avx2", "avx512", "avx512vnni", "avx512bf16" */
+    const char *isa; /* its name: see cpu_features.c */
     int panel;       /* columns of a packed B panel: a multiple of the vector length, at most MG_MAX_PANEL */
 
     /* isa/product.h: C[m x panel] = (accumulate ? C : 0) + A[m x k] B[k x panel]; A and C with leading dimensions, B
@@ -174,8 +174,11 @@ enum { MG_MAX_PANEL = 32 };
 
 extern const struct mg_cpu_kernels mg_cpu_kernels_scalar;
 #if defined(__x86_64__)
-extern const struct mg_cpu_kernels mg_cpu_kernels_avx2, mg_cpu_kernels_avx512, mg_cpu_kernels_avx512vnni,
-    mg_cpu_kernels_avx512bf16;
+extern const struct mg_cpu_kernels mg_cpu_kernels_avx2, mg_cpu_kernels_avxvnni, mg_cpu_kernels_avx512,
+    mg_cpu_kernels_avx512vnni, mg_cpu_kernels_avx512bf16;
+#elif defined(__aarch64__)
+extern const struct mg_cpu_kernels mg_cpu_kernels_neon, mg_cpu_kernels_neon_dotprod, mg_cpu_kernels_neon_bf16,
+    mg_cpu_kernels_neon_i8mm;
 #endif
 
 /* weight_layout.c: how the drivers read a weight. */

@@ -20,7 +20,8 @@ struct feature {
 
 static const struct feature fma = {1, 0, ECX, 12}, osxsave = {1, 0, ECX, 27}, avx2 = {7, 0, EBX, 5},
                             avx512f = {7, 0, EBX, 16}, avx512dq = {7, 0, EBX, 17}, avx512bw = {7, 0, EBX, 30},
-                            avx512vl = {7, 0, EBX, 31}, avx512vnni = {7, 0, ECX, 11}, avx512bf16 = {7, 1, EAX, 5};
+                            avx512vl = {7, 0, EBX, 31}, avx512vnni = {7, 0, ECX, 11}, avx512bf16 = {7, 1, EAX, 5},
+                            avxvnni = {7, 1, EAX, 4};
 /* Registers that the operating system keeps for each thread (XCR0). */
 enum { YMM = 0x6, ZMM = 0xe6 };
 
@@ -40,6 +41,8 @@ static bool keeps(unsigned registers) {
 
 static bool has_avx2(void) { return keeps(YMM) && has(avx2) && has(fma); }
 
+static bool has_avxvnni(void) { return has_avx2() && has(avxvnni); }
+
 static bool has_avx512(void) {
     return keeps(ZMM) && has_avx2() && has(avx512f) && has(avx512vl) && has(avx512bw) && has(avx512dq);
 }
@@ -47,6 +50,38 @@ static bool has_avx512(void) {
 static bool has_avx512vnni(void) { return has_avx512() && has(avx512vnni); }
 
 static bool has_avx512bf16(void) { return has_avx512vnni() && has(avx512bf16); }
+#elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+
+/* Bits of the kernel's words about the processor (Documentation/arch/arm64/elf_hwcaps.rst), which older headers lack. */
+enum { ASIMDDP = 1u << 20 /* of AT_HWCAP */, I8MM = 1u << 13, BF16 = 1u << 14 /* of AT_HWCAP2 */ };
+
+static bool has_dotprod(void) { return getauxval(AT_HWCAP) & ASIMDDP; }
+static bool has_bf16(void) { return getauxval(AT_HWCAP2) & BF16; }
+static bool has_i8mm(void) { return getauxval(AT_HWCAP2) & I8MM; }
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+
+static bool has_feature(const char *name) {
+    int found = 0;
+    size_t bytes = sizeof found;
+    return !sysctlbyname(name, &found, &bytes, NULL, 0) && found;
+}
+
+static bool has_dotprod(void) { return has_feature("hw.optional.arm.FEAT_DotProd"); }
+static bool has_bf16(void) { return has_feature("hw.optional.arm.FEAT_BF16"); }
+static bool has_i8mm(void) { return has_feature("hw.optional.arm.FEAT_I8MM"); }
+#else
+static bool has_dotprod(void) { return false; }
+static bool has_bf16(void) { return false; }
+static bool has_i8mm(void) { return false; }
+#endif
+
+static bool has_neon(void) { return true; }
+static bool has_neon_dotprod(void) { return has_dotprod(); }
+static bool has_neon_bf16(void) { return has_dotprod() && has_bf16(); }
+static bool has_neon_i8mm(void) { return has_neon_bf16() && has_i8mm(); }
 #endif
 
 static bool has_scalar(void) { return true; }
@@ -58,7 +93,14 @@ static const struct {
 } instruction_sets[] = {
     {"scalar", has_scalar},
 #if defined(__x86_64__)
-    {"avx2", has_avx2},     {"avx512", has_avx512}, {"avx512vnni", has_avx512vnni}, {"avx512bf16", has_avx512bf16},
+    {"avx2", has_avx2},
+    {"avxvnni", has_avxvnni},
+    {"avx512", has_avx512},
+    {"avx512vnni", has_avx512vnni},
+    {"avx512bf16", has_avx512bf16},
+#elif defined(__aarch64__)
+    {"neon", has_neon},           {"neon_dotprod", has_neon_dotprod},
+    {"neon_bf16", has_neon_bf16}, {"neon_i8mm", has_neon_i8mm},
 #endif
 };
 enum { SETS = sizeof instruction_sets / sizeof instruction_sets[0] };
@@ -68,6 +110,13 @@ bool mg_cpu_has(const char *isa) {
         if (!strcmp(isa, instruction_sets[i].name))
             return instruction_sets[i].is_there();
     return false;
+}
+
+const char *mg_isa(int index) {
+    for (int i = 0; i < SETS; i++)
+        if (instruction_sets[i].is_there() && index-- == 0)
+            return instruction_sets[i].name;
+    return NULL;
 }
 
 const char *mg_best_isa(void) {

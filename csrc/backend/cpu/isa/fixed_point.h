@@ -10,6 +10,8 @@ static inline mg_vi mg_max_bits(mg_vi a, mg_vi b) {
     return (mg_vi)_mm512_max_epi32((__m512i)a, (__m512i)b);
 #elif MG_HAS_AVX2
     return (mg_vi)_mm256_max_epi32((__m256i)a, (__m256i)b);
+#elif MG_HAS_NEON
+    return (mg_vi)vmaxq_s32((int32x4_t)a, (int32x4_t)b);
 #else
     const mg_vi mask = a > b;
     return (a & mask) | (b & ~mask);

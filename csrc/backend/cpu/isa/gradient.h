@@ -39,10 +39,12 @@ MG_ALWAYS_INLINE void mg_pixel_rows(enum mg_operands operands, int64_t m, int64_
                                     int64_t offset, const void *b, float *c) {
     for (int rows; m > 0; m -= rows, offset += rows, c += rows * 2 * MG_LANES)
         switch (rows = mg_tile_rows(m)) {
-#if MG_VECTOR_REGISTERS >= 32
+#if MG_LARGEST_TILE >= 12
         case 12:
             mg_pixel_tile(operands, 12, k, a, offset, b, c);
             break;
+#endif
+#if MG_LARGEST_TILE >= 8
         case 8:
             mg_pixel_tile(operands, 8, k, a, offset, b, c);
             break;

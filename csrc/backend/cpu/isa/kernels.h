@@ -7,6 +7,7 @@
 #include "product.h"
 #include "stored.h"
 #include "panels.h"
+#include "product_widened.h"
 #include "winograd_lines.h"
 #include "winograd_weights.h"
 #include "combine.h"

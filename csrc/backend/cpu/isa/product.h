@@ -3,14 +3,21 @@
  *
  * A step multiplies four bytes of a row of A (one float, two bfloat16, two int16 or four int8) with as many of each column
  * of B, which is packed in panels of 2*MG_LANES columns: [step][column][four bytes]. A register tile holds up to 12 rows of
- * two vectors of sums. Every element of C is a chain of additions in the order of the steps, whatever the tile: results do
- * not depend on how rows are grouped. */
+ * two vectors of sums; 8 on ARM, where product_lanes.h has the inner loop. Every element of C is a chain of additions in
+ * the order of the steps, whatever the tile: results do not depend on how rows are grouped. */
 #ifndef MG_PRODUCT_H
 #define MG_PRODUCT_H
 #include "vector.h"
 
-/* Rows of the largest register tile: two sums a row, two vectors of B and one of A must fit the registers. */
-enum { MG_LARGEST_TILE = MG_VECTOR_REGISTERS >= 32 ? 12 : 6 };
+/* Rows of the largest register tile: two sums a row, two vectors of B and one of A must fit the registers; on ARM one of A
+ * for each row. */
+#if MG_HAS_NEON
+#define MG_LARGEST_TILE 8
+#elif MG_VECTOR_REGISTERS >= 32
+#define MG_LARGEST_TILE 12
+#else
+#define MG_LARGEST_TILE 6
+#endif
 
 /* What a step multiplies: a float, two bfloat16, two 16-bit integers, or four bytes (unsigned of A, signed of B). */
 enum mg_operands { MG_OPERANDS_F32, MG_OPERANDS_BF16, MG_OPERANDS_I16, MG_OPERANDS_U8I8 };
@@ -21,6 +28,8 @@ static inline mg_vf mg_dot_f32(mg_vf sum, mg_vi x, mg_vi y) { return sum + (mg_v
 static inline mg_vf mg_dot_bf16(mg_vf sum, mg_vi x, mg_vi y) {
 #if MG_HAS_AVX512BF16
     return (mg_vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)x, (__m512bh)y);
+#elif MG_HAS_BF16
+    return (mg_vf)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)x, (bfloat16x8_t)y);
 #else
     const mg_vi upper = (mg_vi){0} - 0x10000; /* the odd elements are floats already, but for the even one's bits */
     return sum + (mg_vf)(x << 16) * (mg_vf)(y << 16) + (mg_vf)(x & upper) * (mg_vf)(y & upper);
@@ -30,6 +39,8 @@ static inline mg_vf mg_dot_bf16(mg_vf sum, mg_vi x, mg_vi y) {
 static inline mg_vi mg_dot_i16(mg_vi sum, mg_vi x, mg_vi y) {
 #if MG_HAS_AVX512VNNI
     return (mg_vi)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);
+#elif MG_HAS_AVXVNNI
+    return (mg_vi)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)x, (__m256i)y);
 #elif MG_HAS_AVX512
     return sum + (mg_vi)_mm512_madd_epi16((__m512i)x, (__m512i)y);
 #elif MG_HAS_AVX2
@@ -43,6 +54,8 @@ static inline mg_vi mg_dot_i16(mg_vi sum, mg_vi x, mg_vi y) {
 static inline mg_vi mg_dot_u8i8(mg_vi sum, mg_vi x, mg_vi y) {
 #if MG_HAS_AVX512VNNI
     return (mg_vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)x, (__m512i)y);
+#elif MG_HAS_AVXVNNI
+    return (mg_vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)x, (__m256i)y);
 #elif MG_HAS_AVX512
     const __m512i even = _mm512_set1_epi16(0xff), z = (__m512i)y;
     sum += (mg_vi)_mm512_madd_epi16((__m512i)x & even, _mm512_srai_epi16(_mm512_slli_epi16(z, 8), 8));
@@ -88,6 +101,9 @@ static inline mg_vi mg_splat_bits(const void *p) {
 
 /* ---- register tiles. `operands` and `rows` are constants; leading dimensions are in bytes ---- */
 
+#if MG_HAS_NEON
+#include "product_lanes.h"
+#else
 /* The rows of the next tile are asked for a cache line ahead: in many short rows the processor's own prefetchers see no
  * stream. Addresses past the last row may be asked for, too; a prefetch tolerates that. */
 MG_ALWAYS_INLINE void mg_add_steps(enum mg_operands operands, int rows, mg_vi *left, mg_vi *right, int64_t steps,
@@ -108,6 +124,7 @@ MG_ALWAYS_INLINE void mg_add_steps(enum mg_operands operands, int rows, mg_vi *l
         }
     }
 }
+#endif
 
 /* C is of the sums' own type: floats, or 32-bit integers for bytes. */
 MG_ALWAYS_INLINE void mg_plain_tile(enum mg_operands operands, int rows, int64_t steps, const char *a, int64_t lda,
@@ -151,8 +168,8 @@ MG_ALWAYS_INLINE void mg_fixed_tile(int rows, int64_t steps, const char *a, int6
 
 /* Rows of the next tile of `left` rows. */
 static inline int mg_tile_rows(int64_t left) {
-    if (MG_LARGEST_TILE >= 12 && left >= 8)
-        return left >= 12 ? 12 : 8;
+    if (MG_LARGEST_TILE >= 8 && left >= 8)
+        return MG_LARGEST_TILE >= 12 && left >= 12 ? 12 : 8;
     return left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
@@ -162,10 +179,12 @@ MG_ALWAYS_INLINE void mg_plain_rows(enum mg_operands operands, int64_t m, int64_
     char *c = to;
     for (int rows; m > 0; m -= rows, a += rows * lda, c += rows * ldc)
         switch (rows = mg_tile_rows(m)) {
-#if MG_VECTOR_REGISTERS >= 32
+#if MG_LARGEST_TILE >= 12
         case 12:
             mg_plain_tile(operands, 12, steps, a, lda, b, c, ldc, accumulate);
             break;
+#endif
+#if MG_LARGEST_TILE >= 8
         case 8:
             mg_plain_tile(operands, 8, steps, a, lda, b, c, ldc, accumulate);
             break;
@@ -189,10 +208,12 @@ static void MG_KERNEL(product_f32)(int64_t m, int64_t k, const float *a, int64_t
     mg_plain_rows(MG_OPERANDS_F32, m, k, a, lda * 4, b, c, ldc * 4, accumulate);
 }
 
+#if MG_HAS_AVX512BF16 || MG_HAS_BF16 /* elsewhere see product_widened.h */
 static void MG_KERNEL(product_bf16)(int64_t m, int64_t k, const mg_bf16 *a, int64_t lda, const mg_bf16 *b, float *c,
                                     int64_t ldc, bool accumulate) {
     mg_plain_rows(MG_OPERANDS_BF16, m, k / 2, a, lda * 2, b, c, ldc * 4, accumulate);
 }
+#endif
 
 static void MG_KERNEL(product_u8i8)(int64_t m, int64_t k, const uint8_t *a, int64_t lda, const int8_t *b, int32_t *c,
                                     int64_t ldc, bool accumulate) {
@@ -206,10 +227,12 @@ static void MG_KERNEL(product_fixed)(int64_t m, int64_t k, const int16_t *from, 
     const int64_t steps = k / 2, row = lda * 2;
     for (int rows; m > 0; m -= rows, a += rows * row, a_scales += rows, c += rows * ldc)
         switch (rows = mg_tile_rows(m)) {
-#if MG_VECTOR_REGISTERS >= 32
+#if MG_LARGEST_TILE >= 12
         case 12:
             mg_fixed_tile(12, steps, a, row, a_scales, b, b_scales, c, ldc, accumulate);
             break;
+#endif
+#if MG_LARGEST_TILE >= 8
         case 8:
             mg_fixed_tile(8, steps, a, row, a_scales, b, b_scales, c, ldc, accumulate);
             break;

@@ -2,7 +2,8 @@
  * compiled for each instruction set. A file isa/kernels_SET.c defines
  *   MG_LANES             floats of a vector
  *   MG_VECTOR_REGISTERS  how many vectors the processor holds: how many rows a register tile may have
- *   MG_HAS_NAME 1        for instructions that are used by their name: AVX2; AVX512 (F, VL, BW, DQ), AVX512VNNI, AVX512BF16
+ *   MG_HAS_NAME 1        for instructions that are used by their name: AVX2, AVXVNNI; AVX512 (F, VL, BW, DQ), AVX512VNNI, AVX512BF16;
+ *                        on ARM NEON, DOTPROD, BF16, I8MM
  *   MG_ISA               the suffix of its functions' names
  * and includes kernels.h. Without them (a tool that reads this file alone) it is the baseline.
  */
@@ -19,6 +20,9 @@
 #include "../cpu.h"
 #if MG_HAS_AVX2 || MG_HAS_AVX512
 #include <immintrin.h>
+#endif
+#if MG_HAS_NEON
+#include <arm_neon.h>
 #endif
 
 /* For functions whose constant arguments choose what they do: loops over rows are unrolled, branches go. */
@@ -110,6 +114,8 @@ static inline mg_vf mg_load_bf16(const mg_bf16 *p) {
 static inline mg_vh mg_round_bf16(mg_vf v) {
 #if MG_HAS_AVX512BF16
     return (mg_vh)_mm512_cvtneps_pbh((__m512)v);
+#elif MG_HAS_BF16
+    return (mg_vh)vcvt_bf16_f32((float32x4_t)v);
 #else
     const mg_vu bits = (mg_vu)v, is_nan = (mg_vu)(v != v);
     const mg_vu rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
