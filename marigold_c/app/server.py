@@ -7,6 +7,7 @@ calls it by; so the page is mounted into an application of our own.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import threading
@@ -95,6 +96,19 @@ async def _fetch_nothing(url: str, *_arguments: Any, **_options: Any) -> NoRetur
     raise ValueError("files are taken from uploads alone; URLs are not fetched")
 
 
+def _keep_uploads_apart() -> None:
+    """A folder of its own for each upload. Gradio names folders by the content, so that the same photograph of two
+    visitors would be one file, which goes when the first of them has been read."""
+    from gradio import route_utils
+
+    class Upload(route_utils.GradioUploadFile):  # type: ignore[misc]
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.sha.update(secrets.token_bytes(16))
+
+    route_utils.GradioUploadFile = Upload
+
+
 def application(commands: Mapping[str, Command], video: VideoCommand, settings: Settings, workspace: Path) -> Any:
     """The page and /health as an ASGI application. Call prepare_gradio first."""
     import fastapi
@@ -103,6 +117,7 @@ def application(commands: Mapping[str, Command], video: VideoCommand, settings: 
     from .page import CSS, THEME, build_page
     from .visit import House
 
+    _keep_uploads_apart()
     # Gradio would fetch the URL that a request names in the place of an upload.
     gr.processing_utils.async_ssrf_protected_download = _fetch_nothing
     limits = settings.limits

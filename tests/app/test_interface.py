@@ -81,6 +81,25 @@ def test_what_is_not_possible_is_said(
     assert message in str(caught.value)
 
 
+def test_equal_photographs_of_two_visitors_are_two_uploads(server: PageServer) -> None:
+    """Each is deleted as soon as it is read; they had one folder, named by the content."""
+    import httpx
+
+    interface = f"{server.address}/gradio_api"
+
+    def upload() -> str:
+        answer = httpx.post(f"{interface}/upload", files={"files": ("cat.jpg", PHOTO.read_bytes())})
+        path: str = answer.raise_for_status().json()[0]
+        return path
+
+    for path in [upload(), upload()]:
+        photo = {"path": path, "orig_name": "cat.jpg", "meta": {"_type": "gradio.FileData"}}
+        asked = httpx.post(f"{interface}/call/v2/v1_depth", json={"photo": photo, "formats": "npy"})
+        event = asked.raise_for_status().json()["event_id"]
+        assert "event: complete" in httpx.get(f"{interface}/call/v2/v1_depth/{event}", timeout=60).text
+        assert not Path(path).exists()
+
+
 def test_files_of_this_machine_and_urls_are_not_read(server: PageServer, tmp_path: Path) -> None:
     secret = tmp_path / "secret.jpg"
     secret.write_bytes(PHOTO.read_bytes())
