@@ -272,6 +272,7 @@ class Trainer:
         weight: float,
         pixel_target: ArrayLike | None,
         pixel_mask: ArrayLike | None,
+        coarse_latent: ArrayLike | None,
         /,
     ) -> float: ...
     def train_step(
@@ -283,6 +284,7 @@ class Trainer:
         mask: ArrayLike | None,
         pixel_target: ArrayLike | None,
         pixel_mask: ArrayLike | None,
+        coarse_latent: ArrayLike | None,
         learning_rate: float,
         /,
     ) -> tuple[float, float]: ...

@@ -322,3 +322,40 @@ def test_command_refuses(flags: str, folder: Path, tmp_path: Path, capsys: pytes
 def test_command_needs_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["depth", "photo.png", "-o", str(tmp_path), "--hr"]) == cli.EXIT_USAGE
     assert "--hr needs a --checkpoint of Marigold-HR" in capsys.readouterr().err
+
+
+# ---- training ----
+def latents(**changes: Any) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    names = ("image_latent", "coarse_latent", "target_latent", "noise")
+    given: dict[str, Any] = {name: rng.standard_normal((2, 4, 4, 6)).astype(np.float32) for name in names}
+    return {**given, "timesteps": np.array([300, 800]), **changes}
+
+
+def trainer_of(folder: Path, objective: str = "refine") -> mc.Trainer:
+    return mc.Trainer.from_pretrained(folder, objective=objective, learning_rate=1e-3, num_threads=1)
+
+
+def test_training_moves_the_second_unet_alone(folder: Path, pipe: mc.MarigoldDepthHRPipeline, tmp_path: Path) -> None:
+    trainer = trainer_of(folder)
+    losses = [trainer.train_step(**latents())[0] for _ in range(8)]
+    assert losses[-1] < 0.9 * losses[0]
+    trained = tmp_path / "trained"
+    shutil.copytree(folder, trained)
+    trainer.save_pretrained(trained)
+    unet = "unet/diffusion_pytorch_model.fp16.safetensors"
+    assert (trained / unet).read_bytes() == (folder / unet).read_bytes()
+    before, after = predict(pipe), predict(load(trained))
+    np.testing.assert_array_equal(before.base_prediction, after.base_prediction)
+    assert np.abs(before.prediction - after.prediction).max() > 1e-3
+
+
+def test_training_refuses(folder: Path) -> None:
+    with pytest.raises(ValueError, match='objective "refine" needs `coarse_latent`'):
+        trainer_of(folder).forward_backward(**latents(coarse_latent=None))
+    with pytest.raises(ValueError, match='`coarse_latent` is for objective "refine", not for "latent"'):
+        trainer_of(folder, "latent").forward_backward(**latents())
+    with pytest.raises(ValueError, match="`mask` has no cell that counts"):
+        trainer_of(folder).forward_backward(**latents(mask=np.zeros((2, 1, 4, 6), bool)))
+    with pytest.raises(CheckpointError, match="has no boosting_unet"):
+        trainer_of(mc.default_checkpoint("depth"))

@@ -467,6 +467,7 @@ struct mg_trainer_params {
     /* "latent": mean square error of the network's output (arXiv 2312.02145).
      * "e2e": errors of decoded maps in pixels, after one step from a latent of zeros or of noise (2409.11355).
      * "lcm": distillation into a latent consistency model (2310.04378).
+     * "refine": that of "latent" for the second UNet of Marigold-HR, the folder's boosting_unet (2505.09358).
      * "autoencoder": the weights of the VAE, not of the UNet, learn to reconstruct images: mg_trainer_reconstruct. */
     const char *objective;
     const char *optimizer;        /* "adam"; "adamw" decays the weights themselves, not through the gradient */
@@ -496,6 +497,7 @@ const mg_pipeline *mg_trainer_pipeline(const mg_trainer *trainer);
 /* Latents (N, C, h, w), scaled as the UNet takes them. */
 struct mg_training_batch {
     const float *image_latent;          /* C = latent_channels */
+    const float *coarse_latent;         /* "refine" alone, else NULL: the same, of a coarse prediction */
     const float *target_latent, *noise; /* C = unet_out_channels */
     const int64_t *timesteps;           /* N, from 0 to num_train_timesteps - 1 */
     const uint8_t *mask;                /* NULL, or (N, mask_channels, h, w): cells that count */
@@ -510,8 +512,8 @@ struct mg_training_batch {
     const uint8_t *pixel_mask;
     int64_t pixel_channels, pixel_h, pixel_w;
 };
-/* "latent": the noise is mixed into the target at its time step; the network, which sees the image's latent beside it, should
- * give what the scheduler's prediction_type asks for. *loss: the mean over cells of the squared difference.
+/* "latent", "refine": the noise is mixed into the target at its time step; the network, which sees the image's latent beside it
+ * (and the coarse prediction's), should give what the scheduler's prediction_type asks for. *loss: the mean over cells of the squared difference.
  * "e2e": the clean latent that the network makes of zeros, or of noise, at the last time step is decoded. *loss: the mean over
  * all valid pixels of the batch; depth: |scale * depth + shift - truth|, depth the mean of the channels clipped to [-1, 1],
  * scale and shift fitted to each image by least squares (the gradient goes through them, too; both are 0 for a constant map);

@@ -79,7 +79,7 @@ static void trainer_dealloc(PyObject *object) {
 
 /* ---- a batch ---- */
 /* In the order of forward_backward's arguments, but for `weight` after the mask. */
-enum { IMAGE, TARGET, NOISE, TIMESTEPS, MASK, PIXEL_TARGET, PIXEL_MASK, NUM_ARRAYS };
+enum { IMAGE, TARGET, NOISE, TIMESTEPS, MASK, PIXEL_TARGET, PIXEL_MASK, COARSE, NUM_ARRAYS };
 
 static PyArrayObject *whole_numbers(PyObject *object, int64_t samples) {
     PyArrayObject *array = (PyArrayObject *)PyArray_FROM_OTF(object, NPY_INT64, NPY_ARRAY_CARRAY_RO);
@@ -126,7 +126,8 @@ static bool take_latents(struct mg_training_batch *batch, PyArrayObject *arrays[
     batch->w = d[3];
     if (!mgpy_check_shape(arrays[IMAGE], image, "image_latent") ||
         !take_latent(&arrays[TARGET], objects[TARGET], "target_latent", latent) ||
-        !take_latent(&arrays[NOISE], objects[NOISE], "noise", latent))
+        !take_latent(&arrays[NOISE], objects[NOISE], "noise", latent) ||
+        !take_latent(&arrays[COARSE], objects[COARSE], "coarse_latent", image))
         return false;
     if (objects[TIMESTEPS] != Py_None && !(arrays[TIMESTEPS] = whole_numbers(objects[TIMESTEPS], d[0])))
         return false;
@@ -174,6 +175,7 @@ static bool take_batch(struct mg_training_batch *batch, PyArrayObject *arrays[NU
     batch->mask_channels = arrays[MASK] ? PyArray_DIM(arrays[MASK], 1) : 0;
     batch->pixel_target = data_of(arrays[PIXEL_TARGET]);
     batch->pixel_mask = data_of(arrays[PIXEL_MASK]);
+    batch->coarse_latent = data_of(arrays[COARSE]);
     return true;
 }
 
@@ -203,8 +205,9 @@ static PyObject *learn(struct mgpy_trainer *self, PyObject *const objects[NUM_AR
 static PyObject *trainer_forward_backward(PyObject *object, PyObject *args) {
     PyObject *objects[NUM_ARRAYS];
     double weight;
-    if (!PyArg_ParseTuple(args, "OOOOOdOO:forward_backward", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
-                          &objects[TIMESTEPS], &objects[MASK], &weight, &objects[PIXEL_TARGET], &objects[PIXEL_MASK]))
+    if (!PyArg_ParseTuple(args, "OOOOOdOOO:forward_backward", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
+                          &objects[TIMESTEPS], &objects[MASK], &weight, &objects[PIXEL_TARGET], &objects[PIXEL_MASK],
+                          &objects[COARSE]))
         return NULL;
     return learn((struct mgpy_trainer *)object, objects, weight, NULL);
 }
@@ -212,9 +215,9 @@ static PyObject *trainer_forward_backward(PyObject *object, PyObject *args) {
 static PyObject *trainer_train_step(PyObject *object, PyObject *args) {
     PyObject *objects[NUM_ARRAYS];
     double learning_rate;
-    if (!PyArg_ParseTuple(args, "OOOOOOOd:train_step", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
+    if (!PyArg_ParseTuple(args, "OOOOOOOOd:train_step", &objects[IMAGE], &objects[TARGET], &objects[NOISE],
                           &objects[TIMESTEPS], &objects[MASK], &objects[PIXEL_TARGET], &objects[PIXEL_MASK],
-                          &learning_rate))
+                          &objects[COARSE], &learning_rate))
         return NULL;
     return learn((struct mgpy_trainer *)object, objects, 1.0, &learning_rate);
 }
@@ -459,13 +462,15 @@ static PyObject *trainer_memory(PyObject *object, PyObject *Py_UNUSED(unused)) {
 
 static PyMethodDef trainer_methods[] = {
     {"forward_backward", trainer_forward_backward, METH_VARARGS,
-     "forward_backward(image_latent, target_latent, noise, timesteps, mask, weight, pixel_target, pixel_mask): the "
+     "forward_backward(image_latent, target_latent, noise, timesteps, mask, weight, pixel_target, pixel_mask, "
+     "coarse_latent): the "
      "loss."},
     {"reconstruct", mgpy_trainer_reconstruct, METH_VARARGS,
      "reconstruct(images, noise or None, weight): the terms of the loss, by name."},
     {"step", trainer_step, METH_VARARGS, "step(learning_rate): the norm of the gradients, which become 0."},
     {"train_step", trainer_train_step, METH_VARARGS,
-     "train_step(image_latent, target_latent, noise, timesteps, mask, pixel_target, pixel_mask, learning_rate): the "
+     "train_step(image_latent, target_latent, noise, timesteps, mask, pixel_target, pixel_mask, coarse_latent, "
+     "learning_rate): the "
      "loss and the norm of the gradients."},
     {"clear_gradients", trainer_clear_gradients, METH_NOARGS, "Gradients become 0."},
     {"gradient_block", trainer_gradient_block, METH_NOARGS, "The memory of all gradients, as they lie."},

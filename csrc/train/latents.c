@@ -18,6 +18,8 @@ mg_status mg_check_latents(const struct mg_trainer *trainer, const struct mg_tra
     const int levels = trainer->pipeline->scheduler->train_timesteps;
     if (!batch->target_latent || !batch->noise || !batch->timesteps)
         return mg_fail(err, MG_ERR_ARGUMENT, "objective \"%s\" needs `target_latent`, `noise` and `timesteps`", name);
+    if (!trainer->objective->trains_boosting && batch->coarse_latent)
+        return mg_fail(err, MG_ERR_ARGUMENT, "`coarse_latent` is for objective \"refine\", not for \"%s\"", name);
     if (batch->pixel_target || batch->pixel_mask)
         return mg_fail(err, MG_ERR_ARGUMENT,
                        "objective \"%s\" compares latents; `pixel_target` and `pixel_mask` are for \"e2e\"", name);
@@ -31,17 +33,22 @@ mg_status mg_check_latents(const struct mg_trainer *trainer, const struct mg_tra
     return MG_OK;
 }
 
+void mg_noise_target(float *out, const struct mg_trainer *trainer, const struct mg_training_batch *batch, int64_t n) {
+    const int64_t latent = mg_target_latent_count(trainer, batch);
+    const float alpha = trainer->alphas_cumprod[batch->timesteps[n]];
+    const float signal = sqrtf(alpha), strength = sqrtf(1.0f - alpha);
+    const float *clean = batch->target_latent + n * latent, *noise = batch->noise + n * latent;
+    for (int64_t i = 0; i < latent; i++)
+        out[i] = signal * clean[i] + strength * noise[i];
+}
+
 void mg_noise_latents(struct mg_training_pass *pass, const struct mg_trainer *trainer,
                       const struct mg_training_batch *batch) {
     const int64_t image = mg_image_latent_count(trainer, batch), latent = mg_target_latent_count(trainer, batch);
     for (int64_t n = 0; n < batch->n; n++) {
-        const float alpha = trainer->alphas_cumprod[batch->timesteps[n]];
-        const float signal = sqrtf(alpha), strength = sqrtf(1.0f - alpha);
-        const float *clean = batch->target_latent + n * latent, *noise = batch->noise + n * latent;
         float *to = pass->sample + n * (image + latent);
         memcpy(to, batch->image_latent + n * image, (size_t)image * sizeof *to);
-        for (int64_t i = 0; i < latent; i++)
-            to[image + i] = signal * clean[i] + strength * noise[i];
+        mg_noise_target(to + image, trainer, batch, n);
         pass->timesteps[n] = (float)batch->timesteps[n];
     }
 }

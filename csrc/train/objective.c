@@ -2,7 +2,8 @@
 #include "trainer.h"
 
 static const struct mg_objective *const objectives[] = {&mg_objective_latent, &mg_objective_end_to_end,
-                                                        &mg_objective_consistency, &mg_objective_autoencoder};
+                                                        &mg_objective_consistency, &mg_objective_refine,
+                                                        &mg_objective_autoencoder};
 enum { NUM_OBJECTIVES = sizeof objectives / sizeof objectives[0] };
 
 mg_status mg_objective_from_name(const struct mg_objective **out, const char *name, struct mg_err *err) {
@@ -12,5 +13,7 @@ mg_status mg_objective_from_name(const struct mg_objective **out, const char *na
             return MG_OK;
         }
     return mg_fail(err, MG_ERR_UNSUPPORTED,
-                   "objective \"%s\" is not supported; supported: \"latent\", \"e2e\", \"lcm\", \"autoencoder\"", name);
+                   "objective \"%s\" is not supported; supported: \"latent\", \"e2e\", \"lcm\", \"refine\", "
+                   "\"autoencoder\"",
+                   name);
 }

@@ -32,8 +32,8 @@ static double squared(double *derivative, double difference) {
     return difference * difference;
 }
 
-static mg_status compute_loss(struct mg_training_pass *pass, const struct mg_trainer *trainer,
-                              const struct mg_training_batch *batch, struct mg_err *err) {
+mg_status mg_latent_loss(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                         const struct mg_training_batch *batch, struct mg_err *err) {
     const int64_t latent = mg_target_latent_count(trainer, batch);
     memcpy(pass->gradient, pass->output, (size_t)(batch->n * latent) * sizeof(float));
     for (int64_t n = 0; n < batch->n; n++)
@@ -42,4 +42,4 @@ static mg_status compute_loss(struct mg_training_pass *pass, const struct mg_tra
 }
 
 const struct mg_objective mg_objective_latent = {
-    .name = "latent", .check = mg_check_latents, .prepare = prepare, .compute_loss = compute_loss};
+    .name = "latent", .check = mg_check_latents, .prepare = prepare, .compute_loss = mg_latent_loss};

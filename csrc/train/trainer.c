@@ -67,6 +67,7 @@ static mg_status open_pipeline(struct mg_trainer *t, const struct mg_trainer_par
     /* A folder of any class is trained as Marigold is: image and noise in, out through the noise levels. */
     struct mg_pipeline_params opened = params->pipeline;
     opened.family = "marigold";
+    opened.boosting = t->objective->trains_boosting;
     MG_TRY(mg_pipeline_open(&t->pipeline, &opened, err));
     const struct mg_pipeline *p = t->pipeline;
     if (!p->context.backend->trains)
@@ -89,7 +90,9 @@ mg_status mg_trainer_open(mg_trainer **out, const struct mg_trainer_params *para
     MG_TRY_GOTO(mg_objective_from_name(&t->objective, params->objective, err));
     MG_TRY_GOTO(mg_optimizer_from_name(&t->optimizer, params->optimizer, err));
     MG_TRY_GOTO(open_pipeline(t, params, err));
-    t->weights = t->objective->trains_autoencoder ? &t->pipeline->vae_weights : &t->pipeline->unet_weights;
+    t->weights = t->objective->trains_autoencoder ? &t->pipeline->vae_weights
+                 : t->objective->trains_boosting  ? &t->pipeline->boosting.weights
+                                                  : &t->pipeline->unet_weights;
     MG_TRY_GOTO(find_noise_levels(t, err));
     MG_TRY_GOTO(bind_weights(t, err));
     if (t->objective->open)
@@ -120,8 +123,12 @@ const mg_pipeline *mg_trainer_pipeline(const mg_trainer *trainer) { return train
 /* ---- gradients ---- */
 static mg_status run_pass(struct mg_training_pass *pass, struct mg_trainer *t, const struct mg_training_batch *batch,
                           mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err) {
-    const struct mg_stage_key key = {
-        .stage = MG_STAGE_TRAIN, .n = batch->n, .h = batch->h, .w = batch->w, .recompute = t->params.recompute};
+    const struct mg_stage_key key = {.stage = MG_STAGE_TRAIN,
+                                     .n = batch->n,
+                                     .h = batch->h,
+                                     .w = batch->w,
+                                     .recompute = t->params.recompute,
+                                     .weights = t->objective->trains_boosting ? t->weights : NULL};
     struct mg_plan *plan;
     MG_TRY(t->objective->prepare(pass, t, batch, err));
     MG_TRY(mg_stage_plan(&plan, t->pipeline, &key, err));
@@ -136,12 +143,13 @@ static mg_status run_pass(struct mg_training_pass *pass, struct mg_trainer *t, c
 mg_status mg_trainer_pass(double *loss, struct mg_trainer *trainer, const struct mg_training_batch *batch,
                           mg_status (*check)(double loss, struct mg_err *err), struct mg_err *err) {
     const struct mg_pipeline *p = trainer->pipeline;
+    const struct mg_unet_config *unet = trainer->objective->trains_boosting ? &p->boosting.unet : &p->unet;
     const int64_t cells = batch->n * batch->h * batch->w;
     struct mg_training_pass pass = {0};
     mg_status status;
-    MG_TRY_GOTO(mg_alloc_floats(&pass.sample, cells, (size_t)p->unet.in_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&pass.output, cells, (size_t)p->unet.out_channels, "a batch", err));
-    MG_TRY_GOTO(mg_alloc_floats(&pass.gradient, cells, (size_t)p->unet.out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&pass.sample, cells, (size_t)unet->in_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&pass.output, cells, (size_t)unet->out_channels, "a batch", err));
+    MG_TRY_GOTO(mg_alloc_floats(&pass.gradient, cells, (size_t)unet->out_channels, "a batch", err));
     MG_TRY_GOTO(mg_alloc_floats(&pass.timesteps, batch->n, 1, "a batch", err));
     MG_TRY_GOTO(run_pass(&pass, trainer, batch, check, err));
     *loss = pass.loss;

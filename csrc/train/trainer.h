@@ -28,7 +28,7 @@ struct mg_distillation {
 
 struct mg_trainer {
     mg_pipeline *pipeline;           /* of which a network is trained */
-    struct mg_weights *weights;      /* those that are: the UNet's, or the autoencoder's */
+    struct mg_weights *weights;      /* those that are: of the UNet, the boosting UNet or the autoencoder */
     struct mg_trainer_params params; /* texts are not kept */
     const struct mg_objective *objective;
     const struct mg_pixel_measure *measure; /* of "e2e" */
@@ -68,6 +68,7 @@ struct mg_training_pass {
 struct mg_objective {
     const char *name;
     bool trains_autoencoder; /* instead of the UNet */
+    bool trains_boosting;    /* the second UNet of Marigold-HR instead */
     /* NULL, or what it needs beside the UNet, and whether it fits the checkpoint. */
     mg_status (*open)(struct mg_trainer *trainer, const struct mg_trainer_params *params, struct mg_err *err);
     /* MG_ERR_ARGUMENT where a batch does not fit. */
@@ -82,7 +83,7 @@ struct mg_objective {
     void (*close)(struct mg_trainer *trainer);      /* NULL, or undoes open; before the pipeline closes */
 };
 extern const struct mg_objective mg_objective_latent, mg_objective_end_to_end, mg_objective_consistency,
-    mg_objective_autoencoder;
+    mg_objective_refine, mg_objective_autoencoder;
 mg_status mg_objective_from_name(const struct mg_objective **out, const char *name, struct mg_err *err);
 
 /* ---- latents.c ---- */
@@ -91,6 +92,11 @@ int64_t mg_image_latent_count(const struct mg_trainer *trainer, const struct mg_
 int64_t mg_target_latent_count(const struct mg_trainer *trainer, const struct mg_training_batch *batch);
 /* Refuses a batch of latents that lacks something or has pixels. */
 mg_status mg_check_latents(const struct mg_trainer *trainer, const struct mg_training_batch *batch, struct mg_err *err);
+/* The mean square error of what the network should give, as its scheduler predicts. */
+mg_status mg_latent_loss(struct mg_training_pass *pass, const struct mg_trainer *trainer,
+                         const struct mg_training_batch *batch, struct mg_err *err);
+/* A target's latent mixed with the noise at the sample's time step. */
+void mg_noise_target(float *out, const struct mg_trainer *trainer, const struct mg_training_batch *batch, int64_t n);
 /* Fills sample (the targets' latents mixed with the noise) and timesteps. */
 void mg_noise_latents(struct mg_training_pass *pass, const struct mg_trainer *trainer,
                       const struct mg_training_batch *batch);

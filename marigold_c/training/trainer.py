@@ -94,7 +94,8 @@ class Trainer:
             task: "depth", "normals" or "iid" ("intrinsics"); None: the one that model_index.json names.
             objective: "latent", the mean square error of the UNet's output (arXiv 2312.02145); "e2e", one step whose
                 result is decoded and compared in pixels (2409.11355); "lcm", distillation into a latent consistency
-                model (2310.04378); "autoencoder" trains the VAE instead of the UNet: see reconstruct.
+                model (2310.04378); "refine" trains the boosting_unet of a checkpoint of Marigold-HR (2505.09358);
+                "autoencoder" trains the VAE instead of the UNet: see reconstruct.
             optimizer: "adam" or "adamw".
             learning_rate: Of optimizer_step and train_step, unless they are given another.
             dtype: "float32", or "bfloat16": of activations and their gradients; weights, their gradients and the
@@ -182,6 +183,7 @@ class Trainer:
         *,
         pixel_target: ArrayLike | None = None,
         pixel_mask: ArrayLike | None = None,
+        coarse_latent: ArrayLike | None = None,
     ) -> float:
         """Computes the loss of a batch, and adds its gradients to those of earlier calls.
 
@@ -197,6 +199,8 @@ class Trainer:
                 intrinsic image, in [-1, 1].
             pixel_mask: Of "e2e": (N, 1, H, W), true where a pixel counts; what it leaves out may be anything, NaN
                 included.
+            coarse_latent: Of "refine": (N, C, h, w), of a coarse prediction, scaled as the image's; see
+                training.refinement.
 
         Returns:
             The loss, without the weight.
@@ -208,7 +212,7 @@ class Trainer:
         if self._sums is not None:
             self._sums.note_batch()
         return self._engine.forward_backward(
-            image_latent, target_latent, noise, timesteps, mask, float(weight), pixel_target, pixel_mask
+            image_latent, target_latent, noise, timesteps, mask, float(weight), pixel_target, pixel_mask, coarse_latent
         )
 
     def train_step(
@@ -222,6 +226,7 @@ class Trainer:
         *,
         pixel_target: ArrayLike | None = None,
         pixel_mask: ArrayLike | None = None,
+        coarse_latent: ArrayLike | None = None,
     ) -> tuple[float, float]:
         """forward_backward and optimizer_step of one batch. With keep_gradients=False the only way to learn; once
         weights
@@ -236,6 +241,7 @@ class Trainer:
             learning_rate: None: that of from_pretrained.
             pixel_target: As there.
             pixel_mask: As there.
+            coarse_latent: As there.
 
         Returns:
             The loss, and the norm of the gradients.
@@ -247,7 +253,7 @@ class Trainer:
         """
         rate = self.learning_rate if learning_rate is None else learning_rate
         return self._engine.train_step(
-            image_latent, target_latent, noise, timesteps, mask, pixel_target, pixel_mask, rate
+            image_latent, target_latent, noise, timesteps, mask, pixel_target, pixel_mask, coarse_latent, rate
         )
 
     def reconstruct(self, images: ArrayLike, noise: ArrayLike | None = None, weight: float = 1.0) -> dict[str, float]:
@@ -341,14 +347,15 @@ class Trainer:
 
         The UNet is the one that is trained, not its average; the schedule is DDIM (of "lcm" LCM) with the betas of the
         checkpoint, rescaled as for training, and trailing time steps, for which Marigold's pipelines are made.
-        With objective "autoencoder" it is vae/ in the place of unet/, with the scaling factor as it was.
+        With objective "autoencoder" it is vae/ in the place of unet/, with the scaling factor as it was; with "refine"
+        boosting_unet/.
         """
         target = Path(save_directory)
-        trained = "vae" if self._objective == "autoencoder" else "unet"
+        trained = {"autoencoder": "vae", "refine": "boosting_unet"}.get(self._objective, "unet")
         for name in (trained, "scheduler"):
             (target / name).mkdir(parents=True, exist_ok=True)
         config = dict(read_json_object(self.folder / trained / "config.json"))
-        if trained == "unet":
+        if trained != "vae":
             inputs, outputs = self._shape("conv_in.weight")[1], self._shape("conv_out.weight")[0]
             config |= {"in_channels": inputs, "out_channels": outputs}
         _write_json(target / trained / "config.json", config)
