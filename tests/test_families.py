@@ -61,6 +61,12 @@ def test_published_names(made: Made, name: str) -> None:
     assert np.array_equal(predict(pipe, generator=6), prediction) == (layout.family != "lotus-g")
 
 
+def test_published_names_say_what_is_near() -> None:
+    for name, known in table.PUBLISHED.items():
+        assert (known.prediction_type == "disparity") == ("disparity" in name), name
+        assert (known.task == "normals") == ("normal" in name), name
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["e2e-ft, Stable Diffusion", "lotus-d", "lotus-g", "genpercept"])
 def test_packed(made: Made, tmp_path: Path, name: str, dtype: str) -> None:

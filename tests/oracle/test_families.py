@@ -21,6 +21,8 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 transformers = pytest.importorskip("transformers")
 
+from safetensors.torch import load_file, save_file  # noqa: E402
+
 RESOLUTION, SEED = 64, 11
 
 
@@ -166,6 +168,24 @@ def test_parity(name: str, checkpoints: Callable[[str], tuple[Path, dict[str, An
     found, wanted = ours(folder, needed), predict(reference_of(name, folder), folder, needed.get("unet"))
     assert difference(found, wanted) <= 1e-4
     assert np.ptp(found) > 0.1  # it says something
+
+
+@pytest.mark.filterwarnings("ignore:checkpoints of genpercept")
+@pytest.mark.parametrize(
+    "name", ["e2e-ft, Stable Diffusion", "e2e-ft, normals", "lotus-d, normals", "lotus-g", "genpercept"]
+)
+def test_values_beyond_the_range(name: str, tmp_path: Path) -> None:
+    """The decoder's last convolution is four times as large, so that what is clipped, and before what, shows."""
+    folder, needed = families.make(name, tmp_path)
+    (file,) = (folder / "vae").glob("*.safetensors")
+    last = {f"decoder.conv_out.{part}" for part in ("weight", "bias")}
+    save_file({key: 4 * value if key in last else value for key, value in load_file(file).items()}, file)
+    recipe, unet = reference_of(name, folder), needed.get("unet")
+    decoded = predict(replace(recipe, finish=lambda decoded: decoded), folder, unet)
+    assert 0.1 < np.mean(np.abs(decoded) > 1) < 0.9
+    found = ours(folder, needed)
+    assert difference(found, predict(recipe, folder, unet)) <= 2e-4
+    assert np.ptp(found) > 0.1
 
 
 @pytest.mark.parametrize("name", ["e2e-ft, Stable Diffusion", "lotus-d"])
