@@ -23,7 +23,7 @@ from marigold_c.app.wishes import Wish, make_wish
 from marigold_c.commands import cli
 from marigold_c.commands.app import commands
 
-PHOTO = Path(__file__).resolve().parents[1] / "examples/cat.jpg"
+PHOTO = Path(__file__).resolve().parents[1] / "marigold_c/app/examples/cat.jpg"
 COMMANDS = commands()
 CHOSEN = {
     "checkpoint": "",

@@ -13,7 +13,12 @@ from PIL import Image
 import marigold_c as mc
 
 ROOT = Path(__file__).resolve().parent.parent
-ROWS = ("examples/photo.jpg", "examples/coffee.jpg", "examples/cat.jpg", "tests/data/scene0.png")
+ROWS = (
+    "examples/photo.jpg",
+    "marigold_c/app/examples/coffee.jpg",
+    "marigold_c/app/examples/cat.jpg",
+    "tests/data/scene0.png",
+)
 OUTPUT = ROOT / "docs" / "images" / "demo.jpg"
 WIDTH = 320
 GAP = 6

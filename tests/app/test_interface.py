@@ -23,7 +23,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTO = ROOT / "examples/cat.jpg"
+PHOTO = ROOT / "marigold_c/app/examples/cat.jpg"
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-PHOTO = ROOT / "examples/coffee.jpg"
+PHOTO = ROOT / "marigold_c/app/examples/coffee.jpg"
 PATIENCE = 120  # seconds
 FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1000"),
@@ -302,7 +302,7 @@ def test_the_page_goes_on_after_its_server_was_killed(tmp_path: Path) -> None:
         assert not page.server.files()  # what the killed one left is gone
         time.sleep(1)
         if page.all("#compute"):
-            page.choose(ROOT / "examples/cat.jpg")
+            page.choose(ROOT / "marigold_c/app/examples/cat.jpg")
         page.click("#compute")
         page.wait(lambda: page.all("#maps figure"))
         assert page.server.stop() == 0
