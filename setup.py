@@ -29,10 +29,11 @@ from border import border_flag  # noqa: E402
 
 ENGINE_ROOMS = (
     *("core", "op", "image", "io", "backend", "graph", "nn", "schedule", "pipeline"),
-    *("completion", "train", "ensemble", "evaluation"),
+    *("completion", "video", "train", "ensemble", "evaluation"),
 )
 # Files whose results must not depend on whether a processor multiplies and adds at once, or that load other backends.
-FILE_FLAGS = {"colormap.c": ["-ffp-contract=off"], "library.c": [border_flag()]}
+UNFUSED = ["-ffp-contract=off"]
+FILE_FLAGS = {"align_snippets.c": UNFUSED, "colormap.c": UNFUSED, "library.c": [border_flag()]}
 PLATFORM = sysconfig.get_platform()  # of the target: _PYTHON_HOST_PLATFORM may name another than this
 
 # One build serves Python 3.11 and all later versions, but for those without a global lock, whose objects are larger.

@@ -80,6 +80,15 @@ def ensemble_normals(
 def ensemble_intrinsics(
     targets: ArrayLike, *, output_uncertainty: bool = False, reduction: str = "median", num_threads: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]: ...
+def ensemble_snippets(
+    maps: ArrayLike,
+    frames: int,
+    dilations: Sequence[int],
+    *,
+    iterations: int = 2000,
+    rate: float = 1e-3,
+    num_threads: int = 0,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]: ...
 def align_least_squares(
     prediction: ArrayLike,
     target: ArrayLike,
@@ -200,6 +209,24 @@ class Pipeline:
         tile_size: int = 768,
         tile_overlap: int = -1,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32] | None]: ...
+    def encode(self, image: NDArray[Any], processing_resolution: int, /) -> NDArray[np.float32]: ...
+    def predict_video(
+        self,
+        image_latents: NDArray[Any],
+        noise: NDArray[Any],
+        scheduler: Scheduler | None,
+        height: int,
+        width: int,
+        dilations: Sequence[int],
+        *,
+        processing_resolution: int = -1,
+        snippet_length: int = 3,
+        num_inference_steps: int = 1,
+        refinement_steps: int = 0,
+        refinement_dilation: int = 6,
+        alignment_iterations: int = 2000,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> NDArray[np.float32]: ...
     def complete(
         self,
         image: NDArray[Any],

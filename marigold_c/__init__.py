@@ -54,6 +54,7 @@ from .pipelines.schedulers import (  # noqa: E402
 )
 from .pipelines.sequences import predict_sequence  # noqa: E402
 from .pipelines.tasks import MarigoldDepthPipeline, MarigoldIntrinsicsPipeline, MarigoldNormalsPipeline  # noqa: E402
+from .pipelines.videos import predict_video  # noqa: E402
 from .training.trainer import Trainer  # noqa: E402
 
 __version__ = _C.__version__
@@ -106,6 +107,7 @@ __all__ = [
     "load",
     "metrics",
     "predict_sequence",
+    "predict_video",
     "read_image",
     "read_sparse_depth",
     "resize",

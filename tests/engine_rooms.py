@@ -22,6 +22,7 @@ INCLUDES = {
     "evaluation": ("evaluation", "core", "include"),
     "pipeline": ("pipeline", "schedule", "nn", "graph", "io", "image", "core", "include", "backend/backend.h"),
     "completion": ("completion", "pipeline", "schedule", "nn", "graph", "io", "core", "include", "backend/backend.h"),
+    "video": ("video", "pipeline", "schedule", "nn", "graph", "io", "core", "include", "backend/backend.h"),
     "train": ("train", "pipeline", "schedule", "nn", "graph", "io", "core", "include", "backend/backend.h"),
     "py": ("py", "include"),
 }
@@ -31,8 +32,20 @@ CALLS = {
     "ensemble": ("image",),
     "pipeline": ("ensemble",),
     "completion": ("image", "ensemble"),
+    "video": ("image", "ensemble"),
     "train": ("image",),
-    "py": ("core", "image", "backend", "schedule", "ensemble", "evaluation", "pipeline", "completion", "train"),
+    "py": (
+        "core",
+        "image",
+        "backend",
+        "schedule",
+        "ensemble",
+        "evaluation",
+        "pipeline",
+        "completion",
+        "video",
+        "train",
+    ),
 }
 
 

@@ -38,6 +38,16 @@ _NOISE_LEVELS = {
 _DDPM = {"_class_name": "DDPMScheduler", "clip_sample": False, "prediction_type": "v_prediction", "steps_offset": 1}
 _PNDM = {"_class_name": "PNDMScheduler", "skip_prk_steps": True, "prediction_type": "v_prediction", "steps_offset": 1}
 
+_DDIM = {
+    "_class_name": "DDIMScheduler",
+    "clip_sample": False,
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "timestep_spacing": "trailing",
+}
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -83,6 +93,9 @@ LAYOUTS = {
         {"_class_name": "DirectDiffusionY0Pipeline"},
         _CLASS_EMBEDDING,
         _PNDM,
+    ),
+    "rollingdepth": Layout(
+        "rollingdepth-v1-0", "rollingdepth", "depth", {"_class_name": "RollingDepthPipeline"}, scheduler=_DDIM
     ),
     "genpercept": Layout(
         "stable-diffusion-2-1", "genpercept", "depth", _STABLE_DIFFUSION, {"in_channels": 4}, _PNDM, "unet_depth_v2"

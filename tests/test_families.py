@@ -51,14 +51,14 @@ def test_published_names(made: Made, name: str) -> None:
     pipe = load(path, **needed)
     assert (pipe.family, pipe.task) == (layout.family, layout.task)
     assert pipe.default_denoising_steps == 1
-    disparity = "disparity" in layout.name
+    disparity = "disparity" in layout.name or layout.family == "rollingdepth"
     assert (pipe.prediction_type == "disparity") == disparity
     prediction = predict(pipe)
     assert prediction.shape == (1, *families.IMAGE.shape[:2], 1 if layout.task == "depth" else 3)
     if layout.task == "normals":
         assert np.allclose(np.linalg.norm(prediction, axis=-1), 1, atol=1e-5)
     assert -1 <= prediction.min() < prediction.max() <= 1
-    assert np.array_equal(predict(pipe, generator=6), prediction) == (layout.family != "lotus-g")
+    assert np.array_equal(predict(pipe, generator=6), prediction) == (layout.family not in ("lotus-g", "rollingdepth"))
 
 
 def test_published_names_say_what_is_near() -> None:
@@ -68,7 +68,7 @@ def test_published_names_say_what_is_near() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", ["e2e-ft, Stable Diffusion", "lotus-d", "lotus-g", "genpercept"])
+@pytest.mark.parametrize("name", ["e2e-ft, Stable Diffusion", "lotus-d", "lotus-g", "genpercept", "rollingdepth"])
 def test_packed(made: Made, tmp_path: Path, name: str, dtype: str) -> None:
     path, needed = made(name)
     exact, pipe = predict(load(path, **needed)), load(path, dtype=dtype, **needed)

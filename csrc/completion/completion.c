@@ -64,23 +64,10 @@ struct call {
 };
 
 static mg_status encode(struct call *call, struct mg_err *err) {
-    struct mg_pipeline *p = call->guidance.pipeline;
-    const struct mg_geometry *g = &call->geometry;
-    const struct mg_stage_key key = {
-        .stage = MG_STAGE_ENCODE, .n = 1, .h = g->padded_h, .w = g->padded_w, .factor = (float)p->vae.scaling_factor};
-    struct mg_plan *plan;
-    float *x = NULL;
-    mg_status status;
-    MG_TRY_GOTO(
-        mg_alloc_floats(&x, p->vae.image_channels, (size_t)(g->padded_h * g->padded_w), "the resized image", err));
-    MG_TRY_GOTO(mg_alloc_floats(&call->guidance.image_latent, 1, call->guidance.latent_floats, "an image latent", err));
-    MG_TRY_GOTO(mg_preprocess(x, &call->params->image, g, MG_RESAMPLE_BILINEAR, err));
-    MG_TRY_GOTO(mg_stage_plan(&plan, p, &key, err));
-    MG_TRY_GOTO(mg_plan_run(plan, &(struct mg_binding){"x", x}, 1,
-                            &(struct mg_binding){"latent", call->guidance.image_latent}, 1, err));
-done:
-    mg_free(x);
-    return status;
+    struct mg_guidance *g = &call->guidance;
+    MG_TRY(mg_alloc_floats(&g->image_latent, 1, g->latent_floats, "an image latent", err));
+    return mg_encode_images(g->image_latent, g->pipeline, &call->params->image, &call->geometry, MG_RESAMPLE_BILINEAR,
+                            err);
 }
 
 /* Scheduler, points and memory. */

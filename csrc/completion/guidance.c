@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../core/adam.h"
 #include "completion.h"
 
 mg_status mg_guidance_alloc(struct mg_guidance *g, struct mg_err *err) {
@@ -62,27 +63,14 @@ mg_status mg_guidance_gradient(struct mg_preview_loss *out, struct mg_guidance *
     return MG_OK;
 }
 
-/* ---- one step of Adam (arXiv 1412.6980), with torch's defaults ---- */
-struct adam {
-    double rate, first_left, root_of_second_left; /* 1 - beta^step, and its root */
-};
-
-static struct adam adam_of(double rate, int step) {
-    return (struct adam){rate, 1.0 - pow(0.9, step), sqrt(1.0 - pow(0.999, step))};
-}
-
-/* How far a number moves; m and v are its moments. */
-static double adam_step(const struct adam *a, double *m, double *v, double gradient) {
-    *m += (1.0 - 0.9) * (gradient - *m);
-    *v += (1.0 - 0.999) * (gradient * gradient - *v);
-    return -a->rate / a->first_left * *m / (sqrt(*v) / a->root_of_second_left + 1e-8);
-}
+/* torch's defaults. */
+static struct mg_scalar_adam adam_of(double rate, int step) { return mg_scalar_adam_of(rate, 0.9, 0.999, step); }
 
 static void move_latent(float *sample, struct mg_guidance *g, double factor, int step) {
-    const struct adam a = adam_of(g->latent_rate, step);
+    const struct mg_scalar_adam a = adam_of(g->latent_rate, step);
     for (size_t i = 0; i < g->latent_floats; i++) {
         double m = g->m[i], v = g->v[i];
-        sample[i] += (float)adam_step(&a, &m, &v, factor * g->gradient[i]);
+        sample[i] += (float)mg_scalar_adam_step(&a, &m, &v, factor * g->gradient[i]);
         g->m[i] = (float)m;
         g->v[i] = (float)v;
     }
@@ -120,7 +108,7 @@ struct roots_moments {
 static mg_status guided_step(float *sample, struct mg_affine *roots, struct roots_moments *moments,
                              struct mg_guidance *g, const mg_scheduler *scheduler, int step, struct mg_err *err) {
     const double timestep = scheduler->timesteps.list[step];
-    const struct adam a = adam_of(g->affine_rate, step + 1);
+    const struct mg_scalar_adam a = adam_of(g->affine_rate, step + 1);
     struct mg_step_coefficients k;
     struct mg_clean_estimate e;
     struct mg_preview_loss loss;
@@ -131,8 +119,8 @@ static mg_status guided_step(float *sample, struct mg_affine *roots, struct root
     const double norm = norm_of(g->gradient, g->latent_floats);
     MG_TRY(check_finite(&loss, norm, step + 1, err));
     move_latent(sample, g, norm_of_noise(g, sample, &e) / fmax(norm, 1e-8), step + 1);
-    roots->scale += adam_step(&a, &moments->m.scale, &moments->v.scale, loss.by_roots.scale);
-    roots->shift += adam_step(&a, &moments->m.shift, &moments->v.shift, loss.by_roots.shift);
+    roots->scale += mg_scalar_adam_step(&a, &moments->m.scale, &moments->v.scale, loss.by_roots.scale);
+    roots->shift += mg_scalar_adam_step(&a, &moments->m.shift, &moments->v.shift, loss.by_roots.shift);
     mg_scheduler_step(sample, NULL, g->output, NULL, g->latent_floats, &k);
     return MG_OK;
 }

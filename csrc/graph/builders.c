@@ -176,6 +176,23 @@ mg_value mg_op_attention(struct mg_graph *graph, mg_value q, mg_value k, mg_valu
     return mg_graph_append(graph, &op, in);
 }
 
+/* Samples follow one another in memory, so the tokens of several are those of one that is as many times as high: the operation sees
+ * that shape, and the values around it keep theirs. */
+mg_value mg_op_joined_attention(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, int heads, int64_t frames) {
+    const mg_value out = mg_op_attention(graph, q, k, v, heads, false);
+    if (out == MG_NONE || frames == 1)
+        return out;
+    struct mg_op_shape *op = &graph->ops[graph->num_ops - 1].shape;
+    if (frames < 1 || op->in[0].dim[0] % frames || !mg_tensor_same_shape(&op->in[0], &op->in[1]))
+        return mg_op_refuse(graph, op, "q, k and v must have one shape, with a batch of whole sequences of frames");
+    struct mg_tensor *const joined[] = {&op->in[0], &op->in[1], &op->in[2], &op->out};
+    for (size_t i = 0; i < sizeof joined / sizeof joined[0]; i++) {
+        joined[i]->dim[0] /= frames;
+        joined[i]->dim[1] *= frames;
+    }
+    return out;
+}
+
 /* ---- pointwise and channels ---- */
 mg_value mg_op_geglu(struct mg_graph *graph, mg_value x) {
     MG_OP_INPUTS(x, MG_NONE, MG_NONE, MG_NONE, MG_NONE);

@@ -91,6 +91,9 @@ mg_value mg_op_groupnorm(struct mg_graph *graph, mg_value x, mg_value gamma, mg_
                          bool silu);
 mg_value mg_op_layernorm(struct mg_graph *graph, mg_value x, mg_value gamma, mg_value beta, float epsilon);
 mg_value mg_op_attention(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, int heads, bool causal);
+/* The same for q, k and v of one shape whose batch is sequences of `frames` samples: each token attends to those of all samples of
+ * its sequence. Has no gradient. */
+mg_value mg_op_joined_attention(struct mg_graph *graph, mg_value q, mg_value k, mg_value v, int heads, int64_t frames);
 mg_value mg_op_geglu(struct mg_graph *graph, mg_value x);
 mg_value mg_op_activation(struct mg_graph *graph, mg_value x, mg_activation activation);
 mg_value mg_op_concat(struct mg_graph *graph, mg_value a, mg_value b);

@@ -183,6 +183,10 @@ static void of_self_attention(struct tape *tape, const struct mg_graph_op *op, m
 static void of_attention(struct tape *tape, const struct mg_graph_op *op, mg_value dy) {
     const struct mg_attention *p = &op->shape.params.attention;
     struct mg_graph *graph = tape->graph;
+    if (op->shape.in[0].dim[0] != graph->nodes[op->in[0]].tensor.dim[0]) {
+        mg_graph_fail(graph, MG_ERR_UNSUPPORTED, "attention over the frames of a video has no gradient");
+        return;
+    }
     if (graph->fuses_attention_gradient && !p->causal && mg_tensor_same_kind(&op->shape.in[0], &op->shape.in[1])) {
         of_self_attention(tape, op, dy);
         return;

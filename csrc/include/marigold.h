@@ -213,6 +213,34 @@ mg_status mg_ensemble_normals(float *out, float *uncertainty, const float *norma
 mg_status mg_ensemble_intrinsics(float *out, float *uncertainty, const float *targets, int64_t members,
                                  int64_t elements, mg_reduction reduction, int num_threads, struct mg_err *err);
 
+/* The snippets of a video: `length` frames each, `dilation` apart, at every place where they fit; those of the first dilation, then of
+ * the next. The maps of a snippet follow one another. */
+enum { MG_MAX_SNIPPET_LENGTH = 4, MG_MAX_DILATIONS = 8 };
+struct mg_snippets {
+    int64_t frames, length;   /* of the video, of a snippet: 2 to MG_MAX_SNIPPET_LENGTH */
+    const int64_t *dilations; /* one of them is 1 */
+    int num_dilations;
+};
+/* MG_ERR_ARGUMENT: fewer frames than a snippet has, a dilation with which none fits, none that is 1. */
+mg_status mg_check_snippets(const struct mg_snippets *snippets, struct mg_err *err);
+int64_t mg_snippets_count(const struct mg_snippets *snippets);
+int64_t mg_snippets_with_dilation(const struct mg_snippets *snippets, int64_t dilation);
+struct mg_ensemble_snippets_params {
+    int iterations;  /* of Adam: 2000 */
+    double rate;     /* 1e-3 */
+    int num_threads; /* 0: all processors allowed to this process */
+    mg_poll_fn poll; /* NULL, or asked now and then whether to stop */
+    void *poll_user;
+};
+void mg_ensemble_snippets_params_init(struct mg_ensemble_snippets_params *params);
+/* Co-alignment (RollingDepth, arXiv 2411.19189): a scale and a shift for each snippet (mg_snippets_count of them), found on every tenth
+ * row and column, under which the snippets' maps (count, length, h, w) agree best about each frame, near values (disparity) and far ones
+ * alike; out (frames, h, w) are the means of the aligned maps, stretched to [0, 1] over the whole video. scale and shift are those of the
+ * maps less their least value. */
+mg_status mg_ensemble_snippets(float *out, double *scale, double *shift, const float *maps,
+                               const struct mg_snippets *snippets, int64_t h, int64_t w,
+                               const struct mg_ensemble_snippets_params *params, struct mg_err *err);
+
 /* ---- evaluation: fitting a prediction to a ground truth, comparing both. Maps (h, w); mask NULL, or not 0 where a pixel
  * counts. num_threads 1 to 4096, 0: all processors; it changes no bit of a result. ---- */
 /* The quantity that a prediction is an affine function of. */
@@ -283,7 +311,7 @@ struct mg_pipeline_params {
     const char *folder;  /* a diffusers folder, or a file that mg_pipeline_save wrote */
     const char *variant; /* NULL, or "fp16" */
     const char *task;    /* NULL: the one model_index.json names; else "depth" | "normals" | "intrinsics" */
-    /* NULL: as model_index.json and the UNet's configuration say; else "marigold", "e2e-ft", "lotus-d", "lotus-g" or "genpercept":
+    /* NULL: as model_index.json and the UNet's configuration say; else "marigold", "e2e-ft", "lotus-d", "lotus-g", "genpercept" or "rollingdepth":
      * what the UNet is given, and what its output means */
     const char *family;
     const char *vae;  /* NULL: the checkpoint's; else a folder with another autoencoder (TAESD) */
@@ -415,6 +443,31 @@ struct mg_completion {
 mg_status mg_pipeline_complete(struct mg_completion *out, mg_pipeline *pipeline,
                                const struct mg_completion_params *params, struct mg_err *err);
 void mg_completion_free(struct mg_completion *completion);
+
+/* ---- videos: depth that agrees over time ---- */
+/* The latents of images as a run encodes them: out (N, latent_channels, h, w), of mg_geometry_of(preset diffusers). */
+mg_status mg_pipeline_encode(float *out, mg_pipeline *pipeline, const struct mg_image *image,
+                             int64_t processing_resolution, mg_resample resample, struct mg_err *err);
+struct mg_video_params {
+    const float *image_latents;  /* (frames, latent_channels, h, w), of mg_pipeline_encode */
+    const float *noise;          /* (latent_channels, h, w), normal numbers: each frame starts from the same */
+    struct mg_geometry geometry; /* of the frames */
+    struct mg_snippets snippets;
+    int num_inference_steps; /* 1 */
+    int refinement_steps; /* 0: none; each is a pass over snippets of all dilations from refinement_dilation (6) down to 1 */
+    int refinement_dilation;
+    int alignment_iterations; /* 2000 */
+    mg_scheduler *scheduler;  /* NULL: the checkpoint's; a DDIMScheduler, on which set_timesteps is called */
+    mg_progress_fn progress;  /* after each pass of the UNet over a snippet */
+    void *progress_user;
+};
+void mg_video_params_init(struct mg_video_params *params);
+/* RollingDepth (arXiv 2411.19189): the frames of a snippet are denoised together, each token attending to those of all of them; the
+ * snippets are aligned with each other (mg_ensemble_snippets); refinement encodes the result, adds noise and denoises it again,
+ * averaging over snippets at every step. out (frames, geometry.output_h, geometry.output_w) in [0, 1]. For checkpoints of family
+ * "rollingdepth", of depth or disparity. */
+mg_status mg_pipeline_predict_video(float *out, mg_pipeline *pipeline, const struct mg_video_params *params,
+                                    struct mg_err *err);
 
 /* The pieces, NCHW float32. The caller gives output arrays of the stated size. */
 /* out: (N, latent_channels, H/vae_scale, W/vae_scale), the posterior's mean, unscaled; x: (N, 3, H, W) in [-1, 1]. */

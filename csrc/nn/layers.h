@@ -35,6 +35,7 @@ mg_value mg_layer_resnet(struct mg_graph *graph, mg_value x, int64_t channels, i
 struct mg_transformer {
     int heads, layers, groups;
     bool linear_projection;
+    int64_t frames; /* successive samples whose tokens attend to each other; 1: each sample by itself */
 };
 /* x (N,H,W,C), text (N or 1,1,T,D) -> (N,H,W,C). */
 mg_value mg_layer_transformer(struct mg_graph *graph, mg_value x, mg_value text, const struct mg_transformer *params);

@@ -28,6 +28,9 @@ struct mg_unet_config {
      * builds the network says them. */
     int class_channels;
     float class_labels[MG_MAX_CLASS_CHANNELS];
+    /* No part of the configuration either: successive samples are so many frames of one video, and self-attention joins the tokens of
+     * all of them (RollingDepth, arXiv 2411.19189); 0 or 1: each sample is by itself. */
+    int64_t frames;
 };
 /* `name` is the file name for messages. Unsupported values: MG_ERR_UNSUPPORTED naming key and value. */
 mg_status mg_unet_config_read(struct mg_unet_config *out, const struct mg_json *config, const char *name,

@@ -12,9 +12,9 @@ static mg_value key_or_value(struct mg_graph *graph, const char *name, mg_value 
                  : mg_layer_linear(graph, name, x, channels, false, MG_NONE, MG_ACT_NONE);
 }
 
-/* x + attention of norm(x) to `context`; MG_NONE: to norm(x) itself. */
+/* x + attention of norm(x) to `context`; MG_NONE: to norm(x) itself, that of `frames` samples together. */
 static mg_value attend(struct mg_graph *graph, const char *norm, const char *name, mg_value x, mg_value context,
-                       int heads) {
+                       int heads, int64_t frames) {
     int64_t channels = mg_graph_dim(graph, x)[3];
     mg_value y = mg_layer_layernorm(graph, norm, x, layer_epsilon);
     mg_value seen = context == MG_NONE ? y : context;
@@ -22,7 +22,7 @@ static mg_value attend(struct mg_graph *graph, const char *norm, const char *nam
     mg_value q = mg_layer_linear(graph, "to_q", y, channels, false, MG_NONE, MG_ACT_NONE);
     mg_value k = key_or_value(graph, "to_k", seen, channels, context != MG_NONE);
     mg_value v = key_or_value(graph, "to_v", seen, channels, context != MG_NONE);
-    y = mg_op_attention(graph, q, k, v, heads, false);
+    y = mg_op_joined_attention(graph, q, k, v, heads, frames);
     y = mg_layer_linear(graph, "to_out.0", y, channels, true, x, MG_ACT_NONE);
     mg_graph_pop(graph, outer);
     return y;
@@ -46,8 +46,8 @@ mg_value mg_layer_transformer(struct mg_graph *graph, mg_value x, mg_value text,
     y = project(graph, "proj_in", y, MG_NONE, params->linear_projection);
     for (int i = 0; i < params->layers; i++) {
         size_t outer = mg_graph_push(graph, "transformer_blocks.%d", i);
-        y = attend(graph, "norm1", "attn1", y, MG_NONE, params->heads);
-        y = attend(graph, "norm2", "attn2", y, text, params->heads);
+        y = attend(graph, "norm1", "attn1", y, MG_NONE, params->heads, params->frames);
+        y = attend(graph, "norm2", "attn2", y, text, params->heads, 1);
         y = feed_forward(graph, y);
         mg_graph_pop(graph, outer);
     }

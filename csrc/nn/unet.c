@@ -55,7 +55,8 @@ static mg_value transformer(struct unet *unet, mg_value x, int index, int level)
     const struct mg_transformer params = {.heads = config->heads[level],
                                           .layers = config->transformer_layers[level],
                                           .groups = config->norm_groups,
-                                          .linear_projection = config->linear_projection};
+                                          .linear_projection = config->linear_projection,
+                                          .frames = config->frames ? config->frames : 1};
     size_t outer = mg_graph_push(unet->graph, "attentions.%d", index);
     mg_graph_begin_segment(unet->graph);
     x = mg_layer_transformer(unet->graph, x, unet->text, &params);

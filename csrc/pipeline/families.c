@@ -66,6 +66,16 @@ static const struct mg_family families[] = {
      .resample_output = MG_RESAMPLE_BILINEAR,
      .headless = "GenPercept with a DPT head",
      .restriction = "free for non-commercial use only; for other use its authors are to be asked"},
+    /* Ke et al., arXiv 2411.19189: Marigold's networks for the frames of a video. An image is a video of one frame. */
+    {.name = "rollingdepth",
+     .class_names = {"RollingDepthPipeline"},
+     .inputs = {MG_INPUT_IMAGE, MG_INPUT_SAMPLE},
+     .text_tokens = MG_TEXT_TOKENS,
+     .joins_frames = true,
+     .default_steps = 1,
+     .default_resolution = 768,
+     .resample_output = MG_RESAMPLE_BILINEAR,
+     .head = {.stretches = true, .leaves_depth_unclipped = true}},
 };
 enum { NUM_FAMILIES = sizeof families / sizeof families[0] };
 
@@ -116,4 +126,4 @@ bool mg_family_takes_sample(const struct mg_family *family) {
     return false;
 }
 
-const char *mg_family_names(void) { return "marigold, e2e-ft, lotus-d, lotus-g, genpercept"; }
+const char *mg_family_names(void) { return "marigold, e2e-ft, lotus-d, lotus-g, genpercept, rollingdepth"; }

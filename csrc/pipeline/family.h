@@ -21,6 +21,7 @@ struct mg_family {
     const char *base_class;
     mg_unet_input inputs[MG_UNET_INPUTS]; /* in the order of the UNet's channels */
     bool starts_from_zeros;               /* the sample, where none is given; else noise */
+    bool joins_frames;                    /* of a video, in self-attention */
     int text_tokens;                      /* of the empty prompt, where no number is asked for; more than 2: padded */
     /* 0: the output goes through the scheduler's steps. Else there is one pass, at `timestep`, and the prediction's latent is this
      * times the output. */

@@ -23,7 +23,8 @@ void mg_depth_head(float *out, const float *decoded, int64_t channels, int64_t p
             const float x = decoded[c * pixels + i];
             sum += options->clips_channels ? clip_to_unit(x) : x;
         }
-        out[i] = (clip_to_unit(sum / (float)channels) + 1.0f) * 0.5f;
+        const float mean = sum / (float)channels;
+        out[i] = ((options->leaves_depth_unclipped ? mean : clip_to_unit(mean)) + 1.0f) * 0.5f;
     }
     if (options->stretches)
         stretch(out, pixels);

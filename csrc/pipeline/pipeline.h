@@ -58,6 +58,7 @@ struct mg_stage_key {
     int64_t text_n, text_tokens; /* UNET */
     /* NULL: the network's own. Of a UNet: those in its place (ESTIMATE), or the boosting UNet's, which is then built. */
     struct mg_weights *weights;
+    int64_t frames; /* DENOISE: successive samples that are frames of one video; 0: each is by itself */
 };
 
 enum { MG_KEPT_PLANS = 12 };
@@ -121,6 +122,10 @@ mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *
 mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err);
 /* Declares, checks and binds other weights for the UNet of a pipeline. */
 mg_status mg_stages_bind_other_unet(struct mg_weights *weights, struct mg_pipeline *pipeline, struct mg_err *err);
+
+/* ---- encode.c: latents (N, latent_channels, latent_h, latent_w) of images (N, ...), one after the other ---- */
+mg_status mg_encode_images(float *latents, struct mg_pipeline *pipeline, const struct mg_image *images,
+                           const struct mg_geometry *geometry, mg_resample resample, struct mg_err *err);
 
 /* ---- text.c: the embedding of the empty prompt, padded to so many tokens; 0: 2, or what a packed file has ---- */
 mg_status mg_text_open(struct mg_pipeline *pipeline, int64_t tokens, struct mg_err *err);

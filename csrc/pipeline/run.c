@@ -111,28 +111,9 @@ static mg_status start_run(struct mg_run *run, struct mg_err *err) {
 
 /* Each image once, however many ensemble members it has. */
 static mg_status encode_images(struct mg_run *run, struct mg_err *err) {
-    const struct mg_run_params *p = run->params;
-    const size_t pixel_bytes[] = {[MG_PIXEL_U8] = 1, [MG_PIXEL_U16] = 2, [MG_PIXEL_F32] = 4};
-    const size_t bytes = (size_t)(p->image.h * p->image.w * p->image.c) * pixel_bytes[p->image.type];
-    const struct mg_stage_key key = mg_encode_key(run);
-    float *x = NULL;
-    mg_status status;
-    MG_TRY_GOTO(mg_alloc_floats(&run->image_latents, p->image.n, run->image_latent_floats, "image latents", err));
-    MG_TRY_GOTO(mg_alloc_floats(&x, 1, run->image_floats, "the resized image", err));
-    for (int64_t n = 0; n < p->image.n; n++) {
-        struct mg_image one = p->image;
-        one.n = 1;
-        one.data = (const char *)p->image.data + (size_t)n * bytes;
-        MG_TRY_GOTO(mg_preprocess(x, &one, &run->geometry, run->resample_input, err));
-        struct mg_plan *plan;
-        MG_TRY_GOTO(mg_stage_plan(&plan, run->pipeline, &key, err));
-        MG_TRY_GOTO(mg_plan_run(
-            plan, &(struct mg_binding){"x", x}, 1,
-            &(struct mg_binding){"latent", run->image_latents + (size_t)n * run->image_latent_floats}, 1, err));
-    }
-done:
-    mg_free(x);
-    return status;
+    const struct mg_image *image = &run->params->image;
+    MG_TRY(mg_alloc_floats(&run->image_latents, image->n, run->image_latent_floats, "image latents", err));
+    return mg_encode_images(run->image_latents, run->pipeline, image, &run->geometry, run->resample_input, err);
 }
 
 static mg_status run_entered(struct mg_result *out, struct mg_run *run, struct mg_err *err) {

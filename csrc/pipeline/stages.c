@@ -63,7 +63,9 @@ static const struct mg_unet_config *unet_of(const struct mg_pipeline *p, const s
 
 static mg_value unet(struct mg_graph *g, struct mg_pipeline *p, const struct mg_stage_key *key, mg_value sample,
                      mg_value timesteps, mg_value text) {
-    const mg_value output = mg_unet_build(g, unet_of(p, key), inside(g, sample), timesteps, text);
+    struct mg_unet_config config = *unet_of(p, key);
+    config.frames = key->frames;
+    const mg_value output = mg_unet_build(g, &config, inside(g, sample), timesteps, text);
     return planes_out(g, "output", outside(g, output));
 }
 
@@ -139,7 +141,7 @@ static const struct {
 static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b) {
     return a->stage == b->stage && a->n == b->n && a->h == b->h && a->w == b->w && a->recompute == b->recompute &&
            a->factor == b->factor && a->text_n == b->text_n && a->text_tokens == b->text_tokens &&
-           a->weights == b->weights;
+           a->weights == b->weights && a->frames == b->frames;
 }
 
 static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const struct mg_stage_key *key,

@@ -95,7 +95,25 @@ bool mgpy_refuse_busy(const void *user, const char *what);
 /* ---- pipeline.c ---- */
 PyObject *mgpy_memory_dict(const struct mg_memory_stats *m);
 
-/* ---- pipeline_run.c, completion.c, pipeline_pieces.c: methods of Pipeline ---- */
+/* ---- arguments.c ---- */
+/* NULL for None; false with an exception set: something else, or a scheduler in use. */
+bool mgpy_take_scheduler(mg_scheduler **out, PyObject *object, const struct mgpy_state *state);
+/* Marks a scheduler, or None, as in use by `user`, or as idle with NULL. */
+void mgpy_mark_scheduler(PyObject *object, const void *user);
+/* Of images of that size; resolution -1: the checkpoint's. False with an exception set. */
+bool mgpy_take_geometry(struct mg_geometry *out, const struct mgpy_pipeline *self, int64_t h, int64_t w,
+                        int64_t resolution, mg_preset preset, const struct mgpy_state *state);
+/* The engine reads latents through a bare pointer: their shape is checked here. A new reference, or NULL with ValueError. */
+PyArrayObject *mgpy_take_latents(PyObject *object, const char *name, int64_t n, int64_t channels,
+                                 const struct mg_geometry *geometry);
+/* A sequence of numbers as the dilations of snippets, in `list`; false with an exception set. */
+bool mgpy_take_dilations(struct mg_snippets *snippets, int64_t list[MG_MAX_DILATIONS], PyObject *object);
+/* A copy of `data` as an array; None for NULL. */
+PyObject *mgpy_copied_array(const void *data, int ndim, const npy_intp *dims, int type);
+
+/* ---- pipeline_run.c, completion.c, video.c, pipeline_pieces.c: methods of Pipeline ---- */
+PyObject *mgpy_pipeline_encode(PyObject *self, PyObject *args);
+PyObject *mgpy_pipeline_predict_video(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *mgpy_pipeline_run(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *mgpy_pipeline_complete(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *mgpy_pipeline_vae_encode(PyObject *self, PyObject *x);

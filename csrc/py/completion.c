@@ -1,6 +1,4 @@
 /* completion.c: Pipeline.complete: an image and measured points in, one engine run without the GIL, metres out. */
-#include <string.h>
-
 #include "binding.h"
 
 /* The Python objects of one call, and what the engine sees of them. */
@@ -42,54 +40,28 @@ static bool take_arrays(struct completion_arguments *a, struct mgpy_pipeline *se
     struct mg_completion_params *p = &a->params;
     struct mg_pipeline_info info;
     struct mg_geometry geometry;
-    struct mg_err err;
     if (!(a->image_array = mgpy_image_array(a->image, &p->image)))
         return false;
     mg_pipeline_get_info(self->handle, &info);
-    if (mg_geometry_of(&geometry, p->image.h, p->image.w, p->processing_resolution, info.vae_scale, MG_PRESET_DIFFUSERS,
-                       &err) != MG_OK) {
-        mgpy_raise(state, &err);
+    if (!mgpy_take_geometry(&geometry, self, p->image.h, p->image.w, p->processing_resolution, MG_PRESET_DIFFUSERS,
+                            state))
         return false;
-    }
     a->sparse_array = mgpy_float_array(a->sparse, 2, "sparse_depth", "H, W");
     if (!a->sparse_array || !mgpy_check_shape(a->sparse_array, (int64_t[]){p->image.h, p->image.w}, "sparse_depth"))
         return false;
-    a->latents_array = mgpy_float_array(a->latents, 4, "latents", "E, C, h, w");
-    const int64_t shape[] = {p->ensemble_size, info.latent_channels, geometry.latent_h, geometry.latent_w};
-    if (!a->latents_array || !mgpy_check_shape(a->latents_array, shape, "latents"))
+    a->latents_array = mgpy_take_latents(a->latents, "latents", p->ensemble_size, info.latent_channels, &geometry);
+    if (!a->latents_array)
         return false;
     p->sparse_depth = mgpy_floats(a->sparse_array);
     p->latents = mgpy_floats(a->latents_array);
     return true;
 }
 
-static bool take_scheduler(struct completion_arguments *a, const struct mgpy_state *state) {
-    if (!PyObject_TypeCheck(a->scheduler, state->scheduler_type)) {
-        PyErr_Format(PyExc_TypeError, "`scheduler` must be a Scheduler; got %R", (PyObject *)Py_TYPE(a->scheduler));
-        return false;
-    }
-    struct mgpy_scheduler *scheduler = (struct mgpy_scheduler *)a->scheduler;
-    if (mgpy_refuse_busy(scheduler->user, "scheduler"))
-        return false;
-    a->params.scheduler = scheduler->handle;
-    return true;
-}
-
-/* A copy of `data` as an array; None for NULL. */
-static PyObject *array_of(const void *data, int ndim, const npy_intp *dims, int type) {
-    if (!data)
-        Py_RETURN_NONE;
-    PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(ndim, (npy_intp *)dims, type);
-    if (array)
-        memcpy(PyArray_DATA(array), data, (size_t)PyArray_NBYTES(array));
-    return (PyObject *)array;
-}
-
 static PyObject *result_tuple(const struct mg_completion *result, int members) {
     const npy_intp map[] = {result->h, result->w}, affine[] = {members, 2};
-    return Py_BuildValue("NNN", array_of(result->depth, 2, map, NPY_FLOAT32),
-                         array_of(result->uncertainty, 2, map, NPY_FLOAT32),
-                         array_of(result->affine, 2, affine, NPY_FLOAT64));
+    return Py_BuildValue("NNN", mgpy_copied_array(result->depth, 2, map, NPY_FLOAT32),
+                         mgpy_copied_array(result->uncertainty, 2, map, NPY_FLOAT32),
+                         mgpy_copied_array(result->affine, 2, affine, NPY_FLOAT64));
 }
 
 PyObject *mgpy_pipeline_complete(PyObject *object, PyObject *args, PyObject *kwargs) {
@@ -102,18 +74,18 @@ PyObject *mgpy_pipeline_complete(PyObject *object, PyObject *args, PyObject *kwa
     PyObject *out = NULL;
     if (!state || mgpy_refuse_busy(self->call, "pipeline") || !parse_arguments(&a, args, kwargs))
         return NULL;
-    if (!take_arrays(&a, self, state) || !take_scheduler(&a, state))
+    if (!take_arrays(&a, self, state) || !mgpy_take_scheduler(&a.params.scheduler, a.scheduler, state))
         goto done;
     a.params.progress = mgpy_progress;
     a.params.progress_user = self;
-    ((struct mgpy_scheduler *)a.scheduler)->user = &call;
+    mgpy_mark_scheduler(a.scheduler, &call);
     /* Converting the arguments may have run Python code, so the pipeline is asked again. */
     if (mgpy_call_begin(self, &call, a.progress)) {
         const mg_status status = mg_pipeline_complete(&result, self->handle, &a.params, &err);
         if (mgpy_call_end(self, &call, status, &err))
             out = result_tuple(&result, a.params.ensemble_size);
     }
-    ((struct mgpy_scheduler *)a.scheduler)->user = NULL;
+    mgpy_mark_scheduler(a.scheduler, NULL);
     mg_completion_free(&result);
 done:
     mgpy_release(a.image_array);

@@ -142,6 +142,43 @@ static PyObject *ensemble_intrinsics(PyObject *module, PyObject *args, PyObject 
     return allocated ? pair(module, status, out, uncertainty, &err) : NULL;
 }
 
+static PyObject *ensemble_snippets(PyObject *module, PyObject *args, PyObject *kwargs) {
+    static char *names[] = {"maps", "frames", "dilations", "iterations", "rate", "num_threads", NULL};
+    struct mg_ensemble_snippets_params p;
+    struct mg_snippets snippets = {0};
+    struct mg_err err;
+    int64_t dilations[MG_MAX_DILATIONS];
+    PyObject *maps_object, *dilations_object, *result = NULL;
+    long long frames;
+    mg_ensemble_snippets_params_init(&p);
+    p.poll = poll_signals;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OLO|$idi:ensemble_snippets", names, &maps_object, &frames,
+                                     &dilations_object, &p.iterations, &p.rate, &p.num_threads) ||
+        !mgpy_take_dilations(&snippets, dilations, dilations_object))
+        return NULL;
+    PyArrayObject *maps = mgpy_float_array(maps_object, 4, "maps", "S, L, H, W"), *out = NULL, *affine = NULL;
+    if (!maps)
+        return NULL;
+    const npy_intp *d = PyArray_DIMS(maps);
+    snippets.frames = frames;
+    snippets.length = d[1];
+    if (mg_check_snippets(&snippets, &err) != MG_OK) {
+        raise_from(module, &err);
+    } else if (mgpy_check_shape(maps, (int64_t[]){mg_snippets_count(&snippets), d[1], d[2], d[3]}, "maps") &&
+               (out = mgpy_new_floats(3, (npy_intp[]){frames, d[2], d[3]})) &&
+               (affine = (PyArrayObject *)PyArray_SimpleNew(2, ((npy_intp[]){2, d[0]}), NPY_FLOAT64))) {
+        double *numbers = PyArray_DATA(affine);
+        mg_status status;
+        Py_BEGIN_ALLOW_THREADS status = mg_ensemble_snippets(mgpy_floats(out), numbers, numbers + d[0],
+                                                             mgpy_floats(maps), &snippets, d[2], d[3], &p, &err);
+        Py_END_ALLOW_THREADS result = status == MG_OK ? Py_BuildValue("OO", out, affine) : raise_from(module, &err);
+    }
+    mgpy_release(maps);
+    mgpy_release(out);
+    mgpy_release(affine);
+    return result;
+}
+
 PyMethodDef mgpy_ensemble_functions[] = {
     {"ensemble_depth", (PyCFunction)(void (*)(void))ensemble_depth, METH_VARARGS | METH_KEYWORDS,
      "ensemble_depth(depth, *, ...): (E, H, W) to ((H, W), uncertainty or None)."},
@@ -149,4 +186,7 @@ PyMethodDef mgpy_ensemble_functions[] = {
      "ensemble_normals(normals, *, ...): (E, 3, H, W) to ((3, H, W), (1, H, W) or None)."},
     {"ensemble_intrinsics", (PyCFunction)(void (*)(void))ensemble_intrinsics, METH_VARARGS | METH_KEYWORDS,
      "ensemble_intrinsics(targets, *, ...): (E, T, 3, H, W) to ((T, 3, H, W), uncertainty or None)."},
+    {"ensemble_snippets", (PyCFunction)(void (*)(void))ensemble_snippets, METH_VARARGS | METH_KEYWORDS,
+     "ensemble_snippets(maps, frames, dilations, *, ...): (S, L, H, W) to ((frames, H, W), (2, S) scales and "
+     "shifts)."},
     {NULL, NULL, 0, NULL}};

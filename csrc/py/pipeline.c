@@ -123,6 +123,11 @@ static PyMethodDef pipeline_methods[] = {
     {"complete", (PyCFunction)(void (*)(void))mgpy_pipeline_complete, METH_VARARGS | METH_KEYWORDS,
      "complete(image, sparse_depth, latents, scheduler, *, ...): (metres, uncertainty or None, (E, 2) scales and "
      "shifts)."},
+    {"encode", mgpy_pipeline_encode, METH_VARARGS,
+     "encode(image, processing_resolution): (N, C, h, w), latents as a run makes them."},
+    {"predict_video", (PyCFunction)(void (*)(void))mgpy_pipeline_predict_video, METH_VARARGS | METH_KEYWORDS,
+     "predict_video(image_latents, noise, scheduler, height, width, dilations, *, ...): (N, h, w) in [0, 1], at the "
+     "processing resolution."},
     {"vae_encode", mgpy_pipeline_vae_encode, METH_O, "vae_encode(x): mean of the posterior, unscaled."},
     {"vae_decode", mgpy_pipeline_vae_decode, METH_O, "vae_decode(z): images from unscaled latents."},
     {"unet", mgpy_pipeline_unet, METH_VARARGS, "unet(sample, timesteps, encoder_hidden_states)"},

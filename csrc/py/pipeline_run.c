@@ -85,7 +85,6 @@ static bool take_choices(struct run_arguments *a, const struct mgpy_state *state
 
 static bool take_images(struct run_arguments *a, struct mgpy_pipeline *self, const struct mgpy_state *state) {
     struct mg_run_params *p = &a->params;
-    struct mg_err err;
     if (!(a->image_array = mgpy_image_array(a->image, &p->image)))
         return false;
     if (a->latents == Py_None)
@@ -94,16 +93,11 @@ static bool take_images(struct run_arguments *a, struct mgpy_pipeline *self, con
     struct mg_pipeline_info info;
     struct mg_geometry geometry;
     mg_pipeline_get_info(self->handle, &info);
-    int64_t resolution = p->processing_resolution >= 0 ? p->processing_resolution : info.default_processing_resolution;
-    if (mg_geometry_of(&geometry, p->image.h, p->image.w, resolution < 0 ? 0 : resolution, info.vae_scale, p->preset,
-                       &err) != MG_OK) {
-        mgpy_raise(state, &err);
+    if (!mgpy_take_geometry(&geometry, self, p->image.h, p->image.w, p->processing_resolution, p->preset, state))
         return false;
-    }
-    const int64_t shape[4] = {p->image.n * p->ensemble_size, info.unet_out_channels, geometry.latent_h,
-                              geometry.latent_w};
-    a->latents_array = mgpy_float_array(a->latents, 4, "latents", "N*E, C, h, w");
-    if (!a->latents_array || !mgpy_check_shape(a->latents_array, shape, "latents"))
+    a->latents_array =
+        mgpy_take_latents(a->latents, "latents", p->image.n * p->ensemble_size, info.unet_out_channels, &geometry);
+    if (!a->latents_array)
         return false;
     p->latents = mgpy_floats(a->latents_array);
     return true;
@@ -157,26 +151,6 @@ static bool take_generators(struct run_arguments *a, const struct mgpy_state *st
     a->params.generators = a->generator_handles;
     a->params.num_generators = (int)count;
     return true;
-}
-
-static bool take_scheduler(struct run_arguments *a, const struct mgpy_state *state) {
-    if (a->scheduler == Py_None)
-        return true;
-    if (!PyObject_TypeCheck(a->scheduler, state->scheduler_type)) {
-        PyErr_Format(PyExc_TypeError, "`scheduler` must be a Scheduler; got %R", (PyObject *)Py_TYPE(a->scheduler));
-        return false;
-    }
-    struct mgpy_scheduler *scheduler = (struct mgpy_scheduler *)a->scheduler;
-    if (mgpy_refuse_busy(scheduler->user, "scheduler"))
-        return false;
-    a->params.scheduler = scheduler->handle;
-    return true;
-}
-
-/* Marks the scheduler as in use by `user`, or as idle with NULL. */
-static void mark_used(struct run_arguments *a, const void *user) {
-    if (a->params.scheduler)
-        ((struct mgpy_scheduler *)a->scheduler)->user = user;
 }
 
 static void release_arguments(struct run_arguments *a) {
@@ -239,12 +213,12 @@ PyObject *mgpy_pipeline_run(PyObject *object, PyObject *args, PyObject *kwargs) 
     if (!state || mgpy_refuse_busy(self->call, "pipeline") || !parse_arguments(&a, args, kwargs))
         return NULL;
     if (!take_choices(&a, state) || !take_images(&a, self, state) || !take_coarse(&a) || !take_generators(&a, state) ||
-        !take_scheduler(&a, state))
+        !mgpy_take_scheduler(&a.params.scheduler, a.scheduler, state))
         goto done;
     a.params.progress = mgpy_progress;
     a.params.progress_user = self;
     /* Converting the arguments may have run Python code, so the pipeline is asked again. */
-    mark_used(&a, &call);
+    mgpy_mark_scheduler(a.scheduler, &call);
     if (mgpy_call_begin(self, &call, a.progress)) {
         mg_status status = mg_pipeline_run(&result, self->handle, &a.params, &err);
         if (mgpy_call_end(self, &call, status, &err))
@@ -252,7 +226,7 @@ PyObject *mgpy_pipeline_run(PyObject *object, PyObject *args, PyObject *kwargs) 
         else if (status == MG_OK)
             mg_result_free(&result);
     }
-    mark_used(&a, NULL);
+    mgpy_mark_scheduler(a.scheduler, NULL);
 done:
     release_arguments(&a);
     return out;

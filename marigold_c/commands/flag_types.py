@@ -147,6 +147,30 @@ def add_model(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
+def add_steps_and_resolution(group: Any, whose: str) -> None:
+    """whose: size it is that 0 keeps: "the image's own"."""
+    group.add_argument(
+        "--denoise-steps", type=integer(1), metavar="N", help="steps of denoising; default: the checkpoint's"
+    )
+    group.add_argument(
+        "--processing-res",
+        type=integer(0),
+        metavar="N",
+        help=f"the longer side in pixels while it is computed; 0: {whose}; default: the checkpoint's",
+    )
+
+
+def add_blend(group: Any, when: str) -> None:
+    """when: the flag that it goes with."""
+    group.add_argument(
+        "--blend",
+        type=number(lambda value: 0 <= value <= 1, "between 0 and 1"),
+        default=0.1,
+        metavar="X",
+        help=f"with {when}: how much of the last frame each starts from, from 0 (the noise alone) to 1; default: 0.1",
+    )
+
+
 def check_variant(args: argparse.Namespace) -> None:
     """--fp16 as the variant that it means."""
     if args.fp16 and args.variant not in (None, "fp16"):

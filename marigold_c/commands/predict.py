@@ -22,8 +22,18 @@ from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.sequences import predict_sequence
 from ..progress import CommandProgress
-from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, formats, integer, kind_options
-from .flag_types import number as number_type
+from .flag_types import (
+    SEED,
+    add_blend,
+    add_model,
+    add_steps_and_resolution,
+    check_output,
+    check_variant,
+    choose_checkpoint,
+    formats,
+    integer,
+    kind_options,
+)
 from .tasks import CommandTask, Result
 
 
@@ -70,15 +80,7 @@ def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
 
 def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> None:
     group = parser.add_argument_group("prediction")
-    group.add_argument(
-        "--denoise-steps", type=integer(1), metavar="N", help="steps of denoising; default: the checkpoint's"
-    )
-    group.add_argument(
-        "--processing-res",
-        type=integer(0),
-        metavar="N",
-        help="the longer side in pixels while it is computed; 0: the image's own; default: the checkpoint's",
-    )
+    add_steps_and_resolution(group, "the image's own")
     group.add_argument(
         "--output-processing-res",
         action="store_true",
@@ -132,13 +134,7 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
         action="store_true",
         help="the images are frames of a video, in this order: each starts from the last one's result, to flicker less",
     )
-    group.add_argument(
-        "--blend",
-        type=number_type(lambda value: 0 <= value <= 1, "between 0 and 1"),
-        default=0.1,
-        metavar="X",
-        help="with --sequence: how much of the last frame, from 0 to 1; default: 0.1",
-    )
+    add_blend(group, "--sequence")
 
 
 def add_arguments(parser: argparse.ArgumentParser, task: CommandTask) -> None:

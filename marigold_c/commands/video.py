@@ -1,16 +1,18 @@
 """`marigold video`: the depth or the normals of a video, as videos and as files of each frame. Listed in cli.py.
 
-Frame by frame: each starts from one noise and the result of the frame before, as predict_sequence does it.
+Frame by frame, each from one noise and the result of the frame before (predict_sequence); or all together, by
+RollingDepth (predict_video), for which the clip is read twice: its frames need not be in memory at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ from ..messages import explain
 from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.sequences import predict_sequence
+from ..pipelines.videos import DILATIONS, ROLLING_FAMILY, SNIPPET_LENGTH, predict_video
 from ..progress import CommandProgress
 from .flag_types import (
     SEED,
+    add_blend,
     add_model,
+    add_steps_and_resolution,
     check_output,
     check_variant,
     choose_checkpoint,
@@ -35,9 +40,10 @@ from .flag_types import (
     formats,
     integer,
     kind_options,
-    number,
 )
 
+METHOD_NAMES = ("blend", "rolling")
+UNEVEN = Fraction(3, 2)  # of the shortest and the longest time between frames; less is rounding of time stamps
 MAPS: dict[str, Callable[[NDArray[np.float32], argparse.Namespace], Map]] = {
     "depth": lambda prediction, args: depth_map(prediction, args.color_map),
     "normals": lambda prediction, _args: normals_map(prediction),
@@ -74,23 +80,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--quiet", action="store_true", help="print errors only")
     add_model(parser, "prs-eth/marigold-depth-v1-1")
     group = parser.add_argument_group("prediction")
-    group.add_argument("--denoise-steps", type=integer(1), metavar="N", help="default: the checkpoint's")
-    group.add_argument(
-        "--processing-res",
-        type=integer(0),
-        metavar="N",
-        help="the longer side; 0: the clip's; default: the checkpoint's",
-    )
+    add_steps_and_resolution(group, "the clip's own")
     group.add_argument(
         "--seed", type=SEED, metavar="N", help="of the noise, one for all frames; default: another each time"
     )
     group.add_argument(
-        "--blend",
-        type=number(lambda value: 0 <= value <= 1, "between 0 and 1"),
-        default=0.1,
-        metavar="X",
-        help="how much of the last frame each starts from; 0: the noise alone; default: 0.1",
+        "--method",
+        choices=METHOD_NAMES,
+        help="blend: frame by frame; rolling: all together, with a checkpoint of family rollingdepth; default: as the "
+        "checkpoint is made for",
     )
+    add_blend(group, "--method blend")
+    group.add_argument(
+        "--dilations",
+        type=dilations,
+        metavar="LIST",
+        help="with --method rolling: frames between those that are predicted together, 1 among them; default: "
+        f"{','.join(map(str, DILATIONS))}",
+    )
+    group.add_argument(
+        "--snippet-length",
+        type=integer(2, 4),
+        metavar="N",
+        help=f"with --method rolling: how many are predicted together, 2 to 4; default: {SNIPPET_LENGTH}",
+    )
+    group.add_argument(
+        "--refine-steps",
+        type=integer(0, 500),
+        metavar="N",
+        help="with --method rolling: steps of denoising that add details afterwards; default: 0",
+    )
+
+
+def dilations(text: str) -> tuple[int, ...]:
+    """Positive numbers, separated by commas, 1 among them."""
+    found = tuple(integer(1)(part) for part in text.split(","))
+    if 1 not in found:
+        raise argparse.ArgumentTypeError(f"{text}: 1 must be one of them, or frames would be left out")
+    return found
 
 
 def _open(args: argparse.Namespace, progress: CommandProgress) -> MarigoldPipeline[Any]:
@@ -149,14 +176,18 @@ class Output:
             write_map(path, one, kind, self._args.threads)
 
 
-def predict(
-    frames: Iterator[Frame],
-    pipe: MarigoldPipeline[Any],
-    output: Output,
-    args: argparse.Namespace,
-    done: Callable[[Frame, int, float], object],
-) -> int:
-    """The number of frames. `done` is told of each, of its number from 1, and of the seconds that it took."""
+def method_of(pipe: MarigoldPipeline[Any], args: argparse.Namespace) -> str:
+    """That asked for, or the one that the checkpoint is made for; ValueError: options of the other one."""
+    method = args.method or ("rolling" if pipe.family == ROLLING_FAMILY else "blend")
+    for name in ("dilations", "snippet_length", "refine_steps"):
+        if method == "blend" and getattr(args, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} is of --method rolling; the method is blend")
+    return method
+
+
+def _blended(
+    frames: Iterator[Frame], pipe: MarigoldPipeline[Any], args: argparse.Namespace
+) -> Iterator[tuple[Frame, Any]]:
     taken: list[Frame] = []
 
     def pixels() -> Iterator[NDArray[np.uint8]]:
@@ -165,11 +196,67 @@ def predict(
             yield frame.pixels
 
     options = {"num_inference_steps": args.denoise_steps, "processing_resolution": args.processing_res}
+    for out in predict_sequence(pipe, pixels(), args.blend, args.seed, **options):
+        yield taken[0], out
+
+
+def check_times(clip: Path, times: list[Fraction], length: int) -> None:
+    """InputError: too few frames for a snippet. A warning: they do not follow one another evenly."""
+    if len(times) < length:
+        frames = "1 frame" if len(times) == 1 else f"{len(times)} frames"
+        raise InputError(f"{clip}: {frames}; --method rolling takes {length} or more, --method blend any number")
+    gaps = [later - earlier for earlier, later in pairwise(times)]
+    if max(gaps) > UNEVEN * min(gaps):
+        warnings.warn(
+            f"{clip}: variable frame rate, {float(min(gaps)):.3g} to {float(max(gaps)):.3g} s from frame to frame; "
+            "dilations count frames, not seconds",
+            stacklevel=2,
+        )
+
+
+def _rolling(
+    frames: Iterator[Frame], pipe: MarigoldPipeline[Any], args: argparse.Namespace
+) -> Iterator[tuple[Frame, Any]]:
+    length = args.snippet_length or SNIPPET_LENGTH
+
+    def pixels() -> Iterator[NDArray[np.uint8]]:
+        times = []
+        for frame in frames:
+            times.append(frame.seconds)
+            yield frame.pixels
+        check_times(args.clip, times, length)
+
+    outputs = predict_video(
+        pipe,
+        pixels(),
+        args.dilations or DILATIONS,
+        args.denoise_steps,
+        args.refine_steps or 0,
+        args.processing_res,
+        generator=args.seed,
+        snippet_length=length,
+    )
+    first = next(outputs)
+    with VideoReader(args.clip, args.max_pixels) as again:
+        yield from zip(chosen(again, args), chain([first], outputs), strict=False)
+
+
+METHODS = {"blend": _blended, "rolling": _rolling}
+
+
+def predict(
+    frames: Iterator[Frame],
+    pipe: MarigoldPipeline[Any],
+    output: Output,
+    args: argparse.Namespace,
+    done: Callable[[Frame, int, float], object],
+) -> int:
+    """The number of frames. `done` is told of each, of its number from 1, and of the seconds that it took."""
     index, started = 0, time.perf_counter()
-    for index, out in enumerate(predict_sequence(pipe, pixels(), args.blend, args.seed, **options), 1):
-        output.add(index - 1, taken[0], out.prediction[0])
+    for index, (frame, out) in enumerate(METHODS[method_of(pipe, args)](frames, pipe, args), 1):
+        output.add(index - 1, frame, out.prediction[0])
         now = time.perf_counter()
-        done(taken[0], index, now - started)
+        done(frame, index, now - started)
         started = now
     return index
 
@@ -190,7 +277,7 @@ def run(args: argparse.Namespace) -> bool:
             try:
                 with Output(args, reader.facts.rate / args.every) as output:
                     count = predict(chosen(reader, args), pipe, output, args, done)
-            except (InputError, OSError, MemoryError) as error:
+            except (InputError, NotImplementedError, OSError, MemoryError) as error:
                 progress.complain(f"marigold: error: {explain(error)}")
                 return False
             progress.say(f"marigold: {count} frames done, results in {args.output_dir}")

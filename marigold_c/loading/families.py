@@ -15,10 +15,10 @@ from ..errors import CheckpointError
 from .config import Config, read_config
 from .packed import Configurations
 
-FAMILIES = ("marigold", "e2e-ft", "lotus-d", "lotus-g", "genpercept")
+FAMILIES = ("marigold", "e2e-ft", "lotus-d", "lotus-g", "genpercept", "rollingdepth")
 PREDICTION_TYPES = ("depth", "disparity", "normals", "intrinsics")
 
-# Class names of model_index.json that say what is predicted, and the engine's name of the task.
+# Class names of Marigold's model_index.json that say what is predicted, and the engine's name of the task.
 TASKS = {
     "MarigoldDepthPipeline": "depth",
     "MarigoldPipeline": "depth",
@@ -56,6 +56,10 @@ PUBLISHED = {
     "unet_disparity_v2": Published("genpercept", "depth", "disparity"),
     "unet_normal_v2": Published("genpercept", "normals"),
 }
+
+
+# By the class of model_index.json, which says all.
+CLASSES = {"RollingDepthPipeline": Published("rollingdepth", "depth", "disparity")}
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def kind_of(
     if text_tokens is not None and text_tokens < 1:
         raise ValueError(f"text_tokens={text_tokens}: give 2, or 77 for a padded prompt")
     index = Configurations(checkpoint)["model_index.json"]
-    known = published(checkpoint, unet)
+    known = published(checkpoint, unet) or CLASSES.get(str(index.get("_class_name")))
     told = {"family": known.family, "task": known.task, "prediction_type": known.prediction_type} if known else {}
     given = {"family": family, "task": task, "prediction_type": prediction_type}
     stated = {key: value for key in given if isinstance(value := index.get(key), str)}

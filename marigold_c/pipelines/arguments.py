@@ -59,7 +59,7 @@ class RunArguments:
         return [one for generators in self.generators for one in generators or ()]
 
 
-def _count(name: str, value: Any) -> int:
+def checked_count(name: str, value: Any) -> int:
     """A positive integer."""
     try:
         number = operator.index(value)
@@ -74,10 +74,11 @@ def _count(name: str, value: Any) -> int:
 
 def _batch_size(value: Any) -> int:
     """None and 0: the engine chooses."""
-    return 0 if value is None or value == 0 else _count("batch_size", value)
+    return 0 if value is None or value == 0 else checked_count("batch_size", value)
 
 
-def _resolution(value: Any, vae_scale: int, preset: str) -> int:
+def checked_resolution(value: Any, vae_scale: int, preset: str = "diffusers") -> int:
+    """The longer side while it is computed, 0 for the image's own; ValueError: missing, negative, no multiple."""
     if value is None:
         raise ValueError("`processing_resolution` is not specified and could not be resolved from the model config.")
     try:
@@ -135,9 +136,9 @@ def ensembling_options(
         "reduction": reduction,
         "solver": solver,
         "regularizer_strength": strength,
-        "max_iter": _count("max_iter", max_iter),
+        "max_iter": checked_count("max_iter", max_iter),
         "tol": tolerance,
-        "max_res": 0 if max_res is None else _count("max_res", max_res),
+        "max_res": 0 if max_res is None else checked_count("max_res", max_res),
     }
 
 
@@ -243,12 +244,12 @@ def check_arguments(
         raise ValueError("`num_inference_steps` is not specified and could not be resolved from the model config.")
     if preset not in PRESETS:
         raise ValueError(f'`preset` must be "diffusers" or "paper"; got {preset!r}.')
-    steps = _count("num_inference_steps", num_inference_steps)
-    members = _count("ensemble_size", ensemble_size)
+    steps = checked_count("num_inference_steps", num_inference_steps)
+    members = checked_count("ensemble_size", ensemble_size)
     if members > LARGEST_ENSEMBLE:
         raise ValueError(f"`ensemble_size` is {members}; at most {LARGEST_ENSEMBLE} members are merged.")
     _check_ensemble(members, output_uncertainty, ensembling_kwargs, task)
-    resolution = _resolution(processing_resolution, task.vae_scale, preset)
+    resolution = checked_resolution(processing_resolution, task.vae_scale, preset)
     _check_choices(resample_method_input, resample_method_output, output_type)
     batch = _batch_size(batch_size)
     if latents is not None and generator is not None:

@@ -166,8 +166,8 @@ class OpenedPipeline(PipelineSettings):
             revision: Branch, tag or commit of the repository.
             local_files_only: Take what was downloaded before, and ask no network.
             token: For gated repositories; True: the one that was stored.
-            family: "marigold", "e2e-ft", "lotus-d", "lotus-g" or "genpercept": what the UNet is given and what its
-                output means. None: as model_index.json, the configurations or a published name tell.
+            family: "marigold", "e2e-ft", "lotus-d", "lotus-g", "genpercept" or "rollingdepth": what the UNet is
+                given and what its output means. None: as model_index.json, the configurations or a published name tell.
             unet: Folder of a UNet that replaces the checkpoint's, as GenPercept's over Stable Diffusion 2.1; or a hub
                 id and a folder in it: "guangkaixu/genpercept-models/unet_depth_v2".
             prediction_type: "depth" (0 near, 1 far) or "disparity" (1 near), where the checkpoint does not say it.

@@ -25,6 +25,7 @@ struct job {
     Py_buffer view[MAX_ARRAYS];
     int num_arrays;
     int64_t dim[MAX_ARRAYS][4]; /* as the graph declares its inputs */
+    int64_t frames;             /* of a video, of the UNet's samples */
 };
 
 static const char *const input_names[][MAX_ARRAYS] = {[UNET] = {"sample", "timesteps", "text"},
@@ -198,6 +199,8 @@ static mg_status plan_network(struct job *job, const char *backend, const char *
     MG_TRY(mg_backend_find(&found, backend, &job->err));
     MG_TRY(found->open(&job->context, isa, &job->err));
     job->context.backend = found;
+    if (job->kind == UNET)
+        job->config.unet.frames = job->frames;
     MG_TRY(build(job));
     memcpy(shape, mg_graph_dim(&job->graph, job->graph.outputs[0]), 4 * sizeof *shape);
     return mg_plan_create(&job->plan, &job->graph, &job->context, &job->err);
@@ -224,8 +227,9 @@ static PyObject *run_network(enum kind kind, const char *format, PyObject *args)
     const char *folder, *variant, *backend, *isa;
     int threads;
     PyObject *array[MAX_ARRAYS] = {NULL};
+    long long frames = 1;
     bool parsed = kind == UNET ? PyArg_ParseTuple(args, format, &folder, &variant, &array[0], &array[1], &array[2],
-                                                  &backend, &isa, &threads)
+                                                  &backend, &isa, &threads, &frames)
                                : PyArg_ParseTuple(args, format, &folder, &variant, &array[0], &backend, &isa, &threads);
     struct job *job = parsed ? job_create(kind) : NULL;
     if (!job)
@@ -236,6 +240,7 @@ static PyObject *run_network(enum kind kind, const char *format, PyObject *args)
     int64_t shape[4];
     bool taken = true;
     job->context.num_threads = threads;
+    job->frames = frames;
     for (int i = 0; i < MAX_ARRAYS && array[i] && taken; i++)
         taken = take_array(job, array[i], ndim[kind][i]);
     if (taken && (open_component(job, folder, variant) || plan_network(job, backend, isa, shape)))
@@ -248,7 +253,7 @@ static PyObject *run_network(enum kind kind, const char *format, PyObject *args)
 
 static PyObject *unet_run(PyObject *self, PyObject *args) {
     (void)self;
-    return run_network(UNET, "szOOOszi", args);
+    return run_network(UNET, "szOOOszi|L", args);
 }
 
 static PyObject *vae_encode_run(PyObject *self, PyObject *args) {
@@ -344,7 +349,7 @@ static PyObject *empty_prompt(PyObject *self, PyObject *args) {
 
 PyMethodDef mg_test_nn_methods[] = {
     {"unet_run", unet_run, METH_VARARGS,
-     "unet_run(folder, variant, sample NCHW, timesteps, text NTD, backend, isa, threads) -> (shape, bytes)"},
+     "unet_run(folder, variant, sample NCHW, timesteps, text NTD, backend, isa, threads, frames=1) -> (shape, bytes)"},
     {"vae_encode_run", vae_encode_run, METH_VARARGS,
      "vae_encode_run(folder, variant, x NCHW, backend, isa, threads) -> (shape, bytes)"},
     {"vae_decode_run", vae_decode_run, METH_VARARGS,
