@@ -43,6 +43,7 @@ _FAMILIES = {
     "jingheya/lotus-depth-g-v2-1-disparity": "lotus-g",
     "GonzaloMG/stable-diffusion-e2e-ft-normals": "e2e-ft, normals",
     "stabilityai/stable-diffusion-2-1": "genpercept",
+    "prs-eth/rollingdepth-v1-0": "rollingdepth",
 }
 _HIGH_RESOLUTION = "prs-eth/marigold-depth-hr-v1-1"
 _UNETS = "guangkaixu/genpercept-models"
@@ -121,7 +122,7 @@ def _write_photographs(folder: Path) -> None:
     for number in range(2):
         photo.save(folder / "frames" / f"{number}.jpg")
     with VideoWriter(folder / "clip.mp4", Fraction(25)) as clip:
-        for number in range(2):
+        for number in range(3):
             clip.write(np.asarray(photo), Fraction(number, 25))
     with tarfile.open(folder / "set.tar", "w") as archive:
         archive.add(folder / "photo.jpg", "inside.jpg")

@@ -6,6 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import family_checkpoints as families
 import numpy as np
 import pytest
 
@@ -117,6 +118,121 @@ def test_one_frame(tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4", even(1))
     assert video(tmp_path / "a.mp4", "-o", tmp_path / "out") == 0
     assert len(read(tmp_path / "out/a_depth.mp4")) == 1
+
+
+@pytest.fixture(scope="module")
+def rolling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return families.make("rollingdepth", tmp_path_factory.mktemp("rolling"))[0]
+
+
+def test_a_clip_as_a_whole(tmp_path: Path, rolling: Path) -> None:
+    """As predict_video gives it, with the clip's times; a checkpoint of RollingDepth chooses the method."""
+    times = [Fraction(n, 25) for n in range(5)]
+    clip(tmp_path / "walk.mp4", times)
+    frames = [frame.pixels for frame in read(tmp_path / "walk.mp4")]
+    words = ("--checkpoint", rolling, "--dilations", "1,2", "--refine-steps", "1", "--frames", "npy", "--side-by-side")
+    assert video(tmp_path / "walk.mp4", "-o", tmp_path / "out", *words) == 0
+    pipe = mc.load(rolling, num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    outputs = list(mc.predict_video(pipe, frames, (1, 2), None, 1, 0, generator=3))
+    assert len(outputs) == 5
+    for number, out in enumerate(outputs):
+        assert out.prediction.shape == (1, HEIGHT, WIDTH, 1)
+        values = np.load(tmp_path / "out/walk_frames" / f"{number:06d}_depth.npy")
+        assert np.array_equal(values, out.prediction[0, :, :, 0])
+    both = read(tmp_path / "out/walk_side_by_side.mp4")
+    assert [frame.seconds for frame in both] == times
+    for frame, pixels in zip(both, frames, strict=True):
+        assert np.abs(frame.pixels[:, :WIDTH].astype(int) - pixels).mean() < 5
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_packed_checkpoint_predicts_videos(tmp_path: Path, rolling: Path, dtype: str) -> None:
+    packed = mc.load(mc.convert(rolling, tmp_path / "rolling.safetensors", dtype=dtype, num_threads=1), num_threads=2)
+    opened, exact = (mc.load(rolling, dtype=kind, num_threads=1) for kind in (dtype, "float32"))
+    maps = []
+    for pipe in (packed, opened, exact):
+        pipe.set_progress_bar_config(disable=True)
+        options: dict[str, Any] = {"alignment_iterations": 50, "processing_resolution": 0, "generator": 1}
+        outputs = mc.predict_video(pipe, pictures(4), (1,), refinement_steps=1, **options)
+        maps.append(np.concatenate([out.prediction for out in outputs]))
+    assert packed.family == "rollingdepth" and packed.prediction_type == "disparity"
+    assert np.array_equal(maps[0], maps[1])
+    assert 0 < np.abs(maps[0] - maps[2]).mean() < 0.08
+
+
+def test_dilations_are_capped_and_taken_once(rolling: Path) -> None:
+    pipe = mc.load(rolling, num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    options: dict[str, Any] = {
+        "alignment_iterations": 5,
+        "processing_resolution": 0,
+        "generator": 1,
+        "match_input_resolution": False,
+    }
+    passes: list[int] = []
+    pipe.set_progress_callback(lambda _done, total: passes.append(total))
+    capped = [out.prediction for out in mc.predict_video(pipe, pictures(6), (1, 10, 25), **options)]
+    assert passes == [6] * 6  # four snippets of neighbours, two of every second frame
+    asked = [out.prediction for out in mc.predict_video(pipe, pictures(6), (1, 2), cap_dilations=False, **options)]
+    assert np.array_equal(capped, asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dilations": (2,), "cap_dilations": False}, "no dilation is 1"),
+        ({"dilations": (1, 0)}, "a dilation of 0"),
+        ({"dilations": (1, 3), "cap_dilations": False}, "a dilation of 3; .* 5 frames with dilations of 1 to 2"),
+        ({"dilations": ()}, "0 dilations"),
+        ({"dilations": (1,) * 9, "cap_dilations": False}, "9 dilations"),
+        ({"snippet_length": 5}, "has 5 frames; it must have 2 to 4"),
+        ({"snippet_length": 1}, "has 1 frames"),
+        ({"refinement_steps": -1}, "-1 steps of refinement"),
+        ({"refinement_dilation": 0}, "dilation of 0"),
+        ({"alignment_iterations": -1}, "-1 iterations"),
+        ({"num_inference_steps": 0}, "`num_inference_steps` must be positive"),
+        ({"processing_resolution": 30}, "multiple of 8"),
+        ({"frames": pictures(2)}, "`frames` are 2; a snippet has 3"),
+        ({"frames": [*pictures(3), pictures(1, (16, 40))[0]]}, r"`frames\[3\]` is 40 x 16"),
+    ],
+    ids=str,
+)
+def test_wrong_options_of_a_whole_video(rolling: Path, options: dict[str, Any], message: str) -> None:
+    pipe = mc.load(rolling, num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    with pytest.raises(ValueError, match=message):
+        list(mc.predict_video(pipe, **{"frames": pictures(5), "processing_resolution": 0, **options}))
+
+
+def test_other_families_and_schedulers_do_not_roll(tmp_path: Path, rolling: Path) -> None:
+    pipe = mc.load(mc.default_checkpoint("depth"), num_threads=1)
+    with pytest.raises(NotImplementedError, match="family marigold predicts each image by itself"):
+        list(mc.predict_video(pipe, pictures(3)))
+    pipe = mc.load(rolling, num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = mc.LCMScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(NotImplementedError, match="by DDIMScheduler, not by LCMScheduler"):
+        list(mc.predict_video(pipe, pictures(3), processing_resolution=0))
+
+
+def test_clips_that_do_not_roll(tmp_path: Path, rolling: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip(tmp_path / "one.mp4", even(1))
+    clip(tmp_path / "walk.mp4", [Fraction(0), Fraction(1, 25), Fraction(1, 5), Fraction(1, 4)])
+    wanted = ("--checkpoint", rolling)
+    assert video(tmp_path / "one.mp4", "-o", tmp_path / "out", *wanted) == 1
+    assert f"{tmp_path / 'one.mp4'}: 1 frame; --method rolling takes 3 or more" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+    assert video(tmp_path / "one.mp4", "-o", tmp_path / "out", *wanted, "--method", "blend") == 0
+    words = [str(word) for word in ("video", tmp_path / "walk.mp4", "-o", tmp_path / "out", *wanted)]
+    assert main([*words, "--processing-res", "0", "--threads", "1"]) == 0
+    assert f"{tmp_path / 'walk.mp4'}: variable frame rate, 0.04 to 0.16 s" in capsys.readouterr().err
+    assert video(tmp_path / "walk.mp4", "-o", tmp_path / "out", "--method", "rolling") == 1
+    assert "family marigold predicts each image by itself" in capsys.readouterr().err
+    assert video(tmp_path / "walk.mp4", "-o", tmp_path / "out", "--refine-steps", "2") == 1
+    assert "--refine-steps is of --method rolling" in capsys.readouterr().err
+    assert video(tmp_path / "walk.mp4", "-o", tmp_path / "out", "--dilations", "2,3") == 2
+    assert "1 must be one of them" in capsys.readouterr().err
 
 
 def sound(path: Path) -> None:
