@@ -57,9 +57,13 @@ def _ddim(folder: Path) -> Callable[[Any, Any], Any]:
     return clean
 
 
-def _stretched_depth(decoded: Any) -> Any:
-    depth = (decoded.mean(1, keepdim=True).clip(-1, 1) + 1) / 2
+def _stretched(decoded: Any) -> Any:
+    depth = decoded.mean(1, keepdim=True)
     return (depth - depth.min()) / (depth.max() - depth.min())
+
+
+def _stretched_depth(decoded: Any) -> Any:
+    return _stretched(decoded.mean(1, keepdim=True).clip(-1, 1))
 
 
 def _depth(decoded: Any) -> Any:
@@ -92,6 +96,8 @@ def reference_of(name: str, folder: Path) -> Reference:
     if name.startswith("e2e-ft"):
         finish = _unit if "normals" in name else _stretched_depth
         return Reference(_both, 999, _ddim(folder), finish)
+    if name == "rollingdepth":
+        return Reference(_both, 999, _ddim(folder), _stretched, _noise)
     if name.startswith("lotus-d"):
         finish = (lambda x: _unit(x.clip(-1, 1))) if "normals" in name else _depth_of_clipped
         return _lotus(_alone, finish, torch.zeros_like)
@@ -150,7 +156,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tup
 def ours(folder: Path, needed: dict[str, Any], **options: Any) -> Any:
     pipe = mc.load(folder, num_threads=1, **needed, **options)
     pipe.set_progress_bar_config(disable=True)
-    seeds = {"generator": SEED} if pipe.family == "lotus-g" else {}
+    seeds = {"generator": SEED} if pipe.family in ("lotus-g", "rollingdepth") else {}
     return pipe(families.IMAGE, processing_resolution=RESOLUTION, match_input_resolution=False, **seeds).prediction[0]
 
 
@@ -172,7 +178,7 @@ def test_parity(name: str, checkpoints: Callable[[str], tuple[Path, dict[str, An
 
 @pytest.mark.filterwarnings("ignore:checkpoints of genpercept")
 @pytest.mark.parametrize(
-    "name", ["e2e-ft, Stable Diffusion", "e2e-ft, normals", "lotus-d, normals", "lotus-g", "genpercept"]
+    "name", ["e2e-ft, Stable Diffusion", "e2e-ft, normals", "lotus-d, normals", "lotus-g", "genpercept", "rollingdepth"]
 )
 def test_values_beyond_the_range(name: str, tmp_path: Path) -> None:
     """The decoder's last convolution is four times as large, so that what is clipped, and before what, shows."""
