@@ -16,6 +16,7 @@ from PIL import Image
 
 from marigold_c.app.engine import Cancelled, Engine, Models
 from marigold_c.app.limits import Limits, Photograph, Refused, printable_name, read_photograph
+from marigold_c.app.measuring import fit_metres, parse_points, sparse_metres
 from marigold_c.app.results import answer
 from marigold_c.app.sessions import Sessions, Workspace
 from marigold_c.app.uploads import take_photograph
@@ -243,3 +244,31 @@ def test_sessions_end_with_their_files(tmp_path: Path) -> None:
     assert not old.exists() and folders[2].exists()
     workspace.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_measured_points_guide_the_depth(tmp_path: Path) -> None:
+    """Nearer to them than scale and shift alone; steps are told, and one of them may end it."""
+    photograph = read_photograph(PHOTO, "cat.jpg", Limits())
+    size = photograph.pixels.shape[:2]
+    wish, engine, steps = wish_for("depth", members=1, uncertainty=False, steps=6, resolution=64), Engine(Models(1)), []
+
+    def watch(done: int, total: int, _left: float) -> None:
+        steps.append((done, total))
+
+    with engine.job("somebody") as job:
+        args = wish.parsed(tmp_path)
+        _, plain = engine.predict(job, wish.command, args, photograph.pixels, lambda *_: None)
+        depth = plain.prediction[0, :, :, 0]
+        bends = {(100, 40): 0.3, (200, 150): -0.2, (30, 200): 0.1, (250, 60): -0.2}
+        lines = [f"{x}, {y}, {1 + 2 * depth[y, x] + bend:.3f}" for (x, y), bend in bends.items()]
+        points = parse_points("\n".join(lines), *size)
+        sparse = sparse_metres(points, *size)
+        metres = engine.complete(job, wish.command, args, photograph.pixels, sparse, watch)
+        assert steps == [(done, 6) for done in range(1, 7)]
+        fitted = fit_metres(depth, points, False)
+        guided, plainly = (
+            sum(abs(one[p.row, p.column] - sparse[p.row, p.column]) for p in points) for one in (metres, fitted)
+        )
+        assert guided < plainly
+        with pytest.raises(Cancelled):
+            engine.complete(job, wish.command, args, photograph.pixels, sparse, lambda *_: job.cancelled.set())

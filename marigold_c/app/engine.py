@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..loading.folders import default_checkpoint
+from ..pipelines.completion import MarigoldDepthCompletionPipeline
 from ..pipelines.opening import open_pipeline
 from ..pipelines.outputs import MarigoldOutput
 from ..pipelines.pipeline import MarigoldPipeline
@@ -135,6 +136,29 @@ class Engine:
             out: MarigoldOutput = pipe(pixels, **command.options(args))
         job.check()
         return pipe, out
+
+    def complete(
+        self, job: Job, command: Command, args: Namespace, pixels: Pixels, sparse: Pixels, watch: Watch
+    ) -> Pixels:
+        """Depth (H, W) in metres of one image, guided by measured points (H, W), with the options of the command."""
+        pipe = MarigoldDepthCompletionPipeline.from_pipe(self.open(job, command, args))
+        pipe.set_progress_bar_config(disable=True)
+        options = command.options(args)
+        resolution = options["processing_resolution"]
+        if resolution is None:
+            resolution = pipe.default_processing_resolution or 0
+        with self.watching(job, pipe, watch):
+            out = pipe(
+                pixels,
+                sparse,
+                num_inference_steps=options["num_inference_steps"],
+                ensemble_size=options["ensemble_size"],
+                processing_resolution=resolution,
+                generator=options["generator"],
+            )
+        job.check()
+        metres: Pixels = out.prediction[0, :, :, 0]
+        return metres
 
     def convert(self, job: Job, command: VideoCommand, args: Namespace, watch: Watch) -> list[Path]:
         """One video. watch: as of watching, of frames; 0 in all where the clip does not say how many."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..images.point_clouds import focal_length_in_pixels
+from ..images.sparse_depth import sparse_map
 from .limits import Refused
 
 MOST_POINTS = 100
@@ -47,6 +48,12 @@ def parse_points(text: str, height: int, width: int) -> list[Point]:
     if len(points) > MOST_POINTS:
         raise Refused(f"{len(points)} points; at most {MOST_POINTS} are measured")
     return points
+
+
+def sparse_metres(points: Sequence[Point], height: int, width: int) -> NDArray[np.float32]:
+    """The known distances as a map (height, width), 0 elsewhere. ValueError: two distances at one pixel."""
+    known = [(one.column, one.row, one.metres) for one in points if one.metres is not None]
+    return sparse_map(known, height, width)
 
 
 def fit_metres(depth: NDArray[np.float32], points: Sequence[Point], is_disparity: bool) -> NDArray[np.float32]:

@@ -14,11 +14,11 @@ import gradio as gr
 from ..errors import DeviceError
 from ..images.sliders import slider_html
 from ..messages import explain
-from .engine import Cancelled, Engine, Job
+from .engine import Cancelled, Engine, Job, Watch
 from .limits import Limits, Photograph, Refused
 from .results import Answer, answer
 from .sessions import Session, Sessions
-from .wishes import Wish
+from .wishes import Wish, check_wish
 
 # What a visitor can do something about; all else is a fault of ours and shows in the server's log.
 _TOLD = (ValueError, NotImplementedError, ImportError, OSError, MemoryError, DeviceError)
@@ -31,6 +31,16 @@ ENGINE_EVENT: dict[str, Any] = {**ENGINE_CONCURRENCY, "api_visibility": "private
 
 def seconds_in_words(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def watching(progress: Callable[..., object], part: str = "") -> Watch:
+    """What tells steps and time left. part: said before them."""
+
+    def watch(done: int, total: int, left: float) -> None:
+        progress((done, total), desc=f"{part}step {done} of {total}, about {seconds_in_words(left)} left")
+
+    progress((0, None), desc=f"{part}encoding the photograph")
+    return watch
 
 
 @contextmanager
@@ -71,14 +81,18 @@ class House:
         self, job: Job, wish: Wish, request: gr.Request, folder: str, progress: Callable[..., object], part: str = ""
     ) -> Answer:
         """Of the photograph of who asks. folder: the name of the tab's own. part: said before the steps."""
-
-        def watch(done: int, total: int, left: float) -> None:
-            progress((done, total), desc=f"{part}step {done} of {total}, about {seconds_in_words(left)} left")
-
         session = self.session(request)
         photograph = self.photograph(request)
-        progress((0, None), desc=f"{part}encoding the photograph")
+        watch = watching(progress, part)
         return answer(self.engine, job, wish, photograph, session.new_folder(folder), self.limits, watch, session.kept)
+
+    def complete(
+        self, job: Job, wish: Wish, request: gr.Request, folder: Path, sparse: Any, progress: Callable[..., object]
+    ) -> Any:
+        """Metres (H, W) of the photograph of who asks, guided by measured points (H, W)."""
+        check_wish(wish, self.limits)
+        pixels, args = self.photograph(request).pixels, wish.parsed(folder)
+        return self.engine.complete(job, wish.command, args, pixels, sparse, watching(progress))
 
     def sliders(self, found: Answer, photograph: Photograph) -> str:
         """A slider for each map; the first is open."""

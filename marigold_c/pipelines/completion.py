@@ -174,7 +174,14 @@ class MarigoldDepthCompletionPipeline(MarigoldDepthPipeline):
         # The points guide the first step most, which "leading" time steps would begin too late.
         scheduler = DDIMScheduler.from_config(self.scheduler.config, timestep_spacing="trailing")
         bar_options = {"desc": "Marigold completion...", "leave": True, **self._progress_bar_config}
-        with tqdm_class()(total=run.num_inference_steps * run.ensemble_size, **bar_options) as bar:
+        total = run.num_inference_steps * run.ensemble_size
+        with tqdm_class()(total=total, **bar_options) as bar:
+
+            def report(done: int, _total: int) -> None:
+                bar.update(done - bar.n)
+                if self._progress_callback is not None:
+                    self._progress_callback(done, total)
+
             metres, uncertainty, affine = self._engine.complete(
                 run.images[0],
                 sparse,
@@ -183,7 +190,7 @@ class MarigoldDepthCompletionPipeline(MarigoldDepthPipeline):
                 num_inference_steps=run.num_inference_steps,
                 ensemble_size=run.ensemble_size,
                 processing_resolution=run.processing_resolution,
-                progress=lambda done, _total: bar.update(done - bar.n),
+                progress=report,
                 **options,
             )
         return MarigoldDepthCompletionOutput(
