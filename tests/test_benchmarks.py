@@ -185,3 +185,18 @@ def test_completion_of_scenes(tmp_path: Path) -> None:
     assert [row[1].strip() for row in rows] == ["guided", "align", "griddata"]
     assert all(0 < float(row[2]) <= float(row[3]) < 3 for row in rows)  # MAE and RMSE of scenes some metres deep
     assert "no rgb" in run("completion.py", "scenes", tmp_path / "nowhere").stderr
+
+
+def test_high_resolution_trains_and_compares(tmp_path: Path) -> None:
+    """A few steps: a checkpoint that opens, another one than it began as, and a table of three rows twice."""
+    for part in ("train", "val"):
+        make_scenes(tmp_path / part, 2, size=(96, 128))
+    out = tmp_path / "hr"
+    done = run(
+        "high_resolution.py", tmp_path, out, "--minutes", "0.02", "--pictures", "1", "--batch", "1", "--threshold", "2"
+    )
+    assert done.returncode == 0, done.stderr
+    assert isinstance(mc.load(out, num_threads=1), mc.MarigoldDepthHRPipeline)
+    assert done.stdout.count("refined | ") == 2
+    before, after = (line for line in done.stdout.splitlines() if line.startswith("refined"))
+    assert before != after
