@@ -200,3 +200,11 @@ def test_high_resolution_trains_and_compares(tmp_path: Path) -> None:
     assert done.stdout.count("refined | ") == 2
     before, after = (line for line in done.stdout.splitlines() if line.startswith("refined"))
     assert before != after
+
+
+def test_maps_of_a_still_video() -> None:
+    """All methods are measured, and the noise of the frames shows in each."""
+    done = run("video_consistency.py", "--size", "64", "--frames", "4")
+    assert done.returncode == 0, done.stderr
+    found = {line.split(":")[0]: float(line.split()[-5]) for line in done.stdout.splitlines()}
+    assert list(found) == ["alone", "blend", "rolling"] and all(0 < change < 5 for change in found.values())
