@@ -18,7 +18,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda test-failures test-aarch64 test-aarch64-part fuzz cuda-build bench-cuda lint format wheels wheel-check bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda test-failures test-aarch64 test-aarch64-part fuzz cuda-build bench-cuda lint format wheels wheel-check release compile-elsewhere bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -174,6 +174,18 @@ $(TEST)/.wheels: $(TEST)/.environment
 # Wheels for Linux on x86-64 and aarch64, by Zig's clang, and what they ask of a system; in build/wheels.
 wheels: $(TEST)/.wheels
 	$(TEST)/bin/python tools/build_wheels.py
+
+# The engine's files, without the binding, for a system that it is not run on: macOS on ARM.
+compile-elsewhere: $(TEST)/.wheels
+	$(TEST)/bin/python tools/compile_elsewhere.py
+
+$(TEST)/.release: $(TEST)/.wheels
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check build twine "cyclonedx-python-lib[json-validation]>=9"
+	@touch $@
+
+# An sdist, the wheels, tests from a wheel in new environments, metadata, bill of materials and hashes; in build/release.
+release: $(TEST)/.release
+	$(TEST)/bin/python tools/release.py
 
 # Operations, gradients and readers on an emulated aarch64 processor (CPU: as qemu names it), and a picture's depth beside this
 # one's. Needs qemu-user (Debian: qemu-user-static). The part takes a few minutes, and ends well, saying so, where qemu is missing.

@@ -25,43 +25,15 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "tools"))
-from border import border_flag  # noqa: E402
+from engine_sources import ENGINE_ROOMS, FILE_FLAGS, FLAGS_OF_MACHINE, sources  # noqa: E402
 
-ENGINE_ROOMS = (
-    *("core", "op", "image", "io", "backend", "graph", "nn", "schedule", "pipeline"),
-    *("completion", "video", "train", "ensemble", "evaluation"),
-)
-# Files whose results must not depend on whether a processor multiplies and adds at once, or that load other backends.
-UNFUSED = ["-ffp-contract=off"]
-FILE_FLAGS = {"align_snippets.c": UNFUSED, "colormap.c": UNFUSED, "library.c": [border_flag()]}
 PLATFORM = sysconfig.get_platform()  # of the target: _PYTHON_HOST_PLATFORM may name another than this
 
 # One build serves Python 3.11 and all later versions, but for those without a global lock, whose objects are larger.
 LIMITED_API = [("Py_LIMITED_API", "0x030B0000")]
 HAS_LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
-# One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
-AVX2 = ["-mavx2", "-mfma"]
-AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vector-width=512"]
-X86_64_FLAGS = {
-    "kernels_avx2.c": AVX2,
-    "kernels_avxvnni.c": [*AVX2, "-mavxvnni"],
-    "kernels_avx512.c": AVX512,
-    "kernels_avx512vnni.c": [*AVX512, "-mavx512vnni"],
-    "kernels_avx512bf16.c": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
-}
-AARCH64_FLAGS = {
-    "kernels_neon_dotprod.c": ["-mcpu=generic+dotprod"],
-    "kernels_neon_bf16.c": ["-mcpu=generic+dotprod+bf16"],
-    "kernels_neon_i8mm.c": ["-mcpu=generic+dotprod+bf16+i8mm"],
-}
-FLAGS_OF_MACHINE = {"x86_64": X86_64_FLAGS, "amd64": X86_64_FLAGS, "aarch64": AARCH64_FLAGS, "arm64": AARCH64_FLAGS}
 INSTRUCTION_SET_FLAGS = FLAGS_OF_MACHINE.get(PLATFORM.rpartition("-")[2], {})
-
-
-def sources(*folders: str) -> list[str]:
-    found = [path for folder in folders for path in (ROOT / folder).rglob("*.c")]
-    return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 def extension(name: str, folder: str, limited_api: bool) -> Extension:

@@ -71,8 +71,12 @@ mg_status mg_fail_errno(struct mg_err *err, int os_errno, const char *format, ..
     int length = vsnprintf(err->message, sizeof err->message, format, arguments);
     va_end(arguments);
     char text[256];
-    /* The GNU strerror_r may return a string of its own instead of filling the buffer. */
+#if defined(__GLIBC__)
+    /* It may return a string of its own instead of filling the buffer. */
     const char *reason = strerror_r(os_errno, text, sizeof text);
+#else
+    const char *reason = strerror_r(os_errno, text, sizeof text) ? "unknown error" : text;
+#endif
     if (length >= 0 && (size_t)length < sizeof err->message)
         snprintf(err->message + length, sizeof err->message - (size_t)length, ": %s", reason);
     make_printable(err->message);

@@ -16,9 +16,11 @@ mg_status mg_alloc(void **out, size_t bytes, const char *what, struct mg_err *er
     void *block = aligned_alloc(alignment, padded);
     if (!block)
         return mg_fail(err, MG_ERR_MEMORY, "no memory for %s: %zu bytes", what, bytes);
+#ifdef MADV_HUGEPAGE
     /* Large tensors are walked with long strides: huge pages spare most address translations. Advice only. */
     if (alignment == HUGE_PAGE)
         madvise(block, padded, MADV_HUGEPAGE);
+#endif
     *out = block;
     return MG_OK;
 }

@@ -1,6 +1,6 @@
 /* processors.c: how many processors this process may use: those of its affinity mask, and no more than the quota of its control
  * groups (Linux: Documentation/admin-guide/cgroup-v2.rst, cpu.max; scheduler/sched-bwc.rst, cpu.cfs_quota_us). A group's limit
- * holds for all below it, so every group from the process' own up to the root is asked. */
+ * holds for all below it, so every group from the process' own up to the root is asked. Elsewhere all that are online. */
 #include "processors.h"
 
 #include <limits.h>
@@ -12,6 +12,12 @@
 
 #include "core.h"
 
+static int online_processors(void) {
+    const long online = sysconf(_SC_NPROCESSORS_ONLN);
+    return online < 1 ? 1 : (int)online;
+}
+
+#if defined(__linux__)
 /* ---- the quota ---- */
 
 /* A mounted hierarchy of groups. */
@@ -154,9 +160,16 @@ static int allowed_processors(void) {
         if (count > 0)
             return count;
     }
-    const long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online < 1 ? 1 : (int)online;
+    return online_processors();
 }
+#else
+int mg_quota_processors(const char *root) {
+    (void)root;
+    return 0;
+}
+
+static int allowed_processors(void) { return online_processors(); }
+#endif
 
 int mg_available_threads(void) {
     /* Read once: files are slow beside a small evaluation, and quotas are set before a container starts. */

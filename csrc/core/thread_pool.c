@@ -160,8 +160,17 @@ static void await_loop(uint32_t seen) {
     atomic_fetch_sub(&pool.sleeping, 1);
 }
 
+/* For whoever looks at the program's threads. */
+static void name_thread(const char *name) {
+#if defined(__APPLE__)
+    pthread_setname_np(name);
+#else
+    pthread_setname_np(pthread_self(), name);
+#endif
+}
+
 static void *work(void *number) {
-    pthread_setname_np(pthread_self(), "marigold"); /* for whoever looks at the program's threads */
+    name_thread("marigold");
     for (;;) {
         const uint32_t seen = atomic_load(&pool.posted);
         bool helped = false;

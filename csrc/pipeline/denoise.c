@@ -21,7 +21,7 @@ struct loop {
 /* ---- the latents to start from ---- */
 static mg_status random_generator(mg_generator **out, struct mg_err *err) {
     uint64_t seed = 0;
-    if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    if (getentropy(&seed, sizeof seed))
         return mg_fail(err, MG_ERR_DEVICE, "the operating system gave no random seed");
     return mg_generator_create(out, seed, err);
 }
