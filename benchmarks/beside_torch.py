@@ -23,7 +23,9 @@ from typing import Any
 
 import numpy as np
 
-PHOTO = Path(__file__).resolve().parents[1] / "examples" / "photo.jpg"
+ROOT = Path(__file__).resolve().parents[1]
+PHOTO = ROOT / "examples" / "photo.jpg"
+CHECKPOINT = ROOT / "marigold_c" / "checkpoints" / "marigold-tiny-depth"
 ORDERS = (("torch", "marigold_c"), ("marigold_c", "torch"))
 Compute = Callable[[], np.ndarray[Any, Any]]
 
@@ -41,8 +43,10 @@ def convolution(threads: int) -> Compute:
 def depth(threads: int) -> Compute:
     import marigold_c as mc
 
-    pipe = mc.MarigoldDepthPipeline.from_pretrained(num_threads=threads)
-    return lambda: pipe(mc.read_image(PHOTO), num_inference_steps=1, generator=mc.Generator().manual_seed(0)).prediction
+    pipe = mc.MarigoldDepthPipeline.from_pretrained(CHECKPOINT, num_threads=threads)
+    pipe.set_progress_bar_config(disable=True)
+    image = mc.read_image(PHOTO)
+    return lambda: pipe(image, num_inference_steps=1, generator=mc.Generator(0)).prediction
 
 
 def timed(compute: Compute, repeats: int) -> tuple[np.ndarray[Any, Any], float, float]:
