@@ -22,7 +22,9 @@ from PIL import Image
 from train_checkpoints import ROOT, Work
 
 HEIGHT, WIDTH = 192, 256
+# Beside this script: what took hours and need not be made again.
 AUTOENCODER = Path(__file__).resolve().parent / "checkpoints" / "levels-autoencoder"
+DEPTH = Path(__file__).resolve().parent / "checkpoints" / "levels-depth"
 CROPS = 12  # of each photograph
 FARTHEST, MEDIANS = 30.0, 4.0  # metres, and median depths of a view: the far plane of what is learned
 NAMES = {"depth": "marigold-tiny-depth", "iid": "marigold-tiny-iid-lighting"}
@@ -116,6 +118,13 @@ def take_autoencoder(runs: Path) -> None:
     shutil.copytree(AUTOENCODER / "vae", best / "vae")
 
 
+def take_depth(runs: Path) -> None:
+    """What levels-depth-latent.yaml begins with: the UNet of DEPTH, in the place of random weights."""
+    best = runs / "levels-autoencoder" / "checkpoint" / "best"
+    shutil.rmtree(best / "unet")
+    shutil.copytree(DEPTH / "unet", best / "unet")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path, metavar="WORK")
@@ -124,7 +133,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--views", type=int, default=48, help="of each world; default: 48")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
-    parser.add_argument("--train-autoencoder", action="store_true", help="anew, instead of the one beside this script")
+    parser.add_argument("--from-nothing", action="store_true", help="without the weights that lie beside this script")
     parser.add_argument("--iterations", type=int, help="of each training, instead of the recipes': to try this out")
     args = parser.parse_args()
     work = Work(args)
@@ -134,11 +143,12 @@ def main() -> None:
         work.stage(f"far-plane-{part}", lambda part=part: set_far_plane(work.folder / "levels" / part))  # type: ignore[misc]
     work.stage("photographs", lambda: crop_photographs(args.photographs, work.folder / "photographs" / "rgb"))
     work.stage("start", lambda: work.start("levels-start", str(depth)))
-    if args.train_autoencoder:
+    if args.from_nothing:
         work.stage("levels-autoencoder", lambda: work.train("levels-autoencoder"))
     else:
         work.stage("levels-autoencoder", lambda: take_autoencoder(work.runs))
-    for name in ("levels-depth", "levels-depth-256", "levels-normals"):
+        work.stage("levels-depth-begun", lambda: take_depth(work.runs))
+    for name in ("levels-depth-latent", "levels-depth", "levels-depth-256", "levels-normals"):
         work.stage(name, lambda name=name: work.train(name))  # type: ignore[misc]
     source = work.runs / "levels-normals" / "checkpoint" / "best"
     work.stage("iid-start", lambda: work.start("levels-iid-start", str(iid), "--weights-from", source))

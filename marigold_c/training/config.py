@@ -173,7 +173,8 @@ def _check_together(tree: Value, keys: Configuration, task: str, objective: str)
         raise tree.refuse("dataloader.latent_cache", reason)
     loss = keys.trainer.pixel_loss
     if loss != "task" and (task, objective) != ("depth", "e2e"):
-        raise tree.refuse("trainer.pixel_loss", f"is {loss!r}, which is for depth and objective e2e, not {objective}")
+        reason = f"is {loss!r}, which is for depth and objective e2e, not {task} and {objective}"
+        raise tree.refuse("trainer.pixel_loss", reason)
     main, metrics = keys.validation.main_metric, keys.evaluation.metrics
     known = _RECONSTRUCTION_METRICS if objective == "autoencoder" else _METRICS[task]
     if main is not None and metrics and main not in metrics:
