@@ -84,6 +84,17 @@ def test_packed(made: Made, tmp_path: Path, name: str, dtype: str) -> None:
     assert inspect_checkpoint(target)["family"] == families.LAYOUTS[name].family
 
 
+def test_a_class_of_the_folders_own_is_known_by_its_name(made: Made, tmp_path: Path) -> None:
+    """As diffusers writes a pipeline whose code lies in the folder: [module, class]."""
+    path, _ = made("rollingdepth")
+    folder = shutil.copytree(path, tmp_path / "any")
+    index = folder / "model_index.json"
+    index.write_text(json.dumps({**json.loads(index.read_text()), "_class_name": ["pipeline", "RollingDepthPipeline"]}))
+    pipe = load(folder)
+    assert (pipe.family, pipe.prediction_type) == ("rollingdepth", "disparity")
+    assert np.array_equal(predict(pipe), predict(load(path)))
+
+
 def test_packed_files_of_marigold_say_nothing_new(tmp_path: Path) -> None:
     from marigold_c.loading.packed import packed_texts
 

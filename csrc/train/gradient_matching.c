@@ -16,13 +16,11 @@ struct map {
     float *slope; /* of the sum, by the error of each pixel: whole halves, so exact */
 };
 
-static double sign_of(double x) { return x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : x; } /* of no number: none */
-
 /* The difference of two errors, where both are known; it stands for `weight` pixels. */
 static double match(const struct map *m, int64_t a, int64_t b, double weight) {
     if (!m->valid[a] || !m->valid[b])
         return 0.0;
-    const double difference = (double)m->error[b] - m->error[a], slope = weight * sign_of(difference);
+    const double difference = (double)m->error[b] - m->error[a], slope = weight * mg_sign(difference);
     m->slope[b] += (float)slope;
     m->slope[a] -= (float)slope;
     return weight * fabs(difference);
@@ -46,7 +44,7 @@ double mg_matching_errors(float *slope, const float *error, const uint8_t *valid
     const struct map m = {.error = error, .valid = valid, .h = h, .w = w, .slope = slope};
     double sum = 0.0;
     for (int64_t i = 0; i < h * w; i++) {
-        slope[i] = valid[i] ? (float)sign_of(error[i]) : 0.0f;
+        slope[i] = valid[i] ? (float)mg_sign(error[i]) : 0.0f;
         sum += valid[i] ? fabs((double)error[i]) : 0.0;
     }
     for (int k = 0; k < SCALES; k++)

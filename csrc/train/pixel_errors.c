@@ -53,8 +53,6 @@ static struct alignment align(const float *decoded, const float *target, const u
     return a;
 }
 
-static double sign_of(double x) { return x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : x; } /* of no number: none */
-
 /* Of the errors' signs: with A the system's matrix, A^-1 (sum of sign * p, sum of sign), by which the sum of errors changes
  * when the right-hand side of the system does. Returns the sum of errors. */
 static double sum_errors(struct alignment *a, const float *decoded, const float *target, const uint8_t *valid,
@@ -64,8 +62,8 @@ static double sum_errors(struct alignment *a, const float *decoded, const float 
         if (valid[i]) {
             const double p = mean_depth(decoded, pixels, i), error = a->scale * p + a->shift - target[i];
             sum += fabs(error);
-            signs += sign_of(error);
-            moments += sign_of(error) * (p - a->p);
+            signs += mg_sign(error);
+            moments += mg_sign(error) * (p - a->p);
         }
     if (!a->degenerate) {
         a->by_scale = moments / a->pp;
@@ -84,7 +82,7 @@ static double depth_errors(float *gradient, const float *decoded, const float *t
         double derivative = 0.0;
         if (valid[i] && passes(decoded, pixels, i)) {
             const double p = mean_depth(decoded, pixels, i), error = a.scale * p + a.shift - target[i];
-            derivative = sign_of(error) * a.scale - a.by_scale * (error + a.scale * p) - a.by_shift * a.scale;
+            derivative = mg_sign(error) * a.scale - a.by_scale * (error + a.scale * p) - a.by_shift * a.scale;
         }
         for (int c = 0; c < 3; c++)
             gradient[c * pixels + i] = (float)(factor * derivative / 3.0);
@@ -170,7 +168,7 @@ static double intrinsic_errors(float *gradient, const float *decoded, const floa
         const double difference = (double)decoded[i] - target[i];
         const bool counts = valid[i % pixels];
         sum += counts ? fabs(difference) : 0.0;
-        gradient[i] = counts ? (float)(factor * sign_of(difference)) : 0.0f;
+        gradient[i] = counts ? (float)(factor * mg_sign(difference)) : 0.0f;
     }
     return sum;
 }

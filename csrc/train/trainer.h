@@ -129,6 +129,9 @@ struct mg_pixel_measure {
 /* NULL: there is none. */
 const struct mg_pixel_measure *mg_pixel_measure_of(const char *task, const char *loss);
 
+/* The derivative of a magnitude; of no number: none. */
+static inline double mg_sign(double x) { return x > 0.0 ? 1.0 : x < 0.0 ? -1.0 : x; }
+
 /* ---- gradient_matching.c ---- */
 /* The sum over valid pixels of a map's absolute errors and half of how much neighbours' errors differ on four scales; slope: its
  * derivative by the error of each pixel. Both (h, w). */

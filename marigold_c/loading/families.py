@@ -124,7 +124,7 @@ def kind_of(
     if text_tokens is not None and text_tokens < 1:
         raise ValueError(f"text_tokens={text_tokens}: give 2, or 77 for a padded prompt")
     index = Configurations(checkpoint)["model_index.json"]
-    known = published(checkpoint, unet) or CLASSES.get(str(index.get("_class_name")))
+    known = published(checkpoint, unet) or CLASSES.get(class_name_of(index))
     told = {"family": known.family, "task": known.task, "prediction_type": known.prediction_type} if known else {}
     given = {"family": family, "task": task, "prediction_type": prediction_type}
     stated = {key: value for key in given if isinstance(value := index.get(key), str)}

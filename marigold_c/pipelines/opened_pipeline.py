@@ -14,7 +14,7 @@ from .. import _C
 from .._cuda import is_cuda, load_libraries
 from ..images.image_processor import MarigoldImageProcessor
 from ..loading.config import Config, read_config
-from ..loading.families import TASKS, kind_of, warn_of_restriction
+from ..loading.families import TASKS, class_name_of, kind_of, warn_of_restriction
 from ..loading.folders import OPTIONAL_STEMS, explaining_damage, resolve_folder, resolve_unet_folder, resolve_vae_folder
 from ..loading.options import DTYPES, checked_threads, dtype_name
 from ..loading.packed import Configurations, is_packed
@@ -116,8 +116,8 @@ class OpenedPipeline(PipelineSettings):
         self.image_processor = MarigoldImageProcessor(self.vae_scale_factor)
 
     def _warn_of_other_task(self) -> None:
-        name = self.config.get("_class_name")
-        if TASKS.get(str(name), self.task) != self.task:
+        name = class_name_of(self.config)
+        if TASKS.get(name, self.task) != self.task:
             warnings.warn(
                 f"{self.folder} was made for {name}; it is opened as {type(self).__name__} as asked", stacklevel=4
             )
