@@ -1,5 +1,5 @@
 /* refine.c: a refinement's part of a run: the coarse maps encoded, and one pass of the boosting UNet over a batch, tile by tile, the
- * outputs blended. Calls tiles.c, stages.c. */
+ * outputs blended. Calls encode.c, tiles.c, stages.c. */
 #include <string.h>
 
 #include "run.h"
@@ -33,29 +33,10 @@ mg_status mg_refine_encode(struct mg_run *run, struct mg_err *err) {
     struct mg_geometry geometry = run->geometry;
     geometry.h = r->coarse_h;
     geometry.w = r->coarse_w;
-    const struct mg_stage_key key = mg_encode_key(run);
-    float *x = NULL;
-    mg_status status;
-    MG_TRY_GOTO(
-        mg_alloc_floats(&run->coarse_latents, run->params->image.n, run->image_latent_floats, "coarse latents", err));
-    MG_TRY_GOTO(mg_alloc_floats(&x, 1, run->image_floats, "the enlarged map", err));
-    for (int64_t n = 0; n < run->params->image.n; n++) {
-        const struct mg_image map = {.data = r->coarse + n * r->coarse_h * r->coarse_w,
-                                     .type = MG_PIXEL_F32,
-                                     .n = 1,
-                                     .h = r->coarse_h,
-                                     .w = r->coarse_w,
-                                     .c = 1};
-        struct mg_plan *plan;
-        MG_TRY_GOTO(mg_preprocess(x, &map, &geometry, MG_RESAMPLE_BILINEAR, err));
-        MG_TRY_GOTO(mg_stage_plan(&plan, run->pipeline, &key, err));
-        MG_TRY_GOTO(mg_plan_run(
-            plan, &(struct mg_binding){"x", x}, 1,
-            &(struct mg_binding){"latent", run->coarse_latents + (size_t)n * run->image_latent_floats}, 1, err));
-    }
-done:
-    mg_free(x);
-    return status;
+    const struct mg_image maps = {
+        .data = r->coarse, .type = MG_PIXEL_F32, .n = run->params->image.n, .h = r->coarse_h, .w = r->coarse_w, .c = 1};
+    MG_TRY(mg_alloc_floats(&run->coarse_latents, maps.n, run->image_latent_floats, "coarse latents", err));
+    return mg_encode_images(run->coarse_latents, run->pipeline, &maps, &geometry, MG_RESAMPLE_BILINEAR, err);
 }
 
 mg_status mg_refine_alloc(struct mg_refine_buffers *b, const struct mg_run *run, int64_t batch, struct mg_err *err) {

@@ -24,15 +24,7 @@ struct mg_run {
 
 static inline bool mg_run_refines(const struct mg_run *run) { return run->params->refinement.coarse != NULL; }
 
-/* The stages of a run: an image through the encoder, `samples` through the UNet (of a refinement a tile of them), one latent
- * through the decoder. */
-static inline struct mg_stage_key mg_encode_key(const struct mg_run *run) {
-    return (struct mg_stage_key){.stage = MG_STAGE_ENCODE,
-                                 .n = 1,
-                                 .h = run->geometry.padded_h,
-                                 .w = run->geometry.padded_w,
-                                 .factor = (float)run->pipeline->vae.scaling_factor};
-}
+/* The stages of a run: `samples` through the UNet (of a refinement a tile of them), one latent through the decoder. */
 static inline struct mg_stage_key mg_denoise_key(const struct mg_run *run, int64_t samples) {
     if (mg_run_refines(run))
         return (struct mg_stage_key){.stage = MG_STAGE_DENOISE,
