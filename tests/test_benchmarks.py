@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_completion_of_scenes(tmp_path: Path) -> None:
     assert "no rgb" in run("completion.py", "scenes", tmp_path / "nowhere").stderr
 
 
-def test_high_resolution_trains_and_compares(tmp_path: Path) -> None:
+def test_high_resolution_trains_and_compares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few steps: a checkpoint that opens, another one than it began as, and a table of three rows twice."""
     for part in ("train", "val"):
         make_scenes(tmp_path / part, 2, size=(96, 128))
@@ -198,8 +199,12 @@ def test_high_resolution_trains_and_compares(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert isinstance(mc.load(out, num_threads=1), mc.MarigoldDepthHRPipeline)
     assert done.stdout.count("refined | ") == 2
-    before, after = (line for line in done.stdout.splitlines() if line.startswith("refined"))
-    assert before != after
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    script, untrained = runpy.run_path(str(BENCHMARKS / "high_resolution.py")), tmp_path / "untrained"
+    script["make_checkpoint"](untrained, mc.default_checkpoint("depth"))
+    before, after = (sorted((folder / "boosting_unet").glob("*.safetensors")) for folder in (untrained, out))
+    assert [path.name for path in before] == [path.name for path in after]
+    assert before[0].read_bytes() != after[0].read_bytes()
 
 
 def test_maps_of_a_still_video() -> None:

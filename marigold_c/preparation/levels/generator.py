@@ -33,6 +33,8 @@ from .world import LevelError, World
 
 SETTINGS = "levels.json"
 PARTS = ("train", "val", "test")
+# Which worlds and models are held out; the weights in tools/checkpoints were trained by this division.
+DIVISION = 5
 # Of a hundred worlds: tested on, watched during training. Of eight models: held out with them.
 TEST, WATCHED, HELD_MODELS = 6, 5, 8
 THINGS = 36  # models to choose from, of each world
@@ -82,9 +84,9 @@ def _number(*words: object) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(map(str, words)).encode()).digest()[:8], "big")
 
 
-def part_of(job: Job, seed: int) -> str:
-    """train, val or test, by the job's group alone."""
-    share = _number("part", seed, job.kind, job.group) % 100
+def part_of(job: Job) -> str:
+    """train, val or test, by the job's group alone: what one seed holds out, no other may train on."""
+    share = _number("part", DIVISION, job.kind, job.group) % 100
     return "test" if share < TEST else "val" if share < TEST + WATCHED else "train"
 
 
@@ -160,7 +162,7 @@ def _write(folder: Path, stem: str, shot: Shot) -> None:
 
 def make_world(job: Job, out: Path, settings: Settings, models: tuple[Path, ...]) -> Made:
     """The views of a world, unless they are there; they follow from the seed and the world alone."""
-    label, part = job.label, part_of(job, settings.seed)
+    label, part = job.label, part_of(job)
     done = out / "done" / label
     if done.exists():
         return Made(label, part, -1)
@@ -171,7 +173,7 @@ def make_world(job: Job, out: Path, settings: Settings, models: tuple[Path, ...]
         world = open_world(job, settings)
 
         def is_held(name: str) -> bool:
-            return (_number("model", settings.seed, name.rsplit("-", 1)[0]) % HELD_MODELS == 0) == held
+            return (_number("model", DIVISION, name.rsplit("-", 1)[0]) % HELD_MODELS == 0) == held
 
         things = _catalogue(models).some(THINGS, rng, is_held) if models else []
         made = 0
