@@ -178,7 +178,7 @@ def test_levels_command(tmp_path, rasteriser, capsys):
 def test_another_seed_holds_out_the_same_worlds(tmp_path, rasteriser):
     maps = tmp_path / "game" / "maps"
     maps.mkdir(parents=True)
-    for number in range(12):
+    for number in range(24):
         (maps / f"{number}.bsp").write_bytes(quake3_level())
     made = []
     for seed in ("0", "1"):
@@ -187,7 +187,7 @@ def test_another_seed_holds_out_the_same_worlds(tmp_path, rasteriser):
         views = sorted(path.relative_to(tmp_path / seed) for path in (tmp_path / seed).rglob("rgb/*.*"))
         made.append({path.stem.rsplit("_", 1)[0]: path.parts[0] for path in views})
     both = made[0].keys() & made[1].keys()  # a world may give no view by chance
-    assert len(both) > 4 and len({made[0][name] for name in both}) > 1
+    assert len(both) > 2 and len({made[0][name] for name in both}) > 1
     assert all(made[0][name] == made[1][name] for name in both)
 
 
