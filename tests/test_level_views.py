@@ -14,6 +14,7 @@ from marigold_c.commands.cli import main
 from marigold_c.preparation.levels import generator
 from marigold_c.preparation.levels.pictures import from_srgb
 from marigold_c.preparation.levels.rasteriser import Rasteriser, View
+from marigold_c.preparation.levels.recolouring import BRIGHTEST, DARKEST, recoloured
 from marigold_c.preparation.levels.shots import shots
 from marigold_c.preparation.levels.sunlight import Sun, light
 from marigold_c.preparation.levels.viewpoints import Caster, rotation
@@ -122,6 +123,36 @@ def test_pictures_are_albedo_times_shading(rasteriser):
         depth, _, _ = axes_of_hits(shot.view, np.array([4.0, 3.0, 2.0]))
         np.testing.assert_allclose(picture.depth, depth, rtol=EXACT)
         assert 0.69 < shot.view.origin[2] + 2 < 1.81
+
+
+def test_recoloured_surfaces_keep_light_and_texture(rasteriser):
+    plain, painted = (
+        next(iter(shots(box_world(), [], 1, rasteriser, np.random.default_rng(3), recolour=part))).picture
+        for part in (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(plain.depth, painted.depth)
+    np.testing.assert_array_equal(plain.normals, painted.normals)
+    assert np.abs(plain.albedo - painted.albedo).max() > 0.02
+    product = painted.albedo.astype(np.float64) * painted.shading
+    whole = product.max(axis=-1) < 0.98
+    assert np.abs(from_srgb(painted.rgb[whole] / 255.0) - product[whole]).max() < 0.006
+
+
+def test_recolouring_changes_like_colours_alike():
+    """Two paints, each a texture of two near tones, whose ratio stays; where there is no surface, there is none."""
+    rng = np.random.default_rng(1)
+    albedo = np.zeros((20, 40, 3), np.float32)
+    albedo[:10, :20], albedo[:10, 20:] = (0.6, 0.5, 0.4), (0.06, 0.1, 0.12)
+    albedo[:10, ::2] *= np.float32(0.97)
+    for _ in range(20):
+        other = recoloured(albedo, rng)
+        assert other.dtype == np.float32 and not other[10:].any()
+        assert other[:10].min() >= np.float32(DARKEST) and other[:10].max() <= np.float32(BRIGHTEST)
+        free = (other[:10] > 0.021).all(axis=-1) & (other[:10] < 0.919).all(axis=-1)
+        both = free[:, ::2] & free[:, 1::2]
+        tones = other[:10, ::2][both] / other[:10, 1::2][both]
+        np.testing.assert_allclose(tones, 0.97, atol=0.04)
+    assert not recoloured(np.zeros((3, 4, 3), np.float32), rng).any()
 
 
 def test_nowhere_to_stand(rasteriser):

@@ -23,20 +23,19 @@ from ..pipelines.arguments import SOLVERS
 from ..pipelines.pipeline import MarigoldPipeline
 from ..pipelines.tasks import MarigoldDepthPipeline
 from . import high_resolution_flags, predict
-from .flag_types import POSITIVE, color_map, integer, number, optional
+from .flag_types import PART, POSITIVE, color_map, integer, number, optional
 from .tasks import CommandTask, Result, one_uncertainty
 
 MAX_POINTS = 2_000_000  # a mesh of 48 million would have 2 GB
-_PART = number(lambda value: 0 <= value <= 1, "between 0 and 1")
 # Flags of the relief: type, default, what it is.
 RELIEF: dict[str, tuple[Callable[[str], Any], Any, str]] = {
-    "near_plane": (_PART, 0.0, "what is nearer than this part of the depths is cut off flat"),
-    "far_plane": (_PART, 1.0, "what is further away, too"),
-    "embossing": (_PART, 0.2, "height of the nearest over the farthest, as a part of the longer side"),
+    "near_plane": (PART, 0.0, "what is nearer than this part of the depths is cut off flat"),
+    "far_plane": (PART, 1.0, "what is further away, too"),
+    "embossing": (PART, 0.2, "height of the nearest over the farthest, as a part of the longer side"),
     "size": (POSITIVE, 10.0, "longest side, in centimetres"),
     "pixels": (integer(2), 512, "of the longer side, at most"),
     "median": (integer(1), 3, f"width of the filter against spikes: {', '.join(map(str, MEDIANS))}"),
-    "frame": (_PART, 0.05, "width of the frame, as a part of the longer side; 0: none"),
+    "frame": (PART, 0.05, "width of the frame, as a part of the longer side; 0: none"),
     "frame_near": (number(lambda value: -1 <= value <= 1, "between -1 and 1"), 0.01, "the frame over the nearest"),
     "frame_far": (number(lambda value: 0 < value <= 1, "above 0 and at most 1"), 0.01, "thickness of the plate"),
 }

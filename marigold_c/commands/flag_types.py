@@ -45,6 +45,7 @@ def number(allowed: Callable[[float], bool], what: str) -> Any:
 
 
 POSITIVE = number(lambda value: 0 < value < math.inf, "a positive number")
+PART = number(lambda value: 0 <= value <= 1, "between 0 and 1")
 
 
 def optional(kind: Callable[[str], Any]) -> Any:

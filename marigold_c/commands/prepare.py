@@ -20,7 +20,7 @@ from ..preparation.frames import Outcome
 from ..preparation.levels import generator as levels
 from ..preparation.scenes import generator, layout
 from ..progress import tqdm_class
-from .flag_types import POSITIVE, integer
+from .flag_types import PART, POSITIVE, integer
 
 _EXAMPLES = 10  # how many skipped frames are named
 
@@ -93,6 +93,13 @@ def _add_scenes(kinds: Any) -> None:
 def _add_views(parser: argparse.ArgumentParser, views: int) -> None:
     parser.add_argument("--views", type=integer(1), default=views, metavar="N", help=f"of each; default: {views}")
     parser.add_argument("--seed", type=integer(0), default=0, metavar="S", help="other seeds: other views; default: 0")
+    parser.add_argument(
+        "--recolour",
+        type=PART,
+        default=0.0,
+        metavar="P",
+        help="part of the views to train on whose surfaces get other colours; default: 0",
+    )
     parser.add_argument("--size", type=_size, default=(192, 256), metavar="HxW", help="in pixels; default: 192x256")
     parser.add_argument(
         "--models",
@@ -232,11 +239,11 @@ def _views(args: argparse.Namespace, jobs: Sequence[levels.Job], settings: level
 
 def _levels(args: argparse.Namespace) -> bool:
     jobs = [job for folder in args.folders for job in levels.level_jobs(folder)]
-    return _views(args, jobs, levels.Settings(args.seed, args.size, args.views))
+    return _views(args, jobs, levels.Settings(args.seed, args.size, args.views, recolour=args.recolour))
 
 
 def _meshes(args: argparse.Namespace) -> bool:
-    settings = levels.Settings(args.seed, args.size, args.views, metres=args.metres, up=args.up)
+    settings = levels.Settings(args.seed, args.size, args.views, recolour=args.recolour, metres=args.metres, up=args.up)
     return _views(args, levels.mesh_jobs(args.folder), settings)
 
 

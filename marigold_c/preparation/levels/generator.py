@@ -44,12 +44,14 @@ MAGIC = 8
 @dataclass(frozen=True)
 class Settings:
     """size: height and width. views: of each world. relight: part of the views of levels with baked light that get new
-    light. metres, up: of meshes, see read_mesh."""
+    light. recolour: part of the views of worlds that are trained on whose surfaces get other colours. metres, up: of
+    meshes, see read_mesh."""
 
     seed: int = 0
     size: tuple[int, int] = (192, 256)
     views: int = 24
     relight: float = 0.2
+    recolour: float = 0.0
     metres: float = 1.0
     up: str | None = None
 
@@ -177,7 +179,9 @@ def make_world(job: Job, out: Path, settings: Settings, models: tuple[Path, ...]
 
         things = _catalogue(models).some(THINGS, rng, is_held) if models else []
         made = 0
-        for shot in shots(world, things, views, _rasteriser(settings.size), rng, relight=settings.relight):
+        recolour = 0.0 if held else settings.recolour
+        canvas = _rasteriser(settings.size)
+        for shot in shots(world, things, views, canvas, rng, relight=settings.relight, recolour=recolour):
             _write(out / part, f"{label}_{made:04d}", shot)
             made += 1
     except LevelError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .furnishing import place_before
 from .pictures import Picture, photograph
 from .rasteriser import Rasteriser, View
+from .recolouring import recoloured
 from .sunlight import Sun, light
 from .viewpoints import Caster, Taste, Walker, view_of, why_not
 from .world import LevelError, Model, Placed, World, with_models
@@ -44,10 +45,12 @@ def shots(
     taste: Taste | None = None,
     most_things: int = 60,
     relight: float = 0.2,
+    recolour: float = 0.0,
 ) -> Iterator[Shot]:
     """At most `count` pictures: half of them from where one can walk, half of things that were put there.
 
-    relight: part of the pictures of a level with baked light that get new light. LevelError: no place to stand."""
+    relight: part of the pictures of a level with baked light that get new light. recolour: part of all pictures whose
+    surfaces get other colours. LevelError: no place to stand."""
     taste = taste or Taste()
     if not len(world.seeds):
         raise LevelError(f"{world.name}: nowhere to stand")
@@ -76,6 +79,8 @@ def shots(
         drawing = rasteriser.draw(view)
         if not world.baked or rng.uniform() < relight:
             drawing = light(drawing, view, shadows, suns[rng.integers(len(suns))], rng)
+        if recolour and rng.uniform() < recolour:
+            drawing = replace(drawing, albedo=recoloured(drawing.albedo, rng))
         picture = photograph(drawing, view, world, rng)
         if picture is not None:
             yield Shot(picture, view)
