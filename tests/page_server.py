@@ -17,11 +17,12 @@ _STARTS_WITHIN = 300  # seconds
 
 
 class PageServer:
-    """address: "http://127.0.0.1:PORT". temporary: its TMPDIR."""
+    """address: "http://127.0.0.1:PORT". temporary: its TMPDIR. It opens a browser where BROWSER names one."""
 
     def __init__(self, temporary: Path, *flags: str, port: int = 0, **environment: str) -> None:
         self.temporary = temporary
-        command = [sys.executable, "-m", "marigold_c", "app", "--no-browser", f"--port={port}", *flags]
+        command = [sys.executable, "-m", "marigold_c", "app", f"--port={port}", *flags]
+        command += [] if "BROWSER" in environment else ["--no-browser"]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import signal
 import socket
 import subprocess
@@ -182,6 +184,22 @@ def test_a_password_is_asked_for(tmp_path: Path) -> None:
     finally:
         running.process.send_signal(signal.SIGINT)
         assert running.process.wait(60) == 130
+
+
+def test_a_browser_is_opened_at_the_page(tmp_path: Path) -> None:
+    asked, opener, served = tmp_path / "asked", tmp_path / "opener", tmp_path / "served"
+    os.mkfifo(asked)
+    opener.write_text(f'#!/bin/sh\necho "$1" > {asked}\n')
+    opener.chmod(0o755)
+    served.mkdir()
+    reading = os.open(asked, os.O_RDONLY | os.O_NONBLOCK)
+    running = PageServer(served, BROWSER=f"{opener} %s")
+    try:
+        assert select.select([reading], [], [], 120)[0], "no browser was opened"
+        assert os.read(reading, 1000).decode() == running.address + "\n"
+    finally:
+        os.close(reading)
+        running.stop()
 
 
 def test_a_port_in_use_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,11 +6,8 @@ Screenshots are left in the folder that MARIGOLD_SCREENSHOTS names, if it does, 
 from __future__ import annotations
 
 import io
-import json
-import os
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -24,86 +21,15 @@ from marigold_c.commands import cli
 
 pytest.importorskip("gradio")
 pytest.importorskip("selenium")
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-if CHROMIUM is None or DRIVER is None:
+if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
     pytest.skip("chromium and chromedriver are not installed", allow_module_level=True)
 
-from selenium import webdriver  # noqa: E402
-from selenium.webdriver import ActionChains, Keys  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+from page_browser import PATIENCE, Page
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.common.by import By
 
 ROOT = Path(__file__).resolve().parents[2]
 PHOTO = ROOT / "marigold_c/app/examples/coffee.jpg"
-PATIENCE = 120  # seconds
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,1000"),
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader"),  # WebGL without a graphics card
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"),
-)
-
-
-class Page:
-    """A browser on the page of a server. requests: all that it asked for, but for data and blobs."""
-
-    def __init__(self, server: PageServer) -> None:
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in FLAGS:
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-        self.driver.set_page_load_timeout(PATIENCE)
-        self.server = server
-        self.requests: set[str] = set()
-
-    def open(self, query: str = "") -> None:
-        self.driver.get(f"{self.server.address}/{query}")
-        self.wait(lambda: self.all("#compute"))
-
-    def all(self, selector: str) -> list[Any]:
-        return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
-
-    def wait(self, condition: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-        ignored = (Exception,)  # elements that the page draws anew meanwhile
-        return WebDriverWait(self.driver, seconds, 0.2, ignored).until(lambda _driver: condition())
-
-    def click(self, selector: str) -> None:
-        element = self.wait(lambda: self.all(selector)[0])
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", element)
-
-    def choose(self, path: Path) -> None:
-        before = [one.get_attribute("src") for one in self.all("#photograph-shown img")]
-        for button in self.all("#photograph button[aria-label='Clear'], #photograph button[aria-label='Remove file']"):
-            button.click()
-        self.wait(lambda: self.all("#photograph input[type=file]")[0]).send_keys(str(path))
-        self.wait(lambda: [one.get_attribute("src") for one in self.all("#photograph-shown img")] not in (before, []))
-
-    def set_number(self, label: str, value: int) -> None:
-        """Of a slider, by the box beside it."""
-        box = self.wait(lambda: self.all(f"input[type=number][aria-label*='{label}']")[0])
-        box.send_keys(Keys.CONTROL, "a")
-        box.send_keys(str(value), Keys.TAB)
-
-    def tab(self, name: str) -> None:
-        self.click_text("button[role=tab]", name)
-
-    def click_text(self, selector: str, text: str) -> None:
-        element = self.wait(lambda: next(one for one in self.all(selector) if one.text.strip() == text))
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'}); arguments[0].click()", element)
-
-    def shot(self, name: str) -> None:
-        folder = os.environ.get("MARIGOLD_SCREENSHOTS")
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            self.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
-
-    def remember_requests(self) -> None:
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
-                parameters = message["params"]
-                self.requests.add(parameters.get("url") or parameters["request"]["url"])
 
 
 @pytest.fixture(scope="module")
@@ -184,16 +110,18 @@ def covered(canvas: Any) -> float:
     return float((np.abs(pixels - pixels[0, 0]).max(axis=2) > 20).mean())
 
 
-def test_the_scene_is_not_empty_and_turns(page: Page) -> None:
+@pytest.mark.parametrize("shape", ["mesh", "points"])
+def test_the_scene_is_not_empty_and_turns(shape: str, page: Page) -> None:
     page.click_text("button", "Example: cat")
     page.wait(lambda: page.all("#photograph-shown img"))
     page.tab("3-D")
+    page.click_text("label", shape)
     page.click("#make-scene")
     canvas = page.wait(lambda: page.all("#scene canvas")[0])
     page.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
 
     page.wait(lambda: covered(canvas) > 0.05)
-    page.shot("scene")
+    page.shot(f"scene-{shape}")
     before = colours(canvas)
     assert before.std(axis=(0, 1)).min() > 10
     ActionChains(page.driver).drag_and_drop_by_offset(canvas, 120, 30).perform()
@@ -291,6 +219,39 @@ def test_it_is_accessible_and_fits_a_phone(theme: str, width: int, page: Page) -
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_tab_is_accessible(theme: str, page: Page) -> None:
+    pytest.importorskip("axe_selenium_python")
+    page.open(f"?__theme={theme}")
+    names = [tab.text.strip() for tab in page.all("button[role=tab]") if tab.text.strip()]
+    assert {"Image", "3-D", "Compare", "Measure", "Relief"} <= set(names)
+    for name in names:
+        page.tab(name)
+        page.wait(lambda name=name: page.all("button[role=tab][aria-selected=true]")[0].text.strip() == name)
+        assert _serious(page) == [], name
+
+
+def _tab_to(page: Page, script: str) -> None:
+    """Presses the tabulator until what has the focus, `e`, fulfils a condition."""
+    for _ in range(100):
+        ActionChains(page.driver).send_keys(Keys.TAB).perform()
+        if page.driver.execute_script(f"const e = document.activeElement; return {script}"):
+            return
+    pytest.fail(f"the tabulator does not reach {script}")
+
+
+def test_a_keyboard_is_enough(page: Page) -> None:
+    _tab_to(page, "e.textContent.trim() == 'Example: cat'")
+    ActionChains(page.driver).send_keys(Keys.ENTER).perform()
+    page.wait(lambda: page.all("#photograph-shown img"))
+    _tab_to(page, "e.matches('#compute')")
+    ActionChains(page.driver).send_keys(Keys.ENTER).perform()
+    figure = page.wait(lambda: page.all("#maps figure")[0])
+    _tab_to(page, "e.matches('#maps input[type=range]')")
+    ActionChains(page.driver).send_keys(*[Keys.ARROW_RIGHT] * 20).perform()
+    assert "--at: 60%" in figure.get_attribute("style")
+
+
 def test_the_page_goes_on_after_its_server_was_killed(tmp_path: Path) -> None:
     first = PageServer(tmp_path)
     page = Page(first)
@@ -300,11 +261,15 @@ def test_the_page_goes_on_after_its_server_was_killed(tmp_path: Path) -> None:
         first.kill()
         page.server = PageServer(tmp_path, port=first.port)
         assert not page.server.files()  # what the killed one left is gone
-        time.sleep(1)
-        if page.all("#compute"):
-            page.choose(ROOT / "marigold_c/app/examples/cat.jpg")
-        page.click("#compute")
-        page.wait(lambda: page.all("#maps figure"))
+
+        def computed() -> list[Any]:
+            """Tried again where the page has loaded itself anew between two of the steps."""
+            page.click_text("button", "Example: cat")
+            page.wait(lambda: "cat.jpg" in page.all("#photograph-shown")[0].text, PATIENCE / 4)
+            page.click("#compute")
+            return list(page.wait(lambda: page.all("#maps figure"), PATIENCE / 4))
+
+        page.wait(computed)
         assert page.server.stop() == 0
         assert not list(tmp_path.iterdir())
     finally:
@@ -317,7 +282,12 @@ def test_every_tab_gives_what_it_promises(page: Page) -> None:
     page.wait(lambda: page.all("#photograph-shown img"))
     page.tab("Compare")
     page.click("#compare")
-    page.wait(lambda: "they differ by 0.0000 on average" in page.all("#compared summary")[0].text)
+    page.wait(lambda: "they differ by 0.0000 on average, 0.0000 at most" in page.all("#compared summary")[0].text)
+    page.set_number("Steps", 1, panel=1)
+    page.click("#compare")
+    page.wait(lambda: "0.0000 at most" not in page.all("#compared summary")[0].text)
+    assert "they differ by" in page.all("#compared summary")[0].text
+    page.shot("compare")
     page.tab("Measure")
     page.click("#show-photograph")
     picture = page.wait(lambda: page.all("#clicked img")[0])
