@@ -1,6 +1,7 @@
 """Depth completion on scenes whose depth is known, and a guided step beside PyTorch.
 
     python benchmarks/completion.py scenes FOLDER [--checkpoint NAME] [--points 10,100,1000] [--scenes 20] [--steps 50]
+        [--methods guided,align,griddata]
     python benchmarks/completion.py step [--checkpoint FOLDER] [--size 576x768] [--repeats 3] [--dtype float32]
 
 scenes: FOLDER has rgb/*.png and depth/*.npy (metres, 0: none), as `marigold prepare scenes` writes them. So many points
@@ -64,9 +65,11 @@ def errors_of(metres: Array, depth: Array) -> tuple[float, float]:
 
 
 def compare_scenes(args: argparse.Namespace) -> None:
-    pictures = sorted((args.folder / "rgb").glob("*.png"))[: args.scenes]
-    if not pictures:
+    found_pictures = sorted((args.folder / "rgb").glob("*.png"))
+    if not found_pictures:
         raise SystemExit(f"{args.folder}: no rgb/*.png")
+    count = min(args.scenes, len(found_pictures))  # from all over the folder, whose neighbours show one place
+    pictures = [found_pictures[at * len(found_pictures) // count] for at in range(count)]
     pipe = mc.MarigoldDepthCompletionPipeline.from_pretrained(
         args.checkpoint or mc.default_checkpoint("depth"), dtype=args.dtype, num_threads=args.threads
     )
@@ -79,11 +82,12 @@ def compare_scenes(args: argparse.Namespace) -> None:
     def align(image: NDArray[Any], sparse: Array) -> Array:
         return pipe(image, sparse, method="align", **options).prediction[0, :, :, 0]
 
-    methods: dict[str, Callable[[NDArray[Any], Array], Array]] = {
+    known: dict[str, Callable[[NDArray[Any], Array], Array]] = {
         "guided": guided,
         "align": align,
         "griddata": lambda _image, sparse: interpolated(sparse),
     }
+    methods = {name: known[name] for name in args.methods}
     rows = []
     for count in args.points:
         for name, method in methods.items():
@@ -94,6 +98,7 @@ def compare_scenes(args: argparse.Namespace) -> None:
             mae, rmse = np.mean(found, axis=0)
             seconds = (time.perf_counter() - started) / len(pictures)
             rows.append([str(count), name, f"{mae:.3f}", f"{rmse:.3f}", f"{seconds:.2f} s"])
+            print(" ".join(rows[-1]), file=sys.stderr, flush=True)
     print(f"{len(pictures)} scenes of {args.folder}\n")
     print(markdown(["points", "method", "MAE", "RMSE", "time of one"], rows))
 
@@ -233,6 +238,7 @@ def main() -> None:
     scenes.add_argument("--points", type=lambda text: [int(one) for one in text.split(",")], default=[10, 100, 1000])
     scenes.add_argument("--scenes", type=int, default=20)
     scenes.add_argument("--steps", type=int, default=50)
+    scenes.add_argument("--methods", type=lambda text: text.split(","), default=["guided", "align", "griddata"])
     scenes.add_argument("--processing-res", type=int, default=768)
     scenes.add_argument("--checkpoint", help="folder or hub id; default: the small one in the package")
     step = kinds.add_parser("step")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .evaluation.metrics import (
+    COMPLETION_METRICS,
     DEPTH_METRICS,
     INTRINSICS_METRICS,
     NORMALS_METRICS,
     NormalsPool,
     angular_errors,
+    completion,
     depth,
     has_lpips,
     intrinsics,
@@ -15,11 +17,13 @@ from .evaluation.metrics import (
 )
 
 __all__ = [
+    "COMPLETION_METRICS",
     "DEPTH_METRICS",
     "INTRINSICS_METRICS",
     "NORMALS_METRICS",
     "NormalsPool",
     "angular_errors",
+    "completion",
     "depth",
     "has_lpips",
     "intrinsics",

@@ -118,6 +118,9 @@ def _write_photographs(folder: Path) -> None:
     for name in ("photo.jpg", "photos/first.jpg", "photos/second.png", "more/third.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         photo.save(folder / name)
+    (folder / "points").mkdir()
+    for name in ("first", "second"):
+        (folder / "points" / f"{name}.csv").write_text("x,y,metres\n20,100,0.8\n80,60,2.1\n140,20,4.5\n")
     (folder / "frames").mkdir()
     for number in range(2):
         photo.save(folder / "frames" / f"{number}.jpg")
@@ -136,12 +139,19 @@ def _write_exr(path: Path, pixels: np.ndarray) -> None:
 
 
 def _write_data_sets(folder: Path) -> None:
-    """NYUv2 as the documentation has it: `config/...`, with the data in `DATA`."""
+    """NYUv2 and KITTI's depth completion as the documentation has them: `config/...`, with the data in `DATA`."""
     from make_dataset_fixtures import load_scenes, write_fixtures
 
     (fixture,) = write_fixtures(folder, ["nyu_depth"], load_scenes(None, 1)).values()
     (folder / "data").rename(folder / "DATA")
     shutil.copy(fixture.config, folder / "config" / "dataset_depth" / "data_nyu_test.yaml")
+    (folder / "kitti.yaml").write_text("name: kitti_completion\ndisp_name: KITTI depth completion\ndir: kittidc\n")
+    image, depth = np.asarray(Image.open(folder / "photo.jpg")), np.linspace(2, 40, 112 * 160).reshape(112, 160)
+    for kind, values in {"gt": depth, "sparse": depth * (np.arange(160) % 16 == 0)}.items():
+        (folder / "DATA" / "kittidc" / kind).mkdir(parents=True)
+        np.save(folder / "DATA" / "kittidc" / kind / "0000.npy", values.astype(np.float32))
+    (folder / "DATA" / "kittidc" / "rgb").mkdir()
+    Image.fromarray(image).save(folder / "DATA" / "kittidc" / "rgb" / "0000.png")
 
 
 class World:

@@ -4,6 +4,9 @@ command, and what is the same to the bit. The guided method beside torch: tests/
 from __future__ import annotations
 
 import io
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +192,31 @@ def test_progress_and_interruption() -> None:
     assert np.isfinite(pipe(image(), points(), **FEW).prediction).all()
 
 
+def test_interruption_is_heard_within_a_step() -> None:
+    """Ctrl-C, and cancel() of another thread: of one large step, whose end nobody is told of."""
+    pipe = open_pipeline()
+    large, sparse = np.tile(image(), (12, 12, 1)), np.tile(points(), (12, 12))
+    steps: list[int] = []
+    pipe.set_progress_callback(lambda done, _total: steps.append(done))
+    options = {**FEW, "num_inference_steps": 1}
+
+    def cancel() -> None:
+        while not pipe.cancel():
+            time.sleep(0.001)
+
+    for stop in (cancel, lambda: signal.raise_signal(signal.SIGINT)):
+        timer = threading.Timer(0.2, stop)
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            pipe(large, sparse, **options)
+        timer.join()
+    assert steps == []
+    pipe.set_progress_callback(None)
+    np.testing.assert_array_equal(
+        pipe(image(), points(), **FEW).prediction, open_pipeline()(image(), points(), **FEW).prediction
+    )
+
+
 def with_value(value: float) -> Array:
     sparse = points()
     sparse[5, 7] = value
@@ -362,7 +390,7 @@ def test_command_aligns(tmp_path: Path, pipe: mc.MarigoldDepthCompletionPipeline
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        ((), 2, "no measured points: give --depth FILE or --known X,Y,METRES"),
+        ((), 2, "no measured points: give --depth PATH or --known X,Y,METRES"),
         (("--known", "3,4"), 2, "'3,4' is not X,Y,METRES"),
         (("--known", "3,4,2", "--known", "40,4,2.5"), 1, "--known 2: x is 40, outside the image"),
         (("--known", "3,24,2", "--known", "3,4,2.5"), 1, "--known 1: y is 24, outside the image"),
@@ -378,3 +406,86 @@ def test_command_refuses(
     assert command(tmp_path, *flags) == code
     assert words in capsys.readouterr().err
     assert not list((tmp_path / "out").glob("*"))
+
+
+# ---- the command over folders ----
+NAMES = ("chair", "door", "room")
+
+
+def write_pairs(tmp_path: Path) -> None:
+    """Three photographs, and their points in three kinds of files."""
+    for folder in ("photos", "points"):
+        (tmp_path / folder).mkdir()
+    for name in NAMES:
+        Image.fromarray(image()).save(tmp_path / "photos" / f"{name}.png")
+    (tmp_path / "points/chair.npy").write_bytes(npy(points(12)))
+    (tmp_path / "points/door.csv").write_text(rows(points(20)))
+    (tmp_path / "points/room.pfm").write_bytes(pfm(points(30), "<"))
+
+
+def over_folder(tmp_path: Path, *flags: str) -> int:
+    few = ("--denoise-steps", "2", "--processing-res", "0", "--seed", "3", "--threads", "1")
+    paths = (str(tmp_path / "photos"), "--depth", str(tmp_path / "points"), "-o", str(tmp_path / "out"))
+    return main(["complete", *paths, *few, *flags])
+
+
+def test_command_over_a_folder(tmp_path: Path, pipe: mc.MarigoldDepthCompletionPipeline) -> None:
+    write_pairs(tmp_path)
+    assert over_folder(tmp_path) == 0
+    assert len(list((tmp_path / "out").iterdir())) == 6
+    for name, count in zip(NAMES, (12, 20, 30), strict=True):
+        expected = pipe(image(), points(count), **FEW).prediction[0, :, :, 0]
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / f"{name}_metres.npy"), expected)
+
+
+def test_one_bad_pair_is_named_and_the_others_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pairs(tmp_path)
+    (tmp_path / "points/door.csv").write_text("3,4,-1\n")
+    assert over_folder(tmp_path) == 1
+    said = capsys.readouterr().err
+    door = tmp_path / "photos/door.png"
+    assert f"marigold: error: {door}: {tmp_path / 'points/door.csv'}: point 1: the distance is -1" in said
+    assert "1 of 3 inputs failed" in said
+    made = {path.name for path in (tmp_path / "out").iterdir()}
+    assert made == {f"{name}_{ending}" for name in ("chair", "room") for ending in ("metres.npy", "metres_colored.png")}
+
+
+@pytest.mark.parametrize(("extra", "words"), [(None, "there is none"), ("room.npy", "there is more than one")])
+def test_points_of_an_image_are_one_file(
+    extra: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path)
+    if extra is None:
+        (tmp_path / "points/room.pfm").unlink()
+    else:
+        (tmp_path / "points" / extra).write_bytes(npy(points()))
+    assert over_folder(tmp_path, "--method", "align") == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'photos/room.png'}: measured points are one of room.npy" in said
+    assert words in said
+
+
+def test_skip_existing_makes_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pairs(tmp_path)
+    assert over_folder(tmp_path, "--method", "align") == 0
+    out = tmp_path / "out"
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "door_metres_colored.png").unlink()
+    kept = (out / "chair_metres.npy").stat().st_mtime_ns
+    capsys.readouterr()
+    assert over_folder(tmp_path, "--method", "align", "--skip-existing") == 0
+    assert "1 done, 2 were there" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == whole
+    assert (out / "chair_metres.npy").stat().st_mtime_ns == kept
+    assert over_folder(tmp_path, "--method", "align", "--skip-existing", "--ensemble-size", "3") == 0
+    assert "0 done, 3 were there" in capsys.readouterr().err  # align has no uncertainty to be missing
+
+
+def test_points_of_one_image_are_not_those_of_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pairs(tmp_path)
+    assert over_folder(tmp_path, "--known", "3,4,2") == 1
+    assert "--known has points of one image; there are 3" in capsys.readouterr().err
+    one_file = ("--depth", str(tmp_path / "points/chair.npy"))
+    assert over_folder(tmp_path, *one_file) == 1
+    assert "is no folder; 3 images need one" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -331,8 +331,9 @@ def test_attributes_and_table(make_dataset: MakeDataset) -> None:
     sample = nyu.samples[1]
     assert (sample.index, sample.name) == (1, "test/office_0001/rgb_0002.png")
     assert sample.members[2] == "test/office_0001/filled_0002.png"
-    assert {name.rpartition("_")[2] for name in DATASETS} == {"depth", "normals", "iid"}
-    assert set(SETS) == {name for name, row in DATASETS.items() if not row.by_folders} - {"interiorverse_normals"}
+    assert {name.rpartition("_")[2] for name in DATASETS} == {"depth", "normals", "iid", "completion"}
+    with_lists = {name for name, row in DATASETS.items() if not row.by_folders and not row.layouts}
+    assert set(SETS) == with_lists - {"interiorverse_normals"}
 
 
 def test_dataset_travels_to_another_process(make_dataset: MakeDataset) -> None:

@@ -190,6 +190,7 @@ OTHERS = (
     "model_index.json",
     "eval.py",
     "infer.py",
+    "dataset_processing.py",
     "preprocess_",
     "benchmarks/results/",
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -14,18 +14,17 @@ from numpy.typing import NDArray
 from ..images.files import Input, find_inputs, read_image
 from ..images.sparse_depth import MILLIMETRE, SUFFIXES, read_sparse_depth, sparse_map
 from ..images.writers import depth_map, uncertainty_map, write_map
+from ..messages import explain_for
 from ..pipelines.arguments import LARGEST_ENSEMBLE
 from ..pipelines.completion import (
     GUIDED_RESOLUTION,
     GUIDED_STEPS,
-    METHODS,
     MarigoldDepthCompletionOutput,
     MarigoldDepthCompletionPipeline,
 )
 from ..progress import CommandProgress
+from .completion_flags import EXAMPLE, add_method, check_resolution, method_of
 from .flag_types import POSITIVE, SEED, add_model, check_output, check_variant, choose_checkpoint, integer, kind_options
-
-_EXAMPLE = "prs-eth/marigold-depth-v1-0"
 
 
 def _known(text: str) -> tuple[float, float, float]:
@@ -37,19 +36,25 @@ def _known(text: str) -> tuple[float, float, float]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "marigold complete IMAGE (--depth FILE | --known X,Y,METRES ...) -o DIR [options]"
+    parser.usage = "marigold complete IMAGE [IMAGE ...] (--depth PATH | --known X,Y,METRES ...) -o DIR [options]"
     parser.description = (
         "Writes the distance of every pixel of a photograph in metres, from a few that were measured: guides the "
-        "prediction by them (Marigold-DC), or fits scale and shift of an ordinary one."
+        "prediction by them (Marigold-DC), or fits scale and shift of an ordinary one. Of many photographs the "
+        "measured points lie in a folder, under the photographs' names."
     )
-    group = parser.add_argument_group("image and measured points in, metres out")
-    group.add_argument("image", metavar="IMAGE", help='a file, or "-" for standard input')
+    group = parser.add_argument_group("images and measured points in, metres out")
+    group.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help='files, folders (their images in order of names), patterns, archives (.tar), or "-" for standard input',
+    )
     group.add_argument(
         "--depth",
         type=Path,
-        metavar="FILE",
+        metavar="PATH",
         help=f"measured points of the image: a map of its size, 0 where there is none, or x,y,metres in each line of a "
-        f".csv; {', '.join(SUFFIXES)}",
+        f".csv; {', '.join(SUFFIXES)}; or a folder of such files with the images' names",
     )
     group.add_argument(
         "--known",
@@ -57,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="X,Y,METRES",
-        help="one measured point: column and row in pixels, from 0; may be given again, and beside --depth",
+        help="one measured point of the one image: column and row in pixels, from 0; may be given again, and beside "
+        "--depth",
     )
     group.add_argument(
         "--png-unit",
@@ -67,16 +73,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what 1 in a PNG of --depth stands for; 0.00390625 for KITTI; default: 0.001, millimetres",
     )
     group.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
+    group.add_argument("--skip-existing", action="store_true", help="leave out images whose results are all there")
     group.add_argument("--quiet", action="store_true", help="print errors only")
-    add_model(parser, _EXAMPLE)
+    add_model(parser, EXAMPLE)
     group = parser.add_argument_group("prediction")
-    group.add_argument(
-        "--method",
-        choices=METHODS,
-        default=METHODS[0],
-        help="guided: gradients through the networks in each step; align: fit an ordinary prediction, at once; "
-        "default: guided",
-    )
+    add_method(group)
     group.add_argument(
         "--denoise-steps",
         type=integer(1),
@@ -98,75 +99,142 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the longer side in pixels while it is computed; 0: the image's own; default: {GUIDED_RESOLUTION}",
     )
     group.add_argument("--seed", type=SEED, metavar="N", help="of the noise; default: another each time")
-    group.add_argument("--recompute", action="store_true", help="take less memory and more time; guided only")
 
 
-def _measured(args: argparse.Namespace, height: int, width: int) -> NDArray[np.float32]:
+def _points_file(folder: Path, source: Input) -> Path:
+    """The measured points of an image in a folder of them. ValueError: none, or more than one."""
+    found = [path for suffix in SUFFIXES if (path := folder / f"{source.name}{suffix}").is_file()]
+    if len(found) != 1:
+        names = ", ".join(f"{source.name}{suffix}" for suffix in SUFFIXES)
+        have = "none" if not found else "more than one"
+        raise ValueError(f"measured points are one of {names} in {folder}; there is {have}")
+    return found[0]
+
+
+def _measured(source: Input, args: argparse.Namespace, height: int, width: int) -> NDArray[np.float32]:
     known = sparse_map(args.known, height, width, name="--known")
     if args.depth is None:
         return known
-    depth = read_sparse_depth(args.depth, height, width, args.png_unit)
-    return np.where(known > 0, known, depth).astype(np.float32)
+    path = _points_file(args.depth, source) if args.depth.is_dir() else args.depth
+    return np.where(known > 0, known, read_sparse_depth(path, height, width, args.png_unit)).astype(np.float32)
 
 
-def _files(out: MarigoldDepthCompletionOutput, source: Input, folder: Path, threads: int | None) -> list[Path]:
-    """Writes the metres, and pictures of them from the nearest to the farthest."""
+def _result_files(source: Input, args: argparse.Namespace) -> list[Path]:
+    """Metres, a picture of them from the nearest to the farthest, and of a guided ensemble how its members differ."""
+    endings = ["metres.npy", "metres_colored.png"]
+    if args.ensemble_size > 1 and method_of(args) == "guided":
+        endings.append("metres_uncertainty.npy")
+    return [args.output_dir / f"{source.name}_{ending}" for ending in endings]
+
+
+def _write(out: MarigoldDepthCompletionOutput, files: list[Path], threads: int | None) -> None:
     metres = out.prediction[0, :, :, 0]
     low, high = float(metres.min()), float(metres.max())
-    picture = depth_map((metres - low) / (high - low or 1.0))
-    written = [folder / f"{source.name}_metres.npy", folder / f"{source.name}_metres_colored.png"]
-    write_map(written[0], depth_map(metres), "npy", threads)
-    write_map(written[1], picture, "png", threads)
+    maps = [(depth_map(metres), "npy"), (depth_map((metres - low) / (high - low or 1.0)), "png")]
     if out.uncertainty is not None:
-        written.append(folder / f"{source.name}_metres_uncertainty.npy")
-        write_map(written[-1], uncertainty_map(out.uncertainty[0]), "npy", threads)
-    return written
+        maps.append((uncertainty_map(out.uncertainty[0]), "npy"))
+    for path, (one, kind) in zip(files, maps, strict=True):
+        write_map(path, one, kind, threads)
 
 
-def _complete(source: Input, args: argparse.Namespace, progress: CommandProgress, say: Callable[[str], None]) -> None:
-    pixels = read_image(source, "auto", say=lambda line: say(f"marigold: {line}"))
-    sparse = _measured(args, *pixels.shape[:2])  # before a checkpoint is opened
-    checkpoint, variant = choose_checkpoint("depth", _EXAMPLE, args, say)
-    pipe = MarigoldDepthCompletionPipeline.from_pretrained(
-        checkpoint,
-        variant=variant,
-        dtype=args.dtype,
-        device=args.device,
-        num_threads=args.threads,
-        vae=args.vae,
-        **kind_options(args),
-    )
-    pipe.set_progress_bar_config(disable=not progress.on_terminal, leave=False, position=1, desc="steps")
-    out = pipe(
-        pixels,
-        sparse,
-        num_inference_steps=args.denoise_steps,
-        ensemble_size=args.ensemble_size,
-        processing_resolution=args.processing_res,
-        generator=args.seed,
-        method=args.method,
-        recompute=args.recompute,
-    )
-    written = _files(out, source, args.output_dir, args.threads)
-    count = int(np.count_nonzero(sparse))
-    low, high = float(out.prediction.min()), float(out.prediction.max())
-    say(f"marigold: {count} measured points, {low:.3f} m to {high:.3f} m: {', '.join(map(str, written))}")
+class _Run:
+    """One command on many images, which opens the checkpoint for the first whose points can be read."""
+
+    def __init__(self, args: argparse.Namespace, inputs: list[Input], progress: CommandProgress) -> None:
+        self.args, self.inputs, self.progress = args, inputs, progress
+        self.failed, self.skipped = 0, 0
+        self._pipe: MarigoldDepthCompletionPipeline | None = None
+
+    def pipe(self) -> MarigoldDepthCompletionPipeline:
+        if self._pipe is None:
+            args = self.args
+            checkpoint, variant = choose_checkpoint("depth", EXAMPLE, args, self.progress.say)
+            self._pipe = MarigoldDepthCompletionPipeline.from_pretrained(
+                checkpoint,
+                variant=variant,
+                dtype=args.dtype,
+                device=args.device,
+                num_threads=args.threads,
+                vae=args.vae,
+                **kind_options(args),
+            )
+            terminal = self.progress.on_terminal
+            self._pipe.set_progress_bar_config(disable=not terminal, leave=False, position=1, desc="steps")
+        return self._pipe
+
+    def complete(self, source: Input, files: list[Path]) -> None:
+        args, say = self.args, self.progress.say
+        pixels = read_image(source, "auto", say=lambda line: say(f"marigold: {line}"))
+        sparse = _measured(source, args, *pixels.shape[:2])
+        out = self.pipe()(
+            pixels,
+            sparse,
+            num_inference_steps=args.denoise_steps,
+            ensemble_size=args.ensemble_size,
+            processing_resolution=args.processing_res,
+            generator=args.seed,
+            method=method_of(args),
+            recompute=args.recompute,
+        )
+        _write(out, files, args.threads)
+        count = int(np.count_nonzero(sparse))
+        low, high = float(out.prediction.min()), float(out.prediction.max())
+        say(f"marigold: {count} measured points, {low:.3f} m to {high:.3f} m: {', '.join(map(str, files))}")
+
+    def all(self) -> None:
+        for number, source in enumerate(self.inputs, 1):
+            self.progress.start(source.name)
+            started = time.perf_counter()
+            files = _result_files(source, self.args)
+            if self.args.skip_existing and all(path.exists() for path in files):
+                self.skipped += 1
+                self.progress.skip(1)
+                continue
+            try:
+                self.complete(source, files)
+            except Exception as error:
+                if len(self.inputs) == 1:
+                    raise
+                self.failed += 1
+                self.progress.complain(f"marigold: error: {explain_for(source.label, error)}")
+                continue
+            self.progress.done(source.label, number, time.perf_counter() - started)
 
 
-def run(args: argparse.Namespace) -> bool:
+def _check(args: argparse.Namespace) -> None:
     if args.depth is None and not args.known:
-        args.parser.error("no measured points: give --depth FILE or --known X,Y,METRES")
-    if args.processing_res % 8:
-        args.parser.error(f"--processing-res {args.processing_res} must be a multiple of 8")
+        args.parser.error("no measured points: give --depth PATH or --known X,Y,METRES")
+    check_resolution(args)
     if any(not math.isfinite(value) for point in args.known for value in point):
         args.parser.error("--known takes finite numbers")
     check_variant(args)
-    inputs = find_inputs([args.image], lambda _line: None)
-    if len(inputs) != 1:
-        raise ValueError(f"{args.image}: {len(inputs)} images; complete takes one at a time")
+
+
+def run(args: argparse.Namespace) -> bool:
+    """Whether every image was done; those that were not are named on stderr."""
+    _check(args)
+    left_out: list[str] = []
+    inputs = find_inputs(args.images, left_out.append)
+    if not inputs:
+        raise ValueError("; ".join([f"no images in {', '.join(args.images)}", *left_out]))
+    if len(inputs) > 1 and args.known:
+        raise ValueError(f"--known has points of one image; there are {len(inputs)}: --depth FOLDER")
+    if len(inputs) > 1 and not args.depth.is_dir():
+        raise ValueError(f"--depth {args.depth} is no folder; {len(inputs)} images need one, with a file for each")
     check_output(args.output_dir)
-    progress = CommandProgress("Completion", 1, args.quiet)
+    progress = CommandProgress("Completion", len(inputs), args.quiet)
     with closing(progress), progress.warnings_as_lines():
         args.output_dir.mkdir(parents=True, exist_ok=True)
-        _complete(inputs[0], args, progress, progress.say)
-    return True
+        new_names = [
+            f"{one.label}: another input has this name; this one is {one.name}" for one in inputs if one.renamed
+        ]
+        for line in (*left_out, *new_names):
+            progress.say(f"marigold: {line}")
+        run = _Run(args, inputs, progress)
+        run.all()
+    if run.failed:
+        progress.complain(f"marigold: {run.failed} of {len(inputs)} inputs failed")
+    elif len(inputs) > 1 or run.skipped:
+        there = f", {run.skipped} were there" if run.skipped else ""
+        progress.say(f"marigold: {len(inputs) - run.skipped} done{there}, results in {args.output_dir}")
+    return not run.failed

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .._cuda import is_cuda
 from ..datasets import Dataset
+from ..evaluation.completion import CompletionJob
 from ..evaluation.engine_choice import run_engine
 from ..evaluation.inference import InferenceJob, Outcome
 from ..evaluation.prediction_files import WHOLE, prediction_files
@@ -25,6 +27,7 @@ from ..loading.packed import Configurations
 from ..pipelines.arguments import LARGEST_ENSEMBLE, RESAMPLE_METHODS, SOLVERS
 from ..progress import CommandProgress
 from . import depth, iid, normals
+from .completion_flags import EXAMPLE, add_method, check_resolution, method_of
 from .evaluation_flags import (
     add_data,
     add_engine,
@@ -37,8 +40,29 @@ from .evaluation_flags import (
 from .evaluation_results import evaluation_settings, finish_evaluation, follow, opened_dataset
 from .flag_types import SEED, add_model, check_output, check_variant, choose_checkpoint, integer, kind_options
 
-_TASKS = {task.name: task for task in (depth.TASK, normals.TASK, iid.TASK)}
 _LARGE_ENSEMBLE = 15
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What is predicted. task: of the shipped checkpoint; example: a better one's hub id."""
+
+    title: str
+    task: str
+    example: str
+
+
+_KINDS = {
+    **{task.name: _Kind(task.title, task.name, task.checkpoint) for task in (depth.TASK, normals.TASK, iid.TASK)},
+    "completion": _Kind("Completion", "depth", EXAMPLE),
+}
+# What depth completion has no choice of: the flag, and its value where it is not given.
+_NOT_OF_COMPLETION = {
+    "output_processing_res": False,
+    "resample_method": "bilinear",
+    "noise": None,
+    "batch_size": 0,
+}
 
 
 def _add_prediction(parser: argparse.ArgumentParser) -> None:
@@ -69,6 +93,7 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="members of an ensemble at once; default: 0, what fits",
     )
+    add_method(group)
     group.add_argument("--overwrite", action="store_true", help="remove the predictions that are there first")
     group.add_argument(
         "--eval",
@@ -134,7 +159,16 @@ def _settings(args: argparse.Namespace, dataset: Dataset, checkpoint: str, varia
         "batch_size": _batch_size(args),
         "noise": args.noise,
         "seed": args.seed,
+        **_completion_settings(args, dataset),
     }
+
+
+def _completion_settings(args: argparse.Namespace, dataset: Dataset) -> dict[str, Any]:
+    """recompute is none of them: it changes no bit."""
+    if args.task != "completion":
+        return {}
+    drawn = None if dataset.settings.points is None else dataset.settings.points_seed
+    return {"method": method_of(args), "points": dataset.settings.points, "points_seed": drawn}
 
 
 def _finished(folder: Path, dataset: Dataset, targets: tuple[str, ...]) -> set[int]:
@@ -177,8 +211,8 @@ def _prepare_folder(
     return finished
 
 
-def _job(args: argparse.Namespace, dataset: Dataset, checkpoint: str, settings: dict[str, Any]) -> InferenceJob:
-    call = {
+def _ordinary_call(args: argparse.Namespace) -> dict[str, Any]:
+    return {
         "num_inference_steps": args.denoise_steps,
         "ensemble_size": args.ensemble_size,
         "processing_resolution": args.processing_res,
@@ -189,8 +223,28 @@ def _job(args: argparse.Namespace, dataset: Dataset, checkpoint: str, settings: 
         "ensembling_kwargs": {"solver": args.solver} if args.solver and args.ensemble_size > 1 else None,
         "preset": "paper",
     }
+
+
+def _completion_call(args: argparse.Namespace) -> dict[str, Any]:
+    resolution = {} if args.processing_res is None else {"processing_resolution": args.processing_res}
+    return {
+        "num_inference_steps": args.denoise_steps,
+        "ensemble_size": args.ensemble_size,
+        "method": method_of(args),
+        "recompute": args.recompute,
+        **resolution,
+    }
+
+
+_JOBS: dict[str, tuple[type[InferenceJob], Callable[[argparse.Namespace], dict[str, Any]]]] = {
+    "completion": (CompletionJob, _completion_call)
+}
+
+
+def _job(args: argparse.Namespace, dataset: Dataset, checkpoint: str, settings: dict[str, Any]) -> InferenceJob:
+    kind, call_of = _JOBS.get(args.task, (InferenceJob, _ordinary_call))
     noise = {"latents": "zeros"} if args.noise == "zeros" else {"generator": settings["seed"]}
-    return InferenceJob(
+    return kind(
         task=args.task,
         dataset=dataset,
         checkpoint=checkpoint,
@@ -201,7 +255,7 @@ def _job(args: argparse.Namespace, dataset: Dataset, checkpoint: str, settings: 
             "vae": args.vae,
             **kind_options(args),
         },
-        call=call,
+        call=call_of(args),
         noise=noise,
         folder=None if args.evaluate else args.output_dir.absolute(),
         evaluation=evaluation_settings(args) if args.evaluate else None,
@@ -255,12 +309,26 @@ def _evaluate(args: argparse.Namespace, job: InferenceJob, settings: dict[str, A
     return finish_evaluation(args, results, "not stored", about, None, progress)
 
 
+def _check_completion(args: argparse.Namespace) -> None:
+    if args.task != "completion":
+        if args.method is not None or args.recompute:
+            args.parser.error("--method and --recompute are for completion")
+        return
+    check_resolution(args)
+    if args.recompute and method_of(args) == "align":
+        args.parser.error("--recompute is of --method guided")
+    for name, absent in _NOT_OF_COMPLETION.items():
+        if getattr(args, name) != absent:
+            args.parser.error(f"--{name.replace('_', '-')} is not for completion")
+
+
 def run(args: argparse.Namespace) -> bool:
     """Whether every sample was done; those that were not are named on stderr."""
     check_variant(args)
     check_engine(args)
     check_preset(args)
     check_evaluation(args)
+    _check_completion(args)
     if args.task != "depth" and args.solver is not None:
         args.parser.error("--solver is for depth")
     if args.evaluate and args.output_processing_res:
@@ -270,13 +338,12 @@ def run(args: argparse.Namespace) -> bool:
     check_output(args.output_dir)
     dataset, notes = opened_dataset(args)
     apply_preset(args, dataset)
-    progress = CommandProgress(
-        f"{_TASKS[args.task].title} of {dataset.display_name}", len(dataset), args.quiet, "sample"
-    )
+    kind = _KINDS[args.task]
+    progress = CommandProgress(f"{kind.title} of {dataset.display_name}", len(dataset), args.quiet, "sample")
     with closing(progress), progress.warnings_as_lines():
         for note in [*notes, *_doubts(args)]:
             progress.say(f"marigold: warning: {note}")
-        chosen, variant = choose_checkpoint(_TASKS[args.task].name, _TASKS[args.task].checkpoint, args, progress.say)
+        chosen, variant = choose_checkpoint(kind.task, kind.example, args, progress.say)
         folder = resolve_folder(chosen, variant)
         settings = _settings(args, dataset, _checkpoint_name(args), variant)
         targets = _targets(args.task, folder)

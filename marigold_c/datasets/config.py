@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..configurations.models import Section, checked, choice, flag, number, text
+from ..configurations.models import Section, checked, choice, flag, integer, number, text
 from ..configurations.yaml_tree import ConfigError, Value, load_tree, tree_of
 from ..errors import DatasetError, DatasetWarning
 from ..messages import suggestion
-from .settings import Description, Settings
+from .settings import Description, Layout, Settings, drawing
 from .table import DATASETS, TASKS
 
 # A switch of the configuration: which setting it chooses, and what its values mean.
@@ -28,6 +29,7 @@ _REQUIRED = ("name", "disp_name", "dir")
 _TRAINING = ("resize_to_hw", "augmentation_args", "depth_transform", "center_crop", "move_invalid_to_far_plane")
 _RANGES = {"min_depth", "max_depth", "units_per_metre"}
 FOLDER_KEYS = ("images", "truth", "mask", *sorted(_RANGES))
+_COMPLETION_KEYS = ("layout", "images", "truth", "sparse", "points", "points_seed", "drops_hidden", "units_per_metre")
 
 
 class DataSetKeys(Section):
@@ -49,9 +51,15 @@ class DataSetKeys(Section):
 
 
 class _Keys(DataSetKeys, extra="allow"):
-    """Of evaluation, which mentions what it does not know, and needs a name for its results."""
+    """Of evaluation, which mentions what it does not know, and needs a name for its results. From `layout` on: of depth
+    completion."""
 
     disp_name: str = text("disp_name")
+    layout: str | None = text("layout", None)
+    sparse: str | None = text("sparse", None)
+    points: int | None = integer("points", None, 1, 2**31)
+    points_seed: int = integer("points_seed", 2024, 0, 2**32 - 1)
+    drops_hidden: bool | None = flag("drops_hidden", None)
 
 
 def read_config(config: str | Path | Mapping[str, Any], task: str) -> Settings:
@@ -106,9 +114,38 @@ def _folders(tree: Value, keys: DataSetKeys, description: Description) -> dict[s
     return given
 
 
+def _layout(tree: Value, keys: _Keys, description: Description) -> Layout:
+    """Of depth completion: the named one, or the first, with what the configuration puts in its place."""
+    name = keys.layout or next(iter(description.layouts))
+    if name not in description.layouts:
+        raise tree.refuse("layout", f"unknown layout {name!r}; choose from {', '.join(description.layouts)}")
+    if not isinstance(keys.truth, str | None):
+        raise tree.refuse("truth", "is no folder")
+    chosen = description.layouts[name]
+    given = {"image": keys.images, "truth": keys.truth, "sparse": keys.sparse}
+    folders = {**chosen.folders, **{role: folder for role, folder in given.items() if folder is not None}}
+    hidden = chosen.drops_hidden if keys.drops_hidden is None else keys.drops_hidden
+    return Layout({} if keys.filenames else folders, {} if keys.filenames else chosen.words, hidden)
+
+
+def _completion(settings: Settings, tree: Value, keys: _Keys) -> Settings:
+    layout = _layout(tree, keys, settings.description)
+    settings = replace(
+        settings,
+        folders=layout.folders,
+        words=layout.words,
+        columns=settings.description.columns,
+        points_seed=keys.points_seed,
+        drops_hidden=layout.drops_hidden,
+        units_per_metre=keys.units_per_metre or settings.units_per_metre,
+    )
+    return settings if keys.points is None else drawing(settings, keys.points)
+
+
 def _check_unknown(tree: Value, keys: DataSetKeys, description: Description) -> None:
     known = {*_REQUIRED, "filenames", *description.switches, *_TRAINING}
-    known |= {*FOLDER_KEYS} if description.by_folders else set()
+    known |= {*FOLDER_KEYS} if description.by_folders and not description.layouts else set()
+    known |= {*_COMPLETION_KEYS} if description.layouts else set()
     if unknown := sorted(set(tree.content) - known):
         near = "".join(suggestion(key, known - set(tree.content)) for key in unknown)
         names = ", ".join(unknown)
@@ -124,15 +161,15 @@ def _settings_from(tree: Value, task: str) -> Settings:
         raise tree.fail("", "a configuration of training; evaluation takes one data set with its keys on top")
     keys = checked(_Keys, tree)
     description = _description(tree, keys.name, task)
-    if keys.filenames is None and not description.by_folders:
+    if keys.filenames is None and not description.by_folders and not description.layouts:
         raise tree.refuse("filenames", "the path of the list of samples is missing")
     _check_unknown(tree, keys, description)
-    folders = _folders(tree, keys, description) if description.by_folders else {}
+    folders = _folders(tree, keys, description) if description.by_folders and not description.layouts else {}
     own_targets = tuple(role for role in folders if role not in ("image", "mask"))
     ranges: dict[str, Any] = {key: getattr(description, key) for key in _RANGES}
     if description.by_folders:
         ranges |= keys.model_dump(include=_RANGES, exclude_none=True)
-    return Settings(
+    settings = Settings(
         description=description,
         name=keys.name,
         display_name=keys.disp_name,
@@ -144,3 +181,4 @@ def _settings_from(tree: Value, task: str) -> Settings:
         **ranges,
         **_switches(tree, keys, description),
     )
+    return _completion(settings, tree, keys) if description.layouts else settings

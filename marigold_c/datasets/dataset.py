@@ -27,8 +27,10 @@ from .crops import CROPS
 from .decoding import decode_rgb, decode_unit_colours
 from .folders import find_samples
 from .lists import NO_TRUTH, Line, check_list, read_list
+from .measured_points import read_points
+from .names import clean_name
 from .prediction_names import prediction_name
-from .settings import Protocol, Settings, Truth
+from .settings import Protocol, Settings, Truth, drawing
 from .sources import Source, open_source
 
 _HEAD = 1 << 16  # bytes of an image that nearly always tell its size
@@ -133,6 +135,16 @@ class Dataset:
         truth: Truth = self.settings.description.read_truth(_Reader(self, self.samples[index]), self.settings)
         return truth
 
+    def read_points(self, index: int) -> NDArray[np.float32]:
+        """Of depth completion, the measured points: metres (H, W) of the image, 0 where nothing was measured.
+
+        SampleError: a file is missing, damaged, or does not have the size of the image. What the values are worth is
+        not looked at.
+        """
+        if self.task != "completion":
+            raise ValueError(f"{self.display_name} is a data set for {self.task}: it has no measured points")
+        return read_points(_Reader(self, self.samples[index]), self.settings, lambda: self.read_truth(index))
+
     def prediction_path(self, index: int, target: str | None = None) -> str:
         """Where the prediction for a sample is stored, relative to the folder of predictions, as prs-eth/Marigold does.
 
@@ -140,7 +152,9 @@ class Dataset:
         """
         if (self.task == "iid") != (target is not None):
             raise ValueError(f"target={target!r}: name a target for intrinsic images, and only for them")
-        return prediction_name(self.samples[index].name, self.settings.description.naming, target)
+        naming = self.settings.description.naming
+        folder = clean_name(self.settings.folders.get("image", ""))
+        return prediction_name(self.samples[index].name, naming, target, folder)
 
     def close(self) -> None:
         """Closes the archive."""
@@ -187,14 +201,30 @@ def _notes(settings: Settings, lines: Sequence[Line]) -> Iterator[str]:
             return
 
 
+def _with_points(settings: Settings, source: Source, origin: str) -> Settings:
+    """Where points are looked for in a folder and there is none, they are drawn as the data set's protocol says."""
+    if settings.points is not None or "sparse" not in settings.folders:
+        return settings
+    folder = clean_name(settings.folders["sparse"]) + "/"
+    if any(name.startswith(folder) for name in source.names()):
+        return settings
+    points = settings.description.points
+    if points is None:
+        raise DatasetError(
+            f"{origin}: there are no measured points in {source.path / folder}; `points: N` draws N of each truth"
+        )
+    return drawing(settings, points)
+
+
 def open_dataset(config: str | Path | Mapping[str, Any], base_data_dir: str | Path, *, task: str) -> Dataset:
     """The data set that a configuration describes, in the folder of all data sets.
 
     config: a YAML file of prs-eth/Marigold (config/dataset_depth/..., needs the extra `evaluation`), or its keys; for
     own data: name: folder_depth | folder_normals | folder_iid, disp_name, dir, images, truth, optionally mask,
-    filenames and, for depth, min_depth, max_depth, units_per_metre (docs/datasets.md).
+    filenames and, for depth, min_depth, max_depth, units_per_metre (docs/datasets.md). Of depth completion dir alone is
+    needed; layout, points and more say what differs.
     base_data_dir: what `dir` is relative to. An archive may lie there unpacked, under its name without .tar.
-    task: "depth", "normals" or "iid".
+    task: "depth", "normals", "iid" or "completion".
 
     DatasetError: the configuration, the list or the archive is missing or wrong. DatasetWarning: the list is not the
     published one, or names an image twice. MissingExtra: PyYAML or pydantic is not installed.
@@ -209,8 +239,9 @@ def open_dataset(config: str | Path | Mapping[str, Any], base_data_dir: str | Pa
     if lines is not None and list_path is not None:
         _check_lines(settings, list_path, lines)
     source = open_source(Path(base_data_dir) / settings.directory)
+    settings = _with_points(settings, source, origin)
     if lines is None:
-        lines = find_samples(source, settings.folders, origin)
+        lines = find_samples(source, settings.folders, origin, settings.words)
     dataset = Dataset(settings, source, list_path, lines)
     if not dataset.samples:
         raise DatasetError(f"{list_path}: no sample of the list has a truth")

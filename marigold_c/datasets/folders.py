@@ -25,8 +25,10 @@ def _below(names: list[str], folder: str) -> list[PurePosixPath]:
     return [path for path in inside if not any(part.startswith(".") for part in path.parts)]
 
 
-def find_samples(source: Source, folders: Mapping[str, str], origin: str) -> list[Line]:
+def find_samples(source: Source, folders: Mapping[str, str], origin: str, words: Mapping[str, str]) -> list[Line]:
     """A line for each image: the image, and of each other folder the file with the image's name but for the suffix.
+
+    words: in place of one name, what of the path tells an image and the other files apart, its first occurrence.
 
     Where there is none, the line names the .npy that could be there, so that the sample fails by name when it is read.
     DatasetError: no image, or two images with one name.
@@ -40,7 +42,7 @@ def find_samples(source: Source, folders: Mapping[str, str], origin: str) -> lis
             raise DatasetError(f"{origin}: the folder {folder!r} {error}") from None
     images: dict[PurePosixPath, str] = {}
     for path in _below(names, where["image"]):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
+        if path.suffix.lower() in IMAGE_SUFFIXES and words.get("image", "") in str(path):
             stem = path.with_suffix("")
             if stem in images:
                 raise DatasetError(f"{origin}: two images are called {stem}: {images[stem]} and {path}")
@@ -52,7 +54,8 @@ def find_samples(source: Source, folders: Mapping[str, str], origin: str) -> lis
     for number, (stem, image) in enumerate(images.items(), 1):
         files = [str(PurePosixPath(where["image"]) / image)]
         for role in list(folders)[1:]:
-            options = [str(PurePosixPath(where[role]) / f"{stem}{suffix}") for suffix in TRUTH_SUFFIXES]
+            name = str(stem).replace(words["image"], words[role], 1) if words else stem
+            options = [str(PurePosixPath(where[role]) / f"{name}{suffix}") for suffix in TRUTH_SUFFIXES]
             files.append(next((option for option in options if option in present), options[0]))
         lines.append(Line(number, tuple(files)))
     return lines

@@ -6,7 +6,7 @@ Filled in by table.py, config.py and truths.py, none of which knows the others' 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,19 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """Where the files of a data set lie that has no list of them.
+
+    folders: of each kind of file; files of a sample have one name in all of them, but for the suffix. words: or else
+    what in a name tells the kinds apart. drops_hidden: measured points are a lidar's, as it gave them.
+    """
+
+    folders: Mapping[str, str]
+    words: Mapping[str, str] = field(default_factory=dict)
+    drops_hidden: bool = False
+
+
+@dataclass(frozen=True)
 class Description:
     """One data set.
 
@@ -47,6 +60,8 @@ class Description:
     integers. naming: the rule of prediction_names.py. switches: keys of the configuration that must be there.
     crop: the part of image and truth that is read, in crops.CROPS. drops_none: samples whose truth is "None" are left
     out. by_folders: own data, whose files are found by the image's name. targets: the maps of intrinsics.
+    layouts: of depth completion, by name, the first by default. points: how many are drawn from the truth where there
+    is no folder of measured ones; None: then it cannot be read.
     """
 
     task: str
@@ -62,6 +77,8 @@ class Description:
     drops_none: bool = False
     by_folders: bool = False
     targets: tuple[str, ...] = ()
+    layouts: Mapping[str, Layout] = field(default_factory=dict)
+    points: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,8 @@ class Settings:
     """A data set's row of the table together with its configuration.
 
     columns: what the files of a sample are. crop, window: names in crops.py. folders: of a data set by folders, the
-    folder of each kind of file. targets: of intrinsics.
+    folder of each kind of file; words: see Layout. targets: of intrinsics. points: of depth completion, how many are
+    drawn from the truth, from points_seed; None: they are in files, and with drops_hidden a lidar's.
     """
 
     description: Description
@@ -85,3 +103,14 @@ class Settings:
     crop: str | None
     window: str | None
     folders: Mapping[str, str]
+    words: Mapping[str, str] = field(default_factory=dict)
+    points: int | None = None
+    points_seed: int = 2024
+    drops_hidden: bool = False
+
+
+def drawing(settings: Settings, points: int) -> Settings:
+    """The settings with so many points drawn from the truth instead of files of them."""
+    columns = tuple(role for role in settings.columns if role != "sparse")
+    folders = {role: folder for role, folder in settings.folders.items() if role != "sparse"}
+    return replace(settings, columns=columns, folders=folders, points=points)

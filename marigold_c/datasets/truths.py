@@ -39,7 +39,8 @@ class SampleReader(Protocol):
         """The name of the file; None if the sample has none of that kind."""
 
 
-def _check_size(sample: SampleReader, role: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+def check_size(sample: SampleReader, role: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """SampleError: the file has another size."""
     with sample.blame(role):
         if shape[:2] != expected[:2]:
             raise InputError(f"is {shape[0]} x {shape[1]}, but {expected[0]} x {expected[1]} is expected")
@@ -49,7 +50,7 @@ def _depth_truth(
     sample: SampleReader, settings: Settings, depth: NDArray[np.float32], valid: NDArray[np.bool_] | None = None
 ) -> Truth:
     """Crops, and masks by `valid` or else by the range of the data set."""
-    _check_size(sample, "truth", depth.shape, sample.image_size())
+    check_size(sample, "truth", depth.shape, sample.image_size())
     with sample.blame("truth"):
         if settings.crop is not None:
             depth = np.ascontiguousarray(depth[CROPS[settings.crop](*depth.shape)])
@@ -79,7 +80,7 @@ def read_depth_with_mask(sample: SampleReader, settings: Settings) -> Truth:
     """Two arrays: depth, and a mask that alone says what is valid; the range only clips predictions."""
     depth = sample.decode("truth", lambda data: as_map(decode_npy(data)).astype(np.float32))
     mask = sample.decode("mask", lambda data: as_map(decode_npy(data)).astype(bool))
-    _check_size(sample, "mask", mask.shape, depth.shape)
+    check_size(sample, "mask", mask.shape, depth.shape)
     return _depth_truth(sample, settings, depth, mask)
 
 
@@ -98,7 +99,7 @@ def _normals_truth(normals: NDArray[np.float32], valid: NDArray[np.bool_] | None
 def read_normals(sample: SampleReader, settings: Settings) -> Truth:
     """An array (H, W, 3), zero where there is no truth."""
     normals = sample.decode("truth", lambda data: as_vectors(decode_npy(data)))
-    _check_size(sample, "truth", normals.shape, sample.image_size())
+    check_size(sample, "truth", normals.shape, sample.image_size())
     return _normals_truth(normals)
 
 
@@ -127,7 +128,7 @@ def _intrinsics_truth(
 def _same_size(sample: SampleReader, planes: Mapping[str, NDArray[Any]]) -> None:
     first = next(iter(planes.values())).shape
     for role, plane in planes.items():
-        _check_size(sample, role, plane.shape, first)
+        check_size(sample, role, plane.shape, first)
 
 
 def read_appearance(sample: SampleReader, settings: Settings) -> Truth:
@@ -186,11 +187,12 @@ def _own_mask(sample: SampleReader, shape: tuple[int, ...]) -> NDArray[np.bool_]
         return None
     values: NDArray[Any] = sample.decode("mask", _decode_any, name)
     mask: NDArray[np.bool_] = np.asarray(values.any(axis=2) if values.ndim == 3 else values.astype(bool))
-    _check_size(sample, "mask", mask.shape, shape)
+    check_size(sample, "mask", mask.shape, shape)
     return mask
 
 
-def _own_depth(data: bytes, name: str, units_per_metre: float) -> NDArray[np.float32]:
+def decode_depth(data: bytes, name: str, units_per_metre: float) -> NDArray[np.float32]:
+    """Metres (H, W): .npy and EXR hold them, PNG whole units."""
     values = _decode_any(data, name)
     if values.ndim == 3 and values.dtype == np.float32 and not name.endswith(".npy"):
         values = values[:, :, 0]  # of an EXR, whose single channel is repeated
@@ -203,7 +205,7 @@ def _own_depth(data: bytes, name: str, units_per_metre: float) -> NDArray[np.flo
 def read_own_depth(sample: SampleReader, settings: Settings) -> Truth:
     """.npy and EXR in metres, PNG in units; valid in the range, where the mask (if any) is not zero."""
     name = sample.member("truth") or ""
-    depth = sample.decode("truth", _own_depth, name, settings.units_per_metre)
+    depth = sample.decode("truth", decode_depth, name, settings.units_per_metre)
     truth = _depth_truth(sample, settings, depth)
     mask = _own_mask(sample, depth.shape)
     return truth if mask is None else Truth(truth.target, truth.mask & mask)
@@ -224,7 +226,7 @@ def _own_normals(data: bytes, name: str) -> NDArray[np.float32]:
 def read_own_normals(sample: SampleReader, settings: Settings) -> Truth:
     """.npy (H, W, 3) or (3, H, W); or PNG of 8 or 16 bits, (n + 1) / 2, black where there is no truth."""
     normals = sample.decode("truth", _own_normals, sample.member("truth") or "")
-    _check_size(sample, "truth", normals.shape, sample.image_size())
+    check_size(sample, "truth", normals.shape, sample.image_size())
     return _normals_truth(normals, _own_mask(sample, normals.shape))
 
 
@@ -236,7 +238,7 @@ def read_own_intrinsics(sample: SampleReader, settings: Settings) -> Truth:
     """Each target from a folder of its own, as stored: .npy (H, W, 3), EXR, PNG as fractions of its largest value."""
     target = {role: sample.decode(role, _own_intrinsics, sample.member(role) or "") for role in settings.targets}
     for role, values in target.items():
-        _check_size(sample, role, values.shape, sample.image_size())
+        check_size(sample, role, values.shape, sample.image_size())
     shape = next(iter(target.values())).shape
     mask = _own_mask(sample, shape)
     masks = None if mask is None else dict.fromkeys(target, np.repeat(mask[:, :, None], 3, axis=2))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..datasets import Dataset
 from ..images.target_views import target_names
@@ -65,13 +66,12 @@ class InferenceJob:
 
     def open(self, share: Share) -> Callable[[int], Outcome]:
         """Opens the pipeline, once for a worker."""
-        pipe = open_pipeline(self.task, self.checkpoint, **self.model, num_threads=share.threads)
-        pipe.set_progress_bar_config(disable=True)
+        maps_of = self.predictor(share)
         scorer = None if self.evaluation is None else Scorer(self.dataset, self.evaluation)
 
         def predict(index: int) -> tuple[Score | None, View | None]:
             pixels = self.dataset.read_image(index)
-            maps = predicted_maps(pipe, pixels, {**self.call, **self.noise})
+            maps = maps_of(index, pixels)
             if self.folder is not None:
                 save_predictions(self.folder, self.dataset, index, maps)
             if scorer is None:
@@ -81,6 +81,12 @@ class InferenceJob:
             return score, draw(pixels, scorer.compare(index, truth, maps), self.task)
 
         return lambda index: _attempt(index, lambda: predict(index))
+
+    def predictor(self, share: Share) -> Callable[[int, NDArray[Any]], Maps]:
+        """(sample, its image) -> its maps."""
+        pipe = open_pipeline(self.task, self.checkpoint, **self.model, num_threads=share.threads)
+        pipe.set_progress_bar_config(disable=True)
+        return lambda _index, pixels: predicted_maps(pipe, pixels, {**self.call, **self.noise})
 
     @staticmethod
     def lost(index: int, reason: str) -> Outcome:

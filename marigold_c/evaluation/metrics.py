@@ -28,6 +28,7 @@ NORMALS_METRICS = (
     *("mean_angular_error", "median_angular_error", "rmse_angular_error"),
     *("sub5_error", "sub7_5_error", "sub11_25_error", "sub22_5_error", "sub30_error"),
 )
+COMPLETION_METRICS = ("mae", "rmse")
 INTRINSICS_METRICS = ("psnr", "ssim", "lpips")
 _BOUNDS = (5.0, 7.5, 11.25, 22.5, 30.0)
 _SMALLEST_SSIM = 6  # pixels a side: half its window is reflected at the borders
@@ -49,6 +50,27 @@ def depth(prediction: Any, target: Any, mask: ArrayLike | None = None) -> dict[s
         ValueError: No valid pixel.
     """
     return _C.depth_metrics(plane(prediction, "prediction"), plane(target, "target"), plane_or_none(mask))
+
+
+def completion(prediction: Any, target: Any, mask: ArrayLike | None = None) -> dict[str, float]:
+    """Compares completed depth with the truth: mean absolute error and root of the mean square, both in metres.
+
+    Args:
+        prediction: (H, W), metres.
+        target: (H, W), metres.
+        mask: bool (H, W), which pixels count; None: all.
+
+    Returns:
+        The names of COMPLETION_METRICS with their values.
+
+    Raises:
+        ValueError: No valid pixel.
+    """
+    found, wanted, valid = plane(prediction, "prediction"), plane(target, "target"), plane_or_none(mask)
+    error = (found.astype(np.float64) - wanted)[... if valid is None else valid.astype(bool)]
+    if not error.size:
+        raise ValueError("no pixel is valid")
+    return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}
 
 
 def _vectors(value: Any, name: str) -> NDArray[Any]:

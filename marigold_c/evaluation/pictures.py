@@ -25,6 +25,7 @@ _INVALID = 224  # a grey that no colour map has
 _ERROR_SCALES = {
     "depth": (0.3, "relative error, 0 to 0.3"),
     "normals": (60.0, "angle, 0 to 60 degrees"),
+    "completion": (1.0, "error, 0 to 1 m"),
     "iid": (0.3, "difference, 0 to 0.3"),
 }
 _RANGE = (0.02, 0.98)  # quantiles of the true depth that the colours span
@@ -61,7 +62,7 @@ def _depth_colours(maps: list[NDArray[np.float32]], valid: NDArray[np.bool_]) ->
 def _value_pictures(
     prediction: NDArray[np.float32], truth: NDArray[np.float32], valid: NDArray[np.bool_], task: str
 ) -> list[NDArray[np.uint8]]:
-    if task == "depth":
+    if task in ("depth", "completion"):
         return _depth_colours([prediction, truth], valid)
     if task == "normals":
         return [np.asarray(MarigoldImageProcessor.visualize_normals(one)[0]) for one in (prediction, truth)]

@@ -1,9 +1,10 @@
 """The settings behind published numbers, by name: --preset of `marigold infer` and `marigold eval`. Called by the flags
 of these commands, which override them.
 
-Sources: prs-eth/Marigold's script/*/eval and script/depth/eval_old; VisualComputingInstitute/diffusion-e2e-ft's
-experiments. What differs from data set to data set in all of them (processing resolution, seed, resolution of the
-alignment) is a column of the table of data sets; resolution and seed here replace it.
+Sources: prs-eth/Marigold's script/*/eval and script/depth/eval_old; prs-eth/Marigold-DC's script/eval;
+VisualComputingInstitute/diffusion-e2e-ft's experiments. What differs from data set to data set in all of them
+(processing resolution, seed, resolution of the alignment) is a column of the table of data sets; resolution and seed
+here replace it.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ PRESETS: dict[str, Mapping[str, TaskPreset]] = {
         "normals": TaskPreset(1, 1, noise="zeros", resolution=0, seed=1234, pooling="pixels"),
     },
     "dsine-pooled": {"normals": TaskPreset(4, 10, pooling="pixels")},
+    "marigold-dc": {"completion": TaskPreset(50, 10)},
     "log-ransac": {"depth": _depth(1, alignment="ransac_log")},
 }
 

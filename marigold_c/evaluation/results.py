@@ -21,6 +21,7 @@ _SHOWN = 4  # best and worst samples in the report
 _RANKED_BY = {
     "depth": ("abs_relative_difference", False),
     "normals": ("mean_angular_error", False),
+    "completion": ("mae", False),
     "iid": ("psnr", True),
 }
 

@@ -1,7 +1,8 @@
 """The evaluation of one sample: predictions beside their truth, as prs-eth's eval scripts compare them. Called by
 inference.py (infer --eval) and commands/eval.py; what single numbers mean is documented in metrics.py.
 
-Depth is aligned, clipped to the range of the data set and then to at least 1e-6. Intrinsic images are brought to the
+Depth is aligned, clipped to the range of the data set and then to at least 1e-6. Completed depth has a unit, and is
+compared as it is, as Marigold-DC's script/eval.py does. Intrinsic images are brought to the
 space that they are compared in; shading and residual, which are known up to a factor, are scaled to the truth first.
 """
 
@@ -33,6 +34,13 @@ _ALIGN: dict[str, Callable[..., tuple[Array, float, float]]] = {
     "least_square_log": partial(align_least_squares, space="log"),
     "ransac_log": align_ransac,
     "median": align_median,
+}
+
+# Of tasks with one map; intrinsic images have columns for each target.
+_METRICS: dict[str, tuple[str, ...]] = {
+    "depth": metrics.DEPTH_METRICS,
+    "normals": metrics.NORMALS_METRICS,
+    "completion": metrics.COMPLETION_METRICS,
 }
 
 
@@ -68,10 +76,8 @@ def targets_of(dataset: Dataset, settings: EvaluationSettings) -> tuple[str, ...
 
 def metric_names(dataset: Dataset, settings: EvaluationSettings) -> tuple[str, ...]:
     """The columns of the CSV. Without LPIPS where it is not installed, which is warned of."""
-    if dataset.task == "depth":
-        return tuple(metrics.DEPTH_METRICS)
-    if dataset.task == "normals":
-        return tuple(metrics.NORMALS_METRICS)
+    if dataset.task in _METRICS:
+        return _METRICS[dataset.task]
     names = [one for one in metrics.INTRINSICS_METRICS if one != "lpips" or metrics.has_lpips()]
     return tuple(f"{one}_{target}" for target in targets_of(dataset, settings) for one in names)
 
@@ -119,6 +125,9 @@ class Scorer:
             aligned = self._aligned(truth, maps[WHOLE])
             values = metrics.depth(aligned, truth.target, truth.mask)
             return Score(str(prediction_file(self.dataset, index, WHOLE)), values)
+        if self.dataset.task == "completion":
+            values = metrics.completion(maps[WHOLE], truth.target, truth.mask)
+            return Score(str(prediction_file(self.dataset, index, WHOLE)), values)
         if self.dataset.task == "normals":
             pool = metrics.NormalsPool()
             pool.add(maps[WHOLE], truth.target, truth.mask)
@@ -147,6 +156,9 @@ class Scorer:
             prediction = self._aligned(truth, maps[WHOLE])
             safe = np.where(truth.mask, truth.target, np.float32(1))
             error = np.asarray(np.abs(prediction - safe) / safe, np.float32)
+        elif self.dataset.task == "completion":
+            prediction = maps[WHOLE]
+            error = np.where(truth.mask, np.abs(prediction - truth.target), np.float32(0))
         else:
             prediction = maps[WHOLE]
             lengths = np.linalg.norm(prediction, axis=2) * np.linalg.norm(truth.target, axis=2)

@@ -220,6 +220,12 @@ def test_tiny_autoencoder(tmp_path: Path) -> None:
     print(f"{error:.2g}, depths over {np.ptp(expected.numpy()):.2g} m")
     assert error <= RESULTS
     assert np.ptp(expected.numpy()) > 0.1
+    rounded = mc.MarigoldDepthCompletionPipeline.from_pretrained(folder, num_threads=1, vae=tmp_path, dtype="bfloat16")
+    rounded.set_progress_bar_config(disable=True)
+    found = rounded(image, sparse, num_inference_steps=STEPS, processing_resolution=0, latents=noise).prediction
+    error = np.abs(found[0, :, :, 0] - expected.numpy()).mean() / float(reference.far - reference.near)
+    print(f"bfloat16: {error:.2g} on average")
+    assert 0 < error < 0.05
 
 
 def test_an_ensemble_is_its_members_median() -> None:
