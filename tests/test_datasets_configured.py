@@ -27,7 +27,7 @@ WRONG = {
     "no name": ({"disp_name": "d", "dir": "x"}, "name: is missing; expected a text"),
     "unknown set": (
         {**NYU, "name": "nyu_dept"},
-        r"name: unknown data set 'nyu_dept'; known: diode_depth, .*; did you mean nyu_depth\?",
+        r"name: unknown data set 'nyu_dept'; known: ddad_completion, .*; did you mean nyu_depth\?",
     ),
     "other task": ({**NYU, "name": "nyu_normals"}, "nyu_normals is a data set for normals, not for depth"),
     "no list": (NYU, "filenames: the path of the list of samples is missing"),

@@ -14,12 +14,10 @@ def add_method(group: Any) -> None:
     group.add_argument(
         "--method",
         choices=METHODS,
-        help="of completion; guided: gradients through the networks in each step; align: fit an ordinary prediction, "
-        "at once; default: guided",
+        metavar="NAME",
+        help="of completion: guided in each step, or align afterwards, at once; default: guided",
     )
-    group.add_argument(
-        "--recompute", action="store_true", help="of --method guided: take less memory and more time for it"
-    )
+    group.add_argument("--recompute", action="store_true", help="of guided completion: less memory, more time")
 
 
 def method_of(args: argparse.Namespace) -> str:
