@@ -167,6 +167,14 @@ def test_uploads_are_read_as_the_command_reads_them_and_deleted(tmp_path: Path) 
     assert secret.exists()
 
 
+def test_it_is_for_this_machine_and_has_no_public_link(capsys: pytest.CaptureFixture[str]) -> None:
+    args = cli.parse(["app"])
+    assert args.host == "127.0.0.1" and not args.no_browser
+    with pytest.raises(SystemExit):
+        cli.parse(["app", "--share"])
+    assert "--share" in capsys.readouterr().err
+
+
 def test_the_model_used_least_recently_goes() -> None:
     models = Models(2)
     first, second = models.get("depth", None, None), models.get("normals", None, None)
