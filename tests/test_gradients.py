@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from combinations import over
 from numpy.typing import NDArray
-from test_ops import Array, Case, conv2d_case, inputs_of, times, values
+from test_ops import ISAS, Array, Case, conv2d_case, inputs_of, times, values
 
 from marigold_c import _testing as engine
 from reference_ops import GELU, NONE, QUICK_GELU, REFERENCES, RELU, SILU, TANH
 
 STEP = 1e-5  # of central differences in float64
-THREADED = [pytest.param(isa, id=isa) for isa in engine.isas()]
 
 # Forward operations without a gradient: where numbers enter or leave a network, and what is never trained through.
 NO_GRADIENT = {
@@ -197,8 +197,8 @@ def gradients_of_ref(case: Case) -> list[Array | None]:
     return gradients("ref", None, 1, case, 0.25)[0]
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize("case", [*SMALL, *LARGE], ids=str)
+@over("isa", ISAS)
 def test_cpu_agrees_with_ref(isa: str, case: Case) -> None:
     found, _ = gradients("cpu", isa, 1, case, 0.25)
     for slot, expected in enumerate(gradients_of_ref(case)):
@@ -228,8 +228,14 @@ def to_bfloat16(array: Array | None) -> Array | None:
     return ((bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
+@cache
+def half_inputs(case: Case) -> tuple[list[Array | None], Array | None]:
+    """The inputs and the gradient of the output."""
+    return [to_bfloat16(array) for array in inputs_of(case)], to_bfloat16(seed_of(case))
+
+
 def half_gradients(backend: str, isa: str | None, threads: int, case: Case, precision: str) -> list[Array | None]:
-    inputs, seed = [to_bfloat16(array) for array in inputs_of(case)], to_bfloat16(seed_of(case))
+    inputs, seed = half_inputs(case)
     found, _ = engine.run_gradient(backend, isa, threads, case.op, case.params, inputs, seed, 0.25, precision)
     return [None if data is None else np.frombuffer(data, np.float32) for data in found]
 
@@ -239,8 +245,8 @@ def half_gradients_of_ref(case: Case) -> list[Array | None]:
     return half_gradients("ref", None, 1, case, "float32")
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize("case", HALF, ids=str)
+@over("isa", ISAS)
 def test_bfloat16_agrees_with_ref(isa: str, case: Case) -> None:
     found = half_gradients("cpu", isa, 1, case, "bfloat16")
     for slot, expected in enumerate(half_gradients_of_ref(case)):
@@ -252,20 +258,21 @@ def test_bfloat16_agrees_with_ref(isa: str, case: Case) -> None:
         assert error <= HALF_TOLERANCE * largest + 1e-30, f"input {slot}: error {error:.3g} of {largest:.3g}"
 
 
-@pytest.mark.parametrize("isa", THREADED)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("case", LARGE, ids=str)
+@pytest.mark.parametrize(
+    ("precision", "case"),
+    [*(("float32", case) for case in LARGE), *(("bfloat16", case) for case in LARGE if case in HALF)],
+    ids=str,
+)
+@over("isa", ISAS)
 def test_threads_do_not_change_a_bit(isa: str, precision: str, case: Case) -> None:
-    if precision != "float32" and case not in HALF:
-        pytest.skip("float32 in every precision")
     single = half_gradients("cpu", isa, 1, case, precision)
     for threads in (2, 3):
         for one, other in zip(single, half_gradients("cpu", isa, threads, case, precision), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("backend", ["ref", "cpu"])
 @pytest.mark.parametrize("case", [case for case in SMALL if any(map(case.is_weight, range(len(case.shapes))))], ids=str)
+@over("backend", ["ref", "cpu"])
 def test_gradients_of_weights_are_added(backend: str, case: Case) -> None:
     first, second = gradients(backend, None, 1, case, 0.0)[0], gradients(backend, None, 1, case, 3.0)[0]
     for slot in range(len(case.shapes)):
@@ -281,7 +288,7 @@ def test_every_gradient_operation_is_covered() -> None:
     forward = {name for name, row in table.items() if not row["is_gradient"]}
     assert {case.op for case in SMALL} == forward - NO_GRADIENT - {"cast"}
     for cases in (SMALL, LARGE):
-        recorded = {name for case in cases for name in gradients("ref", None, 1, case)[1]}
+        recorded = {name for case in cases for name in gradients("cpu", None, 1, case)[1]}
         assert {name for name, row in table.items() if row["is_gradient"]} <= recorded
 
 

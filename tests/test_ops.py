@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from combinations import over
 from numpy.typing import NDArray
 
 from marigold_c import _testing as engine
 from marigold_c.errors import DeviceError
-from reference_ops import GELU, NONE, QUICK_GELU, REFERENCES, RELU, SILU, TANH, Reference, correlate, round_to_bfloat16
+from reference_ops import GELU, NONE, QUICK_GELU, REFERENCES, RELU, SILU, TANH, Reference, round_to_bfloat16
 
 Array = NDArray[np.float32]
 Shape = tuple[int, ...]
@@ -49,8 +50,8 @@ TOLERANCES: dict[str, tuple[float, str]] = {
     "nhwc_to_nchw": (0, "moves elements"),
 }
 
-BACKENDS: list[tuple[str, str | None]] = [("ref", None), *(("cpu", isa) for isa in engine.isas())]
-THREADED = [pytest.param(isa, id=isa) for isa in engine.isas()]
+ISAS: list[str] = engine.isas()
+BACKENDS: list[tuple[str, str | None]] = [("ref", None), *(("cpu", isa) for isa in ISAS)]
 
 
 # ---- cases ----
@@ -117,6 +118,14 @@ def reference_of(case: Case) -> Reference:
     return REFERENCES[case.op](inputs, case.params)
 
 
+def convolved(x: Shape, weight: Shape, params: dict[str, int]) -> Shape:
+    """The output's shape; importing this file computes no convolution."""
+    height = (params.get("upsampled_h") or x[1]) + params.get("pad_top", 0) + params.get("pad_bottom", 0)
+    width = (params.get("upsampled_w") or x[2]) + params.get("pad_left", 0) + params.get("pad_right", 0)
+    stride = params.get("stride", 1)
+    return (x[0], (height - weight[2]) // stride + 1, (width - weight[3]) // stride + 1, weight[0])
+
+
 def conv2d_case(
     x: Shape,
     filters: int,
@@ -130,7 +139,7 @@ def conv2d_case(
     named_pads = zip(("pad_top", "pad_left", "pad_bottom", "pad_right"), pad, strict=True)
     params |= {name: size for name, size in named_pads if size}
     weight = (filters, x[3], *window)
-    out = correlate(np.zeros(x), np.zeros(weight), params).shape
+    out = convolved(x, weight, params)
     return Case(
         "conv2d",
         [
@@ -341,7 +350,7 @@ def alias_pairs() -> list[Any]:
     table, pairs = engine.op_table(), []
     for case in CASES:
         for slot, shape in enumerate(case.shapes):
-            if table[case.op]["alias"] >> slot & 1 and shape == reference_of(case).value.shape:
+            if table[case.op]["alias"] >> slot & 1 and shape is not None:
                 pairs.append(pytest.param(case, slot, id=f"{case}-{slot}"))
     return pairs
 
@@ -381,8 +390,8 @@ def test_every_slot_is_covered() -> None:
             assert filled == ({True} if row["required"] >> slot & 1 else {True, False}), f"{name}, slot {slot}"
 
 
-@pytest.mark.parametrize(("backend", "isa"), BACKENDS)
 @pytest.mark.parametrize("case", CASES, ids=str)
+@over(("backend", "isa"), BACKENDS)
 def test_agrees_with_float64(backend: str, isa: str | None, case: Case) -> None:
     expected = reference_of(case)
     found = run(backend, isa, 1, case, inputs_of(case)).astype(np.float64)
@@ -396,16 +405,16 @@ def test_agrees_with_float64(backend: str, isa: str | None, case: Case) -> None:
     assert np.all(worst <= 1.0), f"{np.max(worst):.3g} times the allowed error, largest error {np.max(error):.3g}"
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize("case", CASES, ids=str)
+@over("isa", ISAS)
 def test_threads_do_not_change_a_bit(isa: str, case: Case) -> None:
     single = run("cpu", isa, 1, case, inputs_of(case))
     for threads in (2, 3):
         np.testing.assert_array_equal(run("cpu", isa, threads, case, inputs_of(case)), single)
 
 
-@pytest.mark.parametrize(("backend", "isa"), BACKENDS)
 @pytest.mark.parametrize("case", BATCHED, ids=str)
+@over(("backend", "isa"), BACKENDS)
 def test_images_of_a_batch_do_not_affect_each_other(backend: str, isa: str | None, case: Case) -> None:
     inputs = inputs_of(case)
     together = run(backend, isa, 2, case, inputs)
@@ -417,8 +426,8 @@ def test_images_of_a_batch_do_not_affect_each_other(backend: str, isa: str | Non
         np.testing.assert_array_equal(run(backend, isa, 2, case, alone)[0], together[image])
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize("x", [(7, 8, 12, 160), (5, 16, 24, 40), (3, 40, 52, 17)], ids=str)
+@over("isa", ISAS)
 def test_images_of_a_batch_do_not_affect_each_other_in_fixed_point(isa: str, x: Shape) -> None:
     """Winograd's block floating point, where images share a filter's transform: their products have other heights."""
     filters = 67
@@ -433,19 +442,20 @@ def test_images_of_a_batch_do_not_affect_each_other_in_fixed_point(isa: str, x: 
         np.testing.assert_array_equal(run("cpu", isa, 2, case, alone, precision="bfloat16")[0], together[image])
 
 
-@pytest.mark.parametrize(("backend", "isa"), BACKENDS)
 @pytest.mark.parametrize(("case", "slot"), alias_pairs())
+@over(("backend", "isa"), BACKENDS)
 def test_output_may_take_over_an_input(backend: str, isa: str | None, case: Case, slot: int) -> None:
     apart = run(backend, isa, 2, case, inputs_of(case))
+    assert apart.shape == case.shapes[slot]
     np.testing.assert_array_equal(run(backend, isa, 2, case, inputs_of(case), slot), apart)
 
 
 FOLLOW = -2  # as `alias`: the output begins a little before the first input, in the same memory
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize(("filters", "channels"), [(8, 8), (3, 9), (40, 70)])
+@over("isa", ISAS)
 def test_output_may_follow_upon_its_input(isa: str, precision: str, filters: int, channels: int) -> None:
     """Large maps: rows of the output lie where rows of the input lay that no tile needs any more."""
     padded = {"pad_top": 1, "pad_left": 1, "pad_bottom": 1, "pad_right": 1}
@@ -473,7 +483,7 @@ def test_outputs_that_may_not_follow(case: Case) -> None:
         run("cpu", None, 1, case, inputs_of(case), FOLLOW)
 
 
-@pytest.mark.parametrize(("backend", "isa"), BACKENDS)
+@over(("backend", "isa"), BACKENDS)
 def test_ids_outside_the_table_read_its_ends(backend: str, isa: str | None) -> None:
     """Ids come from files: a wrong one must not read other memory."""
     table = np.arange(20, dtype=np.float32).reshape(5, 4)
@@ -484,8 +494,8 @@ def test_ids_outside_the_table_read_its_ends(backend: str, isa: str | None) -> N
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (17, 3, 3, 3), (40, 64, 1, 1), (33, 130, 3, 3), (70, 5, 14, 14)])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-@pytest.mark.parametrize("offset", [0, 1, 2])
+@over("dtype", ["float32", "float16", "bfloat16"])
+@over("offset", [0, 1, 2])
 def test_weights_are_packed_from_any_type_and_address(shape: Shape, dtype: str, offset: int) -> None:
     weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     if dtype == "bfloat16":

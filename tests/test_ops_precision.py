@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
-from test_ops import BACKENDS, CASES, FORWARD, THREADED, Array, Case, alias_pairs, inputs_of, run
+from combinations import over
+from numpy.typing import NDArray
+from test_ops import BACKENDS, CASES, FORWARD, ISAS, Array, Case, alias_pairs, inputs_of, run
 
 from reference_ops import REFERENCES, Reference, round_to_bfloat16
 
@@ -51,6 +52,7 @@ def is_activation(case: Case, slot: int) -> bool:
     return not case.is_weight(slot) and not (case.op == "conv2d" and slot == 4)
 
 
+@cache
 def rounded_inputs(case: Case) -> list[Array | None]:
     """What test_ops.py gives, the activations rounded to bfloat16: so the first rounding is not counted as an error."""
     return [
@@ -83,8 +85,8 @@ def test_every_operation_is_covered() -> None:
     assert set(TOLERANCES) | FLOATS_ONLY == set(FORWARD)
 
 
-@pytest.mark.parametrize(("backend", "isa"), BACKENDS)
 @pytest.mark.parametrize("case", HALF_CASES, ids=str)
+@over(("backend", "isa"), BACKENDS)
 def test_bfloat16_agrees_with_float64(backend: str, isa: str | None, case: Case) -> None:
     expected = reference_of(case)
     found = run(backend, isa, 1, case, rounded_inputs(case), precision="bfloat16")
@@ -99,23 +101,24 @@ def largest_weights(case: Case) -> Array:
     return np.abs(weight).max(axis=tuple(range(1, weight.ndim)))
 
 
-def sums_of_magnitudes(case: Case, inputs: Sequence[Array | None]) -> Any:
+@cache
+def sums_of_magnitudes(case: Case) -> NDArray[np.float64]:
     """The sum over a window of |x|, for each output: what an error of one unit in every weight adds up to."""
+    inputs = rounded_inputs(case)
     weight = inputs[1]
     assert weight is not None
     ones = [np.abs(inputs[0]) if inputs[0] is not None else None, np.ones_like(weight)]
-    return REFERENCES[case.op](
-        ones, {key: value for key, value in case.params.items() if key not in ("relu", "activation")}
-    )
+    linear = {key: value for key, value in case.params.items() if key not in ("relu", "activation")}
+    return REFERENCES[case.op](ones, linear).value
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize("case", WEIGHTED, ids=str)
+@over("isa", ISAS)
 def test_int8_agrees_with_float64(isa: str, case: Case) -> None:
     """A weight is off by half a unit of its column's scale at most; a linear layer's row of x by half of its own."""
     inputs, expected = rounded_inputs(case), reference_of(case)
     found = run("cpu", isa, 1, case, inputs, precision="int8")
-    weight_unit = INT8 * largest_weights(case) * sums_of_magnitudes(case, inputs).value
+    weight_unit = INT8 * largest_weights(case) * sums_of_magnitudes(case)
     x_unit: Any = 0.0
     if case.op == "linear":
         x, weight = inputs[0], inputs[1]
@@ -125,8 +128,8 @@ def test_int8_agrees_with_float64(isa: str, case: Case) -> None:
     check(found, expected, 1.2 * (1.01 * weight_unit + 1.01 * x_unit) + other)
 
 
-@pytest.mark.parametrize(("backend", "isa"), BACKENDS)
 @pytest.mark.parametrize("case", [case for case in HALF_CASES if case.op == "attention"], ids=str)
+@over(("backend", "isa"), BACKENDS)
 def test_keys_and_values_may_be_float32(backend: str, isa: str | None, case: Case) -> None:
     inputs = [rounded_inputs(case)[0], *inputs_of(case)[1:]]
     expected = REFERENCES[case.op](inputs, case.params)
@@ -135,18 +138,18 @@ def test_keys_and_values_may_be_float32(backend: str, isa: str | None, case: Cas
     check(found, expected, 1.01 * BFLOAT16 * np.abs(expected.value) + beyond * expected.magnitude + 1e-37)
 
 
-@pytest.mark.parametrize("isa", THREADED)
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("case", HALF_CASES, ids=str)
+@over("isa", ISAS)
+@over("precision", ["bfloat16", "int8"])
 def test_threads_do_not_change_a_bit(isa: str, precision: str, case: Case) -> None:
     inputs = rounded_inputs(case)
     single = run("cpu", isa, 1, case, inputs, precision=precision)
     np.testing.assert_array_equal(run("cpu", isa, 3, case, inputs, precision=precision), single)
 
 
-@pytest.mark.parametrize("isa", THREADED)
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("case", BATCHED, ids=str)
+@over("isa", ISAS)
+@over("precision", ["bfloat16", "int8"])
 def test_images_of_a_batch_do_not_affect_each_other(isa: str, precision: str, case: Case) -> None:
     inputs = rounded_inputs(case)
     together = run("cpu", isa, 2, case, inputs, precision=precision)
@@ -158,10 +161,10 @@ def test_images_of_a_batch_do_not_affect_each_other(isa: str, precision: str, ca
         np.testing.assert_array_equal(run("cpu", isa, 2, case, alone, precision=precision)[0], together[image])
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize(
     ("case", "slot"), [pair for pair in alias_pairs() if applies(pair.values[0]) and is_activation(*pair.values)]
 )
+@over("isa", ISAS)
 def test_output_may_take_over_an_input(isa: str, case: Case, slot: int) -> None:
     inputs = rounded_inputs(case)
     apart = run("cpu", isa, 2, case, inputs, precision="bfloat16")
@@ -192,8 +195,8 @@ def test_values_that_are_no_numbers_are_not_lost() -> None:
             assert np.isfinite(np.delete(found, 2, axis=2)).all()
 
 
-@pytest.mark.parametrize("isa", THREADED)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@over("isa", ISAS)
 def test_weights_that_are_no_numbers_are_not_lost(isa: str, bad: float) -> None:
     """Scaled integers have no NaN or infinity either: a filter that holds one gives NaN, the others what they gave."""
     same = {"pad_top": 1, "pad_left": 1, "pad_bottom": 1, "pad_right": 1}
@@ -203,11 +206,10 @@ def test_weights_that_are_no_numbers_are_not_lost(isa: str, bad: float) -> None:
         Case("linear", [(1, 1, 5, 8), (40, 8)]),
     ):
         for precision in ("bfloat16", "int8"):
-            inputs = rounded_inputs(case)
-            weight = inputs[1]
+            x, weight = rounded_inputs(case)
             assert weight is not None
-            sound = run("cpu", isa, 1, case, inputs, precision=precision)
-            weight[(3, 5) if weight.ndim == 2 else (3, 5, 1, 1)] = bad
-            found = run("cpu", isa, 1, case, inputs, precision=precision)
+            broken = weight.copy()
+            broken[(3, 5) if weight.ndim == 2 else (3, 5, 1, 1)] = bad
+            sound, found = (run("cpu", isa, 1, case, [x, those], precision=precision) for those in (weight, broken))
             assert not np.isfinite(found[..., 3]).any(), (case, precision)
             np.testing.assert_array_equal(np.delete(found, 3, axis=-1), np.delete(sound, 3, axis=-1))
