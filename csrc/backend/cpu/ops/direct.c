@@ -24,11 +24,12 @@ struct direct {
 };
 
 static struct direct direct_of(const struct mg_context *context, const struct mg_conv_sizes *z, const void *weight) {
-    struct direct d = {.z = z,
-                       .weight = {mg_cpu_kernels_of(context), z->layout, z->panels, weight},
-                       .elements = mg_cpu_elements_of(context, z->x),
-                       .tiles = mg_row_tiles_of(z->out_h * z->out_w, z->k, z->layout.panel),
-                       .widened = z->layout.dtype == MG_I8};
+    struct direct d = {
+        .z = z,
+        .weight = {.kernels = mg_cpu_kernels_of(context), .layout = z->layout, .panels = z->panels, .data = weight},
+        .elements = mg_cpu_elements_of(context, z->x),
+        .tiles = mg_row_tiles_of(z->out_h * z->out_w, z->k, z->layout.panel),
+        .widened = z->layout.dtype == MG_I8};
     d.rows = mg_aligned_bytes(d.tiles.tile * GATHERED_ROW, (size_t)z->bytes);
     d.wide_rows = d.widened ? mg_aligned_bytes(d.tiles.tile * GATHERED_ROW, sizeof(float)) : 0;
     d.wide_panel = d.widened ? mg_aligned_bytes(z->layout.panel * MG_DEPTH_CHUNK, sizeof(float)) : 0;
