@@ -1,29 +1,13 @@
 /* layernorm_gradient.cu: gradients of layer normalisation, a warp for each row; groupnorm_gradient.cu has the formula. */
 #include "../gradient.cuh"
-
-constexpr int ROWS = MG_CUDA_THREADS / MG_CUDA_WARP;
-
-/* Mean and 1 / deviation of a row, in every lane. */
-template <class T> __device__ inline float2 row_statistics(const T *x, int64_t channels, float epsilon) {
-    const int lane = threadIdx.x % MG_CUDA_WARP;
-    const float shift = mg_float(x[0]);
-    float sum = 0.0f, squares = 0.0f;
-    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP)
-        sum += mg_float(x[c]) - shift;
-    const float mean = shift + mg_warp_sum(sum) / (float)channels;
-    for (int64_t c = lane; c < channels; c += MG_CUDA_WARP) {
-        const float deviation = mg_float(x[c]) - mean;
-        squares += deviation * deviation;
-    }
-    return make_float2(mean, 1.0f / sqrtf(mg_warp_sum(squares) / (float)channels + epsilon));
-}
+#include "../layernorm.cuh"
 
 template <class T>
 __global__ void row_statistics_kernel(float2 *statistics, const T *x, int64_t rows, int64_t channels, float epsilon) {
-    const int64_t row = blockIdx.x * (int64_t)ROWS + threadIdx.x / MG_CUDA_WARP;
+    const int64_t row = blockIdx.x * (int64_t)MG_CUDA_ROWS + threadIdx.x / MG_CUDA_WARP;
     if (row >= rows)
         return;
-    const float2 s = row_statistics(x + row * channels, channels, epsilon);
+    const float2 s = mg_cuda_row_statistics(x + row * channels, channels, epsilon);
     if (threadIdx.x % MG_CUDA_WARP == 0)
         statistics[row] = s;
 }
@@ -66,8 +50,8 @@ static void layernorm_sums_run(struct mg_cuda_state *state, const struct mg_op_c
     mg_cuda_dispatch_type(call->op->in[0].dtype, [&](auto zero) {
         using T = decltype(zero);
         const T *x = (const T *)call->in[0];
-        mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, ROWS)), MG_CUDA_THREADS, row_statistics_kernel<T>,
-                       statistics, x, rows, p.channels, call->op->params.layernorm.epsilon);
+        mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, MG_CUDA_ROWS)), MG_CUDA_THREADS,
+                       row_statistics_kernel<T>, statistics, x, rows, p.channels, call->op->params.layernorm.epsilon);
         mg_cuda_launch(state, grid, MG_CUDA_THREADS, layer_sums_kernel<T>, partials, x, (const T *)call->in[1],
                        (const float2 *)statistics, p);
     });
@@ -81,12 +65,12 @@ template <class T>
 __global__ void layer_gradient_kernel(T *out, const T *x, const float *gamma, const T *dy, int64_t rows,
                                       int64_t channels, float epsilon) {
     const int lane = threadIdx.x % MG_CUDA_WARP;
-    const int64_t row = blockIdx.x * (int64_t)ROWS + threadIdx.x / MG_CUDA_WARP;
+    const int64_t row = blockIdx.x * (int64_t)MG_CUDA_ROWS + threadIdx.x / MG_CUDA_WARP;
     if (row >= rows)
         return;
     x += row * channels;
     dy += row * channels;
-    const float2 s = row_statistics(x, channels, epsilon);
+    const float2 s = mg_cuda_row_statistics(x, channels, epsilon);
     float average = 0.0f, projection = 0.0f;
     for (int64_t c = lane; c < channels; c += MG_CUDA_WARP) {
         const float g = gamma[c] * mg_float(dy[c]);
@@ -105,9 +89,9 @@ static void layernorm_gradient_run(struct mg_cuda_state *state, const struct mg_
     const int64_t channels = call->op->in[0].dim[3], rows = mg_tensor_count(&call->op->in[0]) / channels;
     mg_cuda_dispatch_type(call->op->out.dtype, [&](auto zero) {
         using T = decltype(zero);
-        mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, ROWS)), MG_CUDA_THREADS, layer_gradient_kernel<T>,
-                       (T *)call->out, (const T *)call->in[0], (const float *)call->in[1], (const T *)call->in[2], rows,
-                       channels, call->op->params.layernorm.epsilon);
+        mg_cuda_launch(state, dim3((unsigned)mg_cuda_divide_up(rows, MG_CUDA_ROWS)), MG_CUDA_THREADS,
+                       layer_gradient_kernel<T>, (T *)call->out, (const T *)call->in[0], (const float *)call->in[1],
+                       (const T *)call->in[2], rows, channels, call->op->params.layernorm.epsilon);
     });
 }
 const struct mg_cuda_driver mg_cuda_layernorm_gradient = {.run = layernorm_gradient_run};
