@@ -33,15 +33,15 @@ def write(path: Path, tensors: dict[str, tuple[str, np.ndarray]]) -> None:
     path.write_bytes(pack(json.dumps({"__metadata__": {"format": "pt"}, **header}).encode(), data))
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of a file of float32."""
+def read(path: Path, dtype: str | None = "F32") -> dict[str, np.ndarray]:
+    """All arrays of a file, all of that type; None: of any."""
     raw = path.read_bytes()
     begin = 8 + struct.unpack("<Q", raw[:8])[0]
     header = json.loads(raw[8:begin])
     header.pop("__metadata__", None)
     arrays = {}
     for key, entry in header.items():
-        assert entry["dtype"] == "F32"
+        assert dtype in (None, entry["dtype"])
         first, end = (begin + offset for offset in entry["data_offsets"])
-        arrays[key] = np.frombuffer(raw[first:end], np.float32).reshape(entry["shape"])
+        arrays[key] = np.frombuffer(raw[first:end], DTYPES[entry["dtype"]]).reshape(entry["shape"])
     return arrays

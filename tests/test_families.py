@@ -125,6 +125,16 @@ def test_saved_folders(made: Made, tmp_path: Path, name: str) -> None:
     assert np.array_equal(predict(saved), predict(pipe))
 
 
+@pytest.mark.parametrize("name", ["e2e-ft, normals", "lotus-g", "genpercept", "rollingdepth"])
+def test_saved_packed_files(made: Made, tmp_path: Path, name: str) -> None:
+    path, needed = made(name)
+    packed = load(mc.convert(path, tmp_path / "any.safetensors", num_threads=1, **needed))
+    packed.save_pretrained(tmp_path / "saved", text_encoder=path)
+    saved = load(tmp_path / "saved")
+    assert (saved.family, saved.task, saved.prediction_type) == (packed.family, packed.task, packed.prediction_type)
+    assert np.array_equal(predict(saved), predict(packed))
+
+
 def test_e2e_ft_is_marigold_from_zeros_and_stretched(made: Made) -> None:
     path, _ = made("e2e-ft, Marigold")
     plain = load(path, family="marigold")

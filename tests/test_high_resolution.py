@@ -196,6 +196,16 @@ def test_saved_folder_is_whole(folder: Path, pipe: mc.MarigoldDepthHRPipeline, t
     np.testing.assert_array_equal(predict(pipe).prediction, predict(load(tmp_path / "saved")).prediction)
 
 
+def test_saved_packed_file_is_whole(folder: Path, tmp_path: Path) -> None:
+    """Also where the second UNet is not open, and with the order of its latents."""
+    source = shutil.copytree(folder, tmp_path / "source")
+    hr.change(source / "model_index.json", {"boosting_inputs": "sample,coarse,image"})
+    packed = mc.convert(source, tmp_path / "hr.safetensors")
+    base = mc.MarigoldDepthPipeline.from_pretrained(packed, num_threads=1)
+    base.save_pretrained(tmp_path / "saved", text_encoder=source)
+    np.testing.assert_array_equal(predict(load(packed)).prediction, predict(load(tmp_path / "saved")).prediction)
+
+
 def test_download_is_of_what_is_opened(folder: Path, bench: Bench) -> None:
     name = "prs-eth/marigold-depth-hr-v1-1"
     bench.hub.add(name, files_of(folder))

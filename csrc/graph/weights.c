@@ -275,6 +275,11 @@ mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index
     return pack(out, weights, index, weights->list[index].layout, num_threads, err);
 }
 
+mg_status mg_weights_unpack(float *out, const struct mg_weights *weights, int index, int num_threads,
+                            struct mg_err *err) {
+    return pack(out, weights, index, (struct mg_weight_layout){0}, num_threads, err);
+}
+
 /* From the file into memory where the operations of the context work. For a device the mapping itself is read where it has the
  * layout wanted. */
 static mg_status fill(void *out, const struct mg_weights *weights, int index, struct mg_weight_layout layout,

@@ -75,6 +75,9 @@ size_t mg_weights_master_bytes(const struct mg_weights *weights, int index);
 void mg_weights_follow_master(const struct mg_weights *weights, int index);
 /* Brings weight `index` from the file into the layout chosen, into mg_weights_packed_bytes bytes at `out`. */
 mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err);
+/* The same, into float32 in the order of the checkpoint: what an unpacked checkpoint holds. */
+mg_status mg_weights_unpack(float *out, const struct mg_weights *weights, int index, int num_threads,
+                            struct mg_err *err);
 /* Makes weight `index` ready in the layout chosen: in place where the file has it so. Accounts bytes in the context.
  * Masters and gradients: the first trained weight makes the memory of all whose layout is chosen by then, the last declared
  * first. That is about the order in which a backward pass is done with them, and the same for every size of the images. */

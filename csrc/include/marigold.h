@@ -494,9 +494,17 @@ struct mg_memory_stats {
 };
 void mg_pipeline_memory(const mg_pipeline *pipeline, struct mg_memory_stats *out);
 
-/* ---- new checkpoints ---- */
 /* Told of one weight: its name in diffusers' layout and its shape. */
 typedef void (*mg_declared_weight_fn)(void *user, const char *key, const int64_t *shape, int ndim);
+/* The weights of "unet", "vae" or, where it is open, "boosting_unet". MG_ERR_ARGUMENT: another component. */
+mg_status mg_pipeline_weights(mg_pipeline *pipeline, const char *component, mg_declared_weight_fn found, void *user,
+                              struct mg_err *err);
+/* One of them as the checkpoint has it, converted to float32: out has its shape. Of a packed file those are its rounded
+ * weights. MG_ERR_ARGUMENT: there is none of this name. */
+mg_status mg_pipeline_read_weight(float *out, mg_pipeline *pipeline, const char *component, const char *key,
+                                  struct mg_err *err);
+
+/* ---- new checkpoints ---- */
 /* The weights of the network that a configuration describes, in the order of the network. component: "unet", "vae" or
  * "text_encoder"; config: JSON; name: of the file, for messages. */
 mg_status mg_declared_weights(const char *component, const char *config, size_t length, const char *name,

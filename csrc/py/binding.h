@@ -121,4 +121,8 @@ PyObject *mgpy_pipeline_vae_decode(PyObject *self, PyObject *z);
 PyObject *mgpy_pipeline_unet(PyObject *self, PyObject *args);
 PyObject *mgpy_pipeline_empty_text_embedding(PyObject *self, PyObject *unused);
 
+/* ---- declared.c: methods of Pipeline ---- */
+PyObject *mgpy_pipeline_weights(PyObject *self, PyObject *args);
+PyObject *mgpy_pipeline_read_weight(PyObject *self, PyObject *args);
+
 #endif

@@ -1,4 +1,4 @@
-/* declared.c: declared_weights of marigold_c._C. */
+/* declared.c: declared_weights of marigold_c._C, and a pipeline's weights, which are declared in the same way. */
 #include "binding.h"
 
 /* A dict that is being filled; what goes wrong is left as Python's exception. */
@@ -29,6 +29,57 @@ static PyObject *declared_weights(PyObject *module, PyObject *args) {
     if (PyErr_Occurred())
         Py_CLEAR(dict);
     return dict;
+}
+
+/* Names and shapes of a component, with the GIL held: `add` makes Python objects. */
+static PyObject *shapes_of(struct mgpy_pipeline *self, const char *component) {
+    struct mg_err err;
+    if (mgpy_refuse_busy(self->call, self->kind))
+        return NULL;
+    PyObject *dict = PyDict_New();
+    if (dict && mg_pipeline_weights(self->handle, component, add, dict, &err) != MG_OK)
+        mgpy_raise(mgpy_state_of((PyObject *)self), &err);
+    if (PyErr_Occurred())
+        Py_CLEAR(dict);
+    return dict;
+}
+
+PyObject *mgpy_pipeline_weights(PyObject *object, PyObject *args) {
+    const char *component;
+    return PyArg_ParseTuple(args, "s:weights", &component) ? shapes_of((struct mgpy_pipeline *)object, component)
+                                                           : NULL;
+}
+
+/* An array of the shape of weight `key`. */
+static PyArrayObject *array_for(PyObject *shapes, const char *key) {
+    npy_intp dims[NPY_MAXDIMS];
+    PyObject *shape = PyDict_GetItemString(shapes, key); /* borrowed */
+    if (!shape)
+        return (PyArrayObject *)PyErr_Format(PyExc_ValueError, "there is no weight %s", key);
+    const Py_ssize_t ndim = PyTuple_Size(shape);
+    for (Py_ssize_t d = 0; d < ndim; d++)
+        dims[d] = PyLong_AsSsize_t(PyTuple_GetItem(shape, d));
+    return mgpy_new_floats((int)ndim, dims);
+}
+
+PyObject *mgpy_pipeline_read_weight(PyObject *object, PyObject *args) {
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
+    const char *component, *key;
+    struct mgpy_call call;
+    struct mg_err err;
+    if (!PyArg_ParseTuple(args, "ss:read_weight", &component, &key))
+        return NULL;
+    PyObject *shapes = shapes_of(self, component);
+    PyArrayObject *out = shapes ? array_for(shapes, key) : NULL;
+    Py_XDECREF(shapes);
+    if (out && mgpy_call_begin(self, &call, NULL)) {
+        const mg_status status = mg_pipeline_read_weight(mgpy_floats(out), self->handle, component, key, &err);
+        if (!mgpy_call_end(self, &call, status, &err))
+            Py_CLEAR(out);
+    } else {
+        Py_CLEAR(out);
+    }
+    return (PyObject *)out;
 }
 
 PyMethodDef mgpy_declared_functions[] = {{"declared_weights", declared_weights, METH_VARARGS,

@@ -21,7 +21,7 @@ from ..loading.packed import Configurations, is_packed
 from .compatibility import PipelineSettings, uncompiled
 from .components import VAE, AutoencoderTiny, Opened, TextEncoder, Tokenizer, UNet
 from .placement import computed_dtype, wanted_placement
-from .saving import save_folder
+from .saving import Sources, save_folder
 from .schedulers import SCHEDULERS, Scheduler, scheduler_of
 
 
@@ -323,26 +323,39 @@ class OpenedPipeline(PipelineSettings):
         return new
 
     def save_pretrained(
-        self, save_directory: str | PathLike[str], safe_serialization: bool = True, variant: str | None = None
+        self,
+        save_directory: str | PathLike[str],
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        text_encoder: str | PathLike[str] | None = None,
     ) -> None:
         """Writes the pipeline as a folder in diffusers' layout, with its scheduler and vae; each file whole or not at
         all.
 
-        Weights have the type that they have in the checkpoint, whatever they are computed in. variant: "fp16" writes
-        them under that name. ValueError: a packed file, which lacks what diffusers needs.
+        Args:
+            save_directory: The folder; made where it is missing.
+            safe_serialization: True; nothing else is written.
+            variant: "fp16" writes weights under that name.
+            text_encoder: Of a packed file, which lacks text encoder and tokenizer: a folder or hub id that has them.
+
+        Weights of a folder have the type that they have there, whatever they are computed in. Those of a packed file
+        are written in float32: the checkpoint's where it was packed in float32, else as they were rounded.
+
+        Raises:
+            ValueError: A packed file without `text_encoder`, or with another encoder than its own was; another
+                argument that cannot be.
+            OSError: A file cannot be written, or there is no such text encoder.
         """
         if not safe_serialization:
             raise ValueError("only safetensors are written: `safe_serialization=False` is not supported")
-        save_folder(
-            self.folder,
-            Path(save_directory),
-            self._options["variant"],
-            self._vae_folder,
-            self._scheduler.config,
-            variant,
-            self._options.get("unet"),
-            self._stated_kind(),
+        text_folder = None
+        if text_encoder is not None:
+            text_folder = resolve_folder(text_encoder, without=("unet", "vae", *OPTIONAL_STEMS))
+        sources = Sources(
+            self.folder, self._options["variant"], self._vae_folder, self._options.get("unet"), text_folder
         )
+        embedding = self.empty_text_embedding
+        save_folder(sources, Path(save_directory), self._scheduler.config, variant, self._stated_kind(), embedding)
 
     def _stated_kind(self) -> dict[str, Any]:
         """What a folder must say of itself that its configurations do not tell."""

@@ -1,0 +1,47 @@
+/* read_weights.c: the weights of an opened pipeline as its checkpoint stores them, brought back into the order of diffusers'
+ * layout: for whoever writes a packed file as a folder. Calls graph/weights. */
+#include <string.h>
+
+#include "pipeline.h"
+
+/* Of a component by its name in a folder; NULL, with an error, for one that the pipeline has not opened. */
+static const struct mg_weights *component_of(const mg_pipeline *pipeline, const char *name, struct mg_err *err) {
+    const struct mg_weights *const all[] = {&pipeline->unet_weights, &pipeline->vae_weights,
+                                            pipeline->boosting.is_open ? &pipeline->boosting.weights : NULL};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i] && !strcmp(all[i]->component, name))
+            return all[i];
+    mg_fail(err, MG_ERR_ARGUMENT, "the pipeline has no weights of a component \"%.60s\"", name);
+    return NULL;
+}
+
+mg_status mg_pipeline_weights(mg_pipeline *pipeline, const char *component, mg_declared_weight_fn found, void *user,
+                              struct mg_err *err) {
+    MG_TRY(mg_pipeline_enter(pipeline, err));
+    const struct mg_weights *weights = component_of(pipeline, component, err);
+    for (size_t i = 0; weights && i < weights->count; i++)
+        found(user, weights->list[i].key, weights->list[i].shape.dim, weights->list[i].shape.ndim);
+    mg_pipeline_leave(pipeline);
+    return weights ? MG_OK : MG_ERR_ARGUMENT;
+}
+
+static mg_status find(int *index, const struct mg_weights *weights, const char *key, struct mg_err *err) {
+    for (size_t i = 0; i < weights->count; i++)
+        if (!strcmp(weights->list[i].key, key)) {
+            *index = (int)i;
+            return MG_OK;
+        }
+    return mg_fail(err, MG_ERR_ARGUMENT, "\"%s\" has no weight \"%.200s\"", weights->component, key);
+}
+
+mg_status mg_pipeline_read_weight(float *out, mg_pipeline *pipeline, const char *component, const char *key,
+                                  struct mg_err *err) {
+    int index;
+    MG_TRY(mg_pipeline_enter(pipeline, err));
+    const struct mg_weights *weights = component_of(pipeline, component, err);
+    mg_status status = weights ? find(&index, weights, key, err) : MG_ERR_ARGUMENT;
+    if (status == MG_OK)
+        status = mg_weights_unpack(out, weights, index, pipeline->context.num_threads, err);
+    mg_pipeline_leave(pipeline);
+    return status;
+}
