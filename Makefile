@@ -18,7 +18,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda test-failures test-aarch64 test-aarch64-part fuzz cuda-build bench-cuda lint format wheels wheel-check release compile-elsewhere bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan test-tsan test-cuda-emu test-ptx test-cuda test-failures test-kills test-aarch64 test-aarch64-part fuzz fuzz-minute cuda-build bench-cuda lint format wheels wheel-check release compile-elsewhere bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -137,16 +137,24 @@ test-ptx: $(TEST)/.installed $(TEST)/.cuobjdump cuda-build
 
 # Readers of untrusted files under libFuzzer and the sanitizers, C and Python, SECONDS each; needs clang.
 SECONDS ?= 60
-$(TEST)/.fuzz: $(TEST)/.installed
-	$(TEST)/bin/pip install --quiet --disable-pip-version-check "atheris>=3"
+$(TEST)/.fuzz: $(TEST)/.environment
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "atheris>=3" || echo "atheris cannot be installed here"
 	@touch $@
 
-fuzz: $(TEST)/.fuzz
+fuzz: $(TEST)/.fuzz $(TEST)/.installed
 	$(TEST)/bin/python tools/fuzz.py --seconds $(SECONDS)
+
+# All of them in a minute or so beside the build: what .ci/run has.
+fuzz-minute: $(TEST)/.fuzz $(TEST)/.installed
+	$(TEST)/bin/python tools/fuzz.py --seconds 4 --jobs $(WORKERS)
 
 # Every allocation of the engine fails once, every write to a file fails: `make test` takes a part of them.
 test-failures: $(TEST)/.installed
 	MARIGOLD_FAILURE_STRIDE=1 $(TEST)/bin/python $(PARALLEL_PYTEST) -s tests/test_failures.py
+
+# Writers are killed at 1000 random moments: `make test` takes a part of them.
+test-kills: $(TEST)/.installed
+	MARIGOLD_KILLS=1000 $(TEST)/bin/python $(PARALLEL_PYTEST) -s tests/test_kills.py
 
 # On a machine with an NVIDIA GPU and nvcc; no network after the environment is there.
 test-cuda: $(TEST)/.installed cuda-build
