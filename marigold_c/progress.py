@@ -20,13 +20,14 @@ def tqdm_class() -> Any:
 
 
 class CommandProgress:
-    """A bar on a terminal, plain lines elsewhere, nothing with --quiet. Errors always show."""
+    """A bar on a terminal, plain lines elsewhere, nothing with --quiet. Errors always show. total 0: nobody knows how
+    many there will be."""
 
     def __init__(self, title: str, total: int, quiet: bool, unit: str = "image") -> None:
         self.total = total
         self.on_terminal = sys.stderr.isatty() and not quiet
         self.plain = not quiet and not self.on_terminal
-        self._bar = tqdm_class()(total=total, desc=title, unit=unit, disable=not self.on_terminal)
+        self._bar = tqdm_class()(total=total or None, desc=title, unit=unit, disable=not self.on_terminal)
 
     def say(self, text: str) -> None:
         if self.on_terminal:
@@ -47,7 +48,8 @@ class CommandProgress:
     def done(self, label: str, number: int, seconds: float) -> None:
         self._bar.update(1)
         if self.plain:
-            self.say(f"[{number}/{self.total}] {label} ({seconds:.1f} s)")
+            place = f"{number}/{self.total}" if self.total else str(number)
+            self.say(f"[{place}] {label} ({seconds:.1f} s)")
 
     def close(self) -> None:
         self._bar.close()

@@ -365,7 +365,10 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_info_of_hostile_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(tmp_path)]) == 1
-    assert "model_index.json" in capsys.readouterr().err
+    message = f"marigold: error: {tmp_path} is no checkpoint: it has no model_index.json\n"
+    assert capsys.readouterr().err == message
+    assert main(["convert", str(tmp_path), str(tmp_path / "packed.safetensors")]) == 1
+    assert capsys.readouterr().err == message
     for part in ("unet", "vae", "scheduler"):
         (tmp_path / part).mkdir()
         for name in ("config.json", "scheduler_config.json"):

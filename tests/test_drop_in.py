@@ -224,6 +224,26 @@ def test_what_cannot_be_saved(pipe: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_parts_show_what_they_are(pipe: Any) -> None:
+    """In one line, as far as their configurations state it."""
+    unet, vae, text = pipe.unet.config, pipe.vae.config, pipe.text_encoder.config
+    shown = {name: repr(part) for name, part in pipe.components.items()} | {"processor": repr(pipe.image_processor)}
+    assert shown["unet"].startswith(f"UNet(in_channels=8, out_channels=4, block_out_channels={unet.block_out_channels}")
+    assert shown["vae"] == (
+        f"VAE(_class_name='AutoencoderKL', latent_channels=4, block_out_channels={vae.block_out_channels}, "
+        f"scaling_factor={vae.scaling_factor})"
+    )
+    assert shown["text_encoder"].startswith(f"TextEncoder(hidden_size={text.hidden_size}, num_hidden_layers=")
+    assert shown["tokenizer"] == "Tokenizer(tokenizer_class='CLIPTokenizer', model_max_length=77)"
+    assert shown["processor"] == f"MarigoldImageProcessor(vae_scale_factor={pipe.vae_scale_factor})"
+    assert not any("\n" in text for text in shown.values())
+
+
+def test_from_pipe_takes_pipelines_only() -> None:
+    with pytest.raises(ValueError, match="must be a Marigold pipeline of this package; got <class 'str'>"):
+        mc.MarigoldDepthPipeline.from_pipe("folder")  # type: ignore[arg-type]
+
+
 def test_from_pipe(pipe: Any) -> None:
     half = opened(dtype="bfloat16")
     half.scheduler = mc.LCMScheduler.from_config(half.scheduler.config)

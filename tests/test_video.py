@@ -9,6 +9,7 @@ from typing import Any
 import family_checkpoints as families
 import numpy as np
 import pytest
+from PIL import Image
 
 import marigold_c as mc
 from marigold_c.commands.cli import main
@@ -118,6 +119,14 @@ def test_one_frame(tmp_path: Path) -> None:
     clip(tmp_path / "a.mp4", even(1))
     assert video(tmp_path / "a.mp4", "-o", tmp_path / "out") == 0
     assert len(read(tmp_path / "out/a_depth.mp4")) == 1
+
+
+def test_a_picture_is_a_clip_of_a_length_that_nobody_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(np.zeros((16, 24, 3), np.uint8)).save(tmp_path / "a.png")
+    assert main(["video", str(tmp_path / "a.png"), "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[-2].startswith("[1] 0.00 s of a.png (")
+    assert said[-1] == f"marigold: 1 frame done, results in {tmp_path / 'out'}"
 
 
 @pytest.fixture(scope="module")

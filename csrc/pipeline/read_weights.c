@@ -25,22 +25,22 @@ mg_status mg_pipeline_weights(mg_pipeline *pipeline, const char *component, mg_d
     return weights ? MG_OK : MG_ERR_ARGUMENT;
 }
 
-static mg_status find(int *index, const struct mg_weights *weights, const char *key, struct mg_err *err) {
+/* Its index; -1, with an error, for a weight that is not there. */
+static int index_of(const struct mg_weights *weights, const char *key, struct mg_err *err) {
     for (size_t i = 0; i < weights->count; i++)
-        if (!strcmp(weights->list[i].key, key)) {
-            *index = (int)i;
-            return MG_OK;
-        }
-    return mg_fail(err, MG_ERR_ARGUMENT, "\"%s\" has no weight \"%.200s\"", weights->component, key);
+        if (!strcmp(weights->list[i].key, key))
+            return (int)i;
+    mg_fail(err, MG_ERR_ARGUMENT, "\"%s\" has no weight \"%.200s\"", weights->component, key);
+    return -1;
 }
 
 mg_status mg_pipeline_read_weight(float *out, mg_pipeline *pipeline, const char *component, const char *key,
                                   struct mg_err *err) {
-    int index;
+    mg_status status = MG_ERR_ARGUMENT;
     MG_TRY(mg_pipeline_enter(pipeline, err));
     const struct mg_weights *weights = component_of(pipeline, component, err);
-    mg_status status = weights ? find(&index, weights, key, err) : MG_ERR_ARGUMENT;
-    if (status == MG_OK)
+    const int index = weights ? index_of(weights, key, err) : -1;
+    if (index >= 0)
         status = mg_weights_unpack(out, weights, index, pipeline->context.num_threads, err);
     mg_pipeline_leave(pipeline);
     return status;

@@ -280,5 +280,5 @@ def run(args: argparse.Namespace) -> bool:
             except (InputError, NotImplementedError, OSError, MemoryError) as error:
                 progress.complain(f"marigold: error: {explain(error)}")
                 return False
-            progress.say(f"marigold: {count} frames done, results in {args.output_dir}")
+            progress.say(f"marigold: {count} frame{'' if count == 1 else 's'} done, results in {args.output_dir}")
     return True

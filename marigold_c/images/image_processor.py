@@ -98,6 +98,9 @@ class MarigoldImageProcessor:
     def __init__(self, vae_scale_factor: int = 8) -> None:
         self.vae_scale_factor = vae_scale_factor
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(vae_scale_factor={self.vae_scale_factor})"
+
     def preprocess(
         self,
         image: Any,

@@ -53,6 +53,8 @@ class Configurations:
     def __getitem__(self, name: str) -> Config:
         path = self.checkpoint / name
         if self._texts is None:
+            if name == "model_index.json" and self.checkpoint.is_dir() and not path.is_file():
+                raise FileNotFoundError(f"{self.checkpoint} is no checkpoint: it has no {name}")
             return read_config(path)
         if name not in self._texts:
             raise CheckpointError(f"{self.checkpoint}: __metadata__ has no {name!r}")

@@ -18,6 +18,12 @@ from ..loading.packed import is_packed
 from .compatibility import NetworkSettings
 
 
+def _described(part: object, config: Config, *names: str) -> str:
+    """Class and facts of a configuration in one line, as far as it states them."""
+    facts = ", ".join(f"{name}={config[name]!r}" for name in names if name in config)
+    return f"{type(part).__name__}({facts})"
+
+
 class AutoencoderTiny(NetworkSettings):
     """The place of a tiny autoencoder (TAESD): pipe.vae = AutoencoderTiny.from_pretrained("madebyollin/taesd")."""
 
@@ -41,6 +47,9 @@ class AutoencoderTiny(NetworkSettings):
         del dtype, torch_dtype
         return cls(resolve_vae_folder(pretrained_model_name_or_path, cache_dir, local_files_only, token, revision))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
+
 
 @dataclass(frozen=True)
 class TextEncoder(NetworkSettings):
@@ -50,12 +59,18 @@ class TextEncoder(NetworkSettings):
     config: Config
     dtype: str
 
+    def __repr__(self) -> str:
+        return _described(self, self.config, "hidden_size", "num_hidden_layers", "max_position_embeddings")
+
 
 @dataclass(frozen=True)
 class Tokenizer:
     """What a checkpoint's tokenizer is; no prompt but the empty one is used, so that nothing is tokenized."""
 
     config: Config
+
+    def __repr__(self) -> str:
+        return _described(self, self.config, "tokenizer_class", "model_max_length")
 
 
 class VAE(NetworkSettings):
@@ -78,6 +93,9 @@ class VAE(NetworkSettings):
     def __call__(self, sample: ArrayLike) -> NDArray[np.float32]:
         """decode(encode(sample)): the reconstruction of (N, 3, H, W)."""
         return self.decode(self.encode(sample))
+
+    def __repr__(self) -> str:
+        return _described(self, self.config, "_class_name", "latent_channels", "block_out_channels", "scaling_factor")
 
 
 @dataclass(frozen=True)
@@ -110,3 +128,6 @@ class UNet(NetworkSettings):
         if steps.size == 1:
             steps = np.broadcast_to(steps.reshape(1), (array.shape[0],))
         return self._engine.unet(array, steps, encoder_hidden_states)
+
+    def __repr__(self) -> str:
+        return _described(self, self.config, "in_channels", "out_channels", "block_out_channels", "cross_attention_dim")

@@ -311,8 +311,11 @@ class OpenedPipeline(PipelineSettings):
     def from_pipe(cls, pipeline: OpenedPipeline, **kwargs: Any) -> Self:
         """A pipeline of this class on the checkpoint of another one, with its device, dtype, vae and scheduler.
 
-        kwargs: vae, scheduler, and dtype or torch_dtype in their place. Weights that are mapped are shared.
+        kwargs: vae, scheduler, and dtype or torch_dtype in their place. Weights that are mapped are shared. ValueError:
+        `pipeline` is something else.
         """
+        if not isinstance(pipeline, OpenedPipeline):
+            raise ValueError(f"`pipeline` must be a Marigold pipeline of this package; got {type(pipeline)}")
         vae, scheduler = kwargs.pop("vae", None), kwargs.pop("scheduler", None)
         options = {**pipeline._options, **wanted_placement((), kwargs)}
         new = cls.__new__(cls)

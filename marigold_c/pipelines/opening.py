@@ -65,8 +65,6 @@ def open_as(
     hub = {key: options[key] for key in ("cache_dir", "revision", "local_files_only", "token") if key in options}
     without = [*(() if options.get("vae") is None else ("vae",)), *(OPTIONAL_STEMS if high_resolution is False else ())]
     folder = resolve_folder(path_or_id, options.get("variant"), **hub, without=without)
-    if folder.is_dir() and not (folder / "model_index.json").is_file():
-        raise FileNotFoundError(f"{folder} is no checkpoint: it has no model_index.json")
     hub.pop("revision", None)
     if (unet := options.get("unet")) is not None:
         options = {**options, "unet": resolve_unet_folder(unet, **hub)}
