@@ -120,10 +120,10 @@ tsan-build: $(TEST)/.environment
 test-tsan: tsan-build
 	$(TSAN_PYTEST) $(THREADED_TESTS)
 
-# The pool's tests and one of 40 others: what .ci/run has.
+# The pool's tests and one of 60 others: what .ci/run has.
 test-tsan-part: tsan-build
 	$(TSAN_PYTEST) tests/test_thread_pool.py
-	$(TSAN_PYTEST) --every 40 $(filter-out tests/test_thread_pool.py,$(THREADED_TESTS))
+	$(TSAN_PYTEST) --every 60 $(filter-out tests/test_thread_pool.py,$(THREADED_TESTS))
 
 # The CUDA backend without a GPU: compiled as C++ and run thread by thread (tests/cuda_emu).
 test-cuda-emu: $(TEST)/.installed
