@@ -48,6 +48,7 @@ NOT_RUN = {
     "README.md": {"setup": 1},
     "docs/app.md": {"setup": 3, "server": 3},
     "docs/cuda.md": {"setup": 1, "cuda": 2},
+    "docs/high_resolution.md": {"long": 1},
     "docs/install.md": {"setup": 2},
     "docs/precision_and_speed.md": {"setup": 1},
     "docs/training.md": {"long": 5, "mpi": 1},

@@ -117,7 +117,7 @@ def test_an_error_names_the_file_that_the_value_is_in(tmp_path: Path) -> None:
         ({"lr_scheduler__kwargs__warmup_steps": 8}, "expected less than total_iter"),
         ({"multi_res_noise__downscale_strategy": "random_step"}, "expected one of original"),
         ({"depth_normalization": {"norm_min": 1.0, "norm_max": 1.0}}, "expected more than norm_min 1"),
-        ({"trainer__objective": "gan"}, "trainer.objective: is 'gan'; expected one of latent, e2e, lcm"),
+        ({"trainer__objective": "gan"}, "trainer.objective: is 'gan'; expected one of latent, e2e, lcm, refine"),
         ({"trainer__name": "MarigoldNormalsTrainer"}, "is for depth, but trainer.name is for normals"),
         ({"pipeline__name": "DepthAnything"}, "pipeline.name: is 'DepthAnything'; expected one of"),
         ({"gt_mask_type": "mask"}, "gt_mask_type: is 'mask'; expected one of valid_mask_raw"),
@@ -280,7 +280,7 @@ def test_recipes_of_the_papers(lists: Path, name: str) -> None:
 
 def test_all_recipes_can_be_read(lists: Path) -> None:
     objectives = {path.stem: load_config(path).objective for path in sorted(lists.glob("*.yaml"))}
-    assert {"autoencoder", "e2e", "lcm", "latent"} == set(objectives.values())
+    assert {"autoencoder", "e2e", "lcm", "latent", "refine"} == set(objectives.values())
     assert len(objectives) == len(list(RECIPES.glob("*.yaml")))
 
 

@@ -149,6 +149,11 @@ def _add_model(kinds: Any) -> None:
         help="a folder whose weights are taken where they have the same name and shape",
     )
     parser.add_argument(
+        "--boosting",
+        action="store_true",
+        help="with a second UNet for high resolution (Marigold-HR), to be trained by objective refine",
+    )
+    parser.add_argument(
         "--seed", type=integer(0), default=0, metavar="S", help="other seeds: other weights; default: 0"
     )
 
@@ -250,7 +255,7 @@ def _meshes(args: argparse.Namespace) -> bool:
 def _model(args: argparse.Namespace) -> bool:
     shipped = default_checkpoint().parent / args.like
     like = shipped if (shipped / "unet").is_dir() else resolve_folder(args.like)
-    counts = model.make_model(args.output_dir, like, args.weights_from, args.seed)
+    counts = model.make_model(args.output_dir, like, args.weights_from, args.seed, args.boosting)
     if not args.quiet:
         for component, (made, taken) in counts.items():
             print(f"{args.output_dir}/{component}: {made} new weights, {taken} taken")

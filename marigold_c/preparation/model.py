@@ -83,11 +83,11 @@ def _kind(component: str) -> str:
     return "unet" if component in OPTIONAL_STEMS else component
 
 
-def _write_component(folder: Path, component: str, like: Path, source: Path | None, seed: int) -> tuple[int, int]:
+def _write_component(
+    folder: Path, component: str, config: dict[str, Any], label: str, source: Path | None, seed: int
+) -> tuple[int, int]:
     """How many weights were made, and how many taken from `source`: of its UNet, if it has no boosting_unet."""
-    path = like / component / "config.json"
-    config: dict[str, Any] = dict(read_json_object(path))
-    shapes = declared_weights(_kind(component), json.dumps(config), str(path))
+    shapes = declared_weights(_kind(component), json.dumps(config), label)
     there = component if source is not None and component in stems_of(source) else _kind(component)
     stored = _Stored(source, there) if source is not None else None
     if source is not None and component == "vae":
@@ -109,12 +109,16 @@ def _write_component(folder: Path, component: str, like: Path, source: Path | No
     return len(shapes) - taken[0], taken[0]
 
 
-def make_model(folder: Path, like: Path, source: Path | None = None, seed: int = 0) -> dict[str, tuple[int, int]]:
+def make_model(
+    folder: Path, like: Path, source: Path | None = None, seed: int = 0, boosting: bool = False
+) -> dict[str, tuple[int, int]]:
     """Writes a checkpoint that is built as `like` is into the new `folder`.
 
     source: a checkpoint from which weights are taken where it has one of the same name and shape, and the VAE's scaling
-    factor. Returns, for each component, how many weights were made and how many taken. FileExistsError: the folder is
-    there. CheckpointError: a checkpoint lacks something.
+    factor. boosting: with the second UNet of Marigold-HR, built as the first where `like` has none; of a source without
+    one it gets the first one's weights, and zeros for the coarse prediction, which change nothing yet. Returns, for
+    each component, how many weights were made and how many taken. FileExistsError: the folder is there.
+    CheckpointError: a checkpoint lacks something.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} is there already; give another folder")
@@ -125,7 +129,7 @@ def make_model(folder: Path, like: Path, source: Path | None = None, seed: int =
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        counts = _write_model(part, like, source, seed)
+        counts = _write_model(part, like, source, seed, boosting)
         part.rename(folder)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
@@ -133,13 +137,33 @@ def make_model(folder: Path, like: Path, source: Path | None = None, seed: int =
     return counts
 
 
-def _write_model(folder: Path, like: Path, source: Path | None, seed: int) -> dict[str, tuple[int, int]]:
+def _boosting_config(like: Path) -> dict[str, Any]:
+    """The first UNet's, for a coarse prediction beside its latents. CheckpointError: it is no UNet of depth."""
+    path = like / "unet" / "config.json"
+    config = dict(read_json_object(path))
+    if config.get("in_channels") != 2 * config.get("out_channels", 0):
+        raise CheckpointError(f"{path}: takes {config.get('in_channels')} channels; that of depth takes two latents")
+    return {**config, "in_channels": 3 * config["out_channels"]}
+
+
+def _write_model(
+    folder: Path, like: Path, source: Path | None, seed: int, boosting: bool
+) -> dict[str, tuple[int, int]]:
     for name in _TEXTS:
         if (like / name).is_dir():
             shutil.copytree(like / name, folder / name)
         else:
             shutil.copyfile(like / name, folder / name)
-    return {component: _write_component(folder, component, like, source, seed) for component in stems_of(like)}
+    configs = {name: dict(read_json_object(like / name / "config.json")) for name in stems_of(like)}
+    if boosting and "boosting_unet" not in configs:
+        configs["boosting_unet"] = _boosting_config(like)
+        index = {**read_json_object(like / "model_index.json"), "_class_name": "MarigoldDepthHRPipeline"}
+        index["boosting_unet"] = ["diffusers", "UNet2DConditionModel"]
+        (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return {
+        name: _write_component(folder, name, config, f"{like / name}/config.json", source, seed)
+        for name, config in configs.items()
+    }
 
 
 def copy_weights(source: Path, component: str, file: Path) -> None:

@@ -190,6 +190,13 @@ def model_index(task: str, class_name: str, options: Mapping[str, Any], schedule
     }
 
 
+def boosting_index(base: Path) -> dict[str, Any]:
+    """What model_index.json says of the second UNet of Marigold-HR: that it is there, and the order of its latents."""
+    stated = read_json_object(base / "model_index.json")
+    order = {key: stated[key] for key in ("boosting_inputs",) if key in stated}
+    return {"boosting_unet": _LIBRARIES["unet"], **order}
+
+
 def complete_checkpoint(folder: Path, base: Path, index: Mapping[str, Any], copy: bool) -> None:
     """Adds model_index.json and the base's other components to a folder with scheduler/ and what was trained.
 

@@ -16,7 +16,9 @@ from ..datasets.config import FOLDER_KEYS
 from ..evaluation.metrics import DEPTH_METRICS, INTRINSICS_METRICS, NORMALS_METRICS
 from .sections import PIPELINES, TRAINERS, DataSetEntry, MixedData, TargetProperties
 from .settings import Configuration, DataSetConfig, TrainingConfig
+from .targets import LATENT_BLOCK
 
+REFINING_PIPELINE = "MarigoldDepthHRPipeline"
 _METRICS = {"depth": DEPTH_METRICS, "normals": NORMALS_METRICS, "iid": INTRINSICS_METRICS}
 _RECONSTRUCTION_METRICS = ("psnr",)
 # Names of data sets end in the task; these are read for training, any evaluation set besides for validation.
@@ -137,9 +139,10 @@ def _task_of(tree: Value, keys: Configuration) -> tuple[str, str]:
     return task, keys.trainer.objective or usual
 
 
-def _pipeline_of(tree: Value, keys: Configuration, task: str) -> tuple[str, dict[str, Any]]:
+def _pipeline_of(tree: Value, keys: Configuration, task: str, objective: str) -> tuple[str, dict[str, Any]]:
     """The class that model_index.json names, and its options."""
     usual = next(name for name, (known, _) in PIPELINES.items() if known == task)
+    usual = REFINING_PIPELINE if objective == "refine" else usual
     options = keys.pipeline.options.model_dump(exclude_none=True)
     if task == "depth":
         options.setdefault("scale_invariant", True)
@@ -168,9 +171,19 @@ def _check_together(tree: Value, keys: Configuration, task: str, objective: str)
     if keys.loader.latent_cache and not keys.augmentation.only_flips:
         reason = "cannot be used with crops, blur, jitter or noise: their images are different each time"
         raise tree.refuse("dataloader.latent_cache", reason)
-    if keys.loader.latent_cache and objective in ("e2e", "autoencoder"):
+    if keys.loader.latent_cache and objective in ("e2e", "refine", "autoencoder"):
         reason = f"cannot be used with objective {objective}: its loss needs the pixels"
         raise tree.refuse("dataloader.latent_cache", reason)
+    if objective == "refine" and task != "depth":
+        raise tree.refuse("trainer.objective", f"is refine, which is for depth, not {task}")
+    name = keys.pipeline.name
+    if name is not None and (name == REFINING_PIPELINE) != (objective == "refine"):
+        raise tree.refuse("pipeline.name", f"is {name!r}; {REFINING_PIPELINE} and objective refine go together")
+    crop = keys.trainer.refinement.crop
+    if crop is not None and any(side % LATENT_BLOCK for side in crop):
+        raise tree.refuse("trainer.refinement.crop_hw", f"is {list(crop)}; expected multiples of {LATENT_BLOCK}")
+    if objective != "refine" and tree.written("trainer.refinement"):
+        raise tree.refuse("trainer.refinement", f"is for objective refine, not {objective}")
     loss = keys.trainer.pixel_loss
     if loss != "task" and (task, objective) != ("depth", "e2e"):
         reason = f"is {loss!r}, which is for depth and objective e2e, not {task} and {objective}"
@@ -188,7 +201,7 @@ def read_config(tree: Value) -> TrainingConfig:
     keys = checked(Configuration, tree)
     task, objective = _task_of(tree, keys)
     _check_together(tree, keys, task, objective)
-    class_name, pipeline_options = _pipeline_of(tree, keys, task)
+    class_name, pipeline_options = _pipeline_of(tree, keys, task, objective)
     return TrainingConfig.model_construct(
         **dict(keys),
         file=tree.file,

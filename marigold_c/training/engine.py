@@ -31,6 +31,7 @@ class Engine(Protocol):
         *,
         pixel_target: Array | None = None,
         pixel_mask: NDArray[np.bool_] | None = None,
+        coarse_latent: Array | None = None,
     ) -> float: ...
 
     def train_step(
@@ -44,6 +45,7 @@ class Engine(Protocol):
         *,
         pixel_target: Array | None = None,
         pixel_mask: NDArray[np.bool_] | None = None,
+        coarse_latent: Array | None = None,
     ) -> tuple[float, float]:
         """forward_backward and optimizer_step, for engines opened with keep_gradients False."""
         ...
@@ -57,7 +59,7 @@ class Engine(Protocol):
         ...
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
-        """Writes unet/ and scheduler/."""
+        """Writes scheduler/ and what was trained: unet/, boosting_unet/ or vae/."""
         ...
 
     def save_state(self, path: str | PathLike[str]) -> None: ...

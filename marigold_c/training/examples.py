@@ -149,7 +149,7 @@ class TrainingSet:
         if self.config.objective == "e2e":
             if not mask.any():
                 raise self.refuse(index, "no pixel is valid")
-        elif self.config.masked and not latent_mask(mask).any():
+        elif self.config.needs_valid_cells and not latent_mask(mask).any():
             raise self.refuse(index, "no latent cell has valid pixels only")
         return Example(
             self.sample_name(index),

@@ -38,7 +38,10 @@ class LatentEncoder:
 
     def images(self, batch: Batch) -> Array:
         """The images' latents alone, of a batch that has pixels: (N, C, h, w), scaled."""
-        pixels = np.stack([item.example.image for item in batch.items if item.example is not None])
+        return self.planes(np.stack([item.example.image for item in batch.items if item.example is not None]))
+
+    def planes(self, pixels: Array) -> Array:
+        """(N, 3, H, W) in [-1, 1] to latents (N, C, h, w), scaled."""
         latents: Array = self._encode(pixels) * self._scale
         return latents
 

@@ -16,7 +16,9 @@ from typing import Any
 from .._C import Generator
 from ..configurations.yaml_tree import ConfigError
 from ..errors import NotFiniteError
-from ..pipelines.components import VAE
+from ..pipelines.pipeline import MarigoldPipeline
+from ..pipelines.tasks import MarigoldDepthPipeline
+from .coarse_inputs import CoarseInputs
 from .engine import Engine, needs_gradients
 from .examples import TrainingSet
 from .gradient_sums import decline
@@ -40,7 +42,7 @@ class Learner:
         config: TrainingConfig,
         sets: Sequence[TrainingSet],
         base: Path,
-        vae: VAE,
+        pipe: MarigoldPipeline[Any],
         engine: Engine,
         state: State,
         processes: Processes,
@@ -48,10 +50,12 @@ class Learner:
         cache: Path | None,
         stopped: Callable[[str], Exception],
     ) -> None:
-        """base: the checkpoint that the run started from; vae: its autoencoder, which makes the latents; workers:
+        """base: the checkpoint that the run started from; pipe: a pipeline of it, whose autoencoder makes the latents,
+        and which makes coarse predictions where they are refined; workers:
         threads that read ahead; cache: the folder for latents, or None; stopped: the error to raise when training
         cannot go on, by its reason. ConfigError: the autoencoder is not what the configuration says."""
         self._config, self._engine, self._processes, self._stopped = config, engine, processes, stopped
+        vae = pipe.vae
         self._adds_up = needs_gradients(config, processes)
         self._latent_channels: int = vae.config["latent_channels"]
         self._block = 2 ** (len(vae.config.get("block_out_channels", range(4))) - 1)  # pixels of a latent cell
@@ -66,6 +70,9 @@ class Learner:
             digest = autoencoder_digest(base / "vae")
             caches = [LatentCache(cache, one, digest) for one in sets]
         self._encode = LatentEncoder(vae.encode, scale, caches)
+        self._coarse: CoarseInputs | None = None
+        if config.objective == "refine":
+            self._coarse = CoarseInputs(config, MarigoldDepthPipeline.from_pipe(pipe), self._encode)
         sizes, names = [len(one) for one in sets], [one.name for one in sets]
         sampler = MixedSampler(sizes, names, config.loader.batch, config.probabilities, state.loader_seed)
         self.epoch_batches: int = sampler.epoch_batches
@@ -124,7 +131,10 @@ class Learner:
         return self._engine.forward_backward(**self._inputs(batch), weight=1 / self._config.loader.accumulation)
 
     def _inputs(self, batch: Batch) -> dict[str, Any]:
-        return engine_inputs(self._config, self._encode, batch, self._seeds[batch.plan.number])
+        seed = self._seeds[batch.plan.number]
+        if self._coarse is not None:
+            return self._coarse(batch, seed)
+        return engine_inputs(self._config, self._encode, batch, seed)
 
     def _reconstruct(self, batch: Batch) -> float:
         images = pictures_of([item.example for item in batch.items if item.example is not None])

@@ -39,6 +39,7 @@ from .checkpoints import (
     TRAINER_FILE,
     CheckpointStore,
     backup_name,
+    boosting_index,
     complete_checkpoint,
     model_index,
     write_state,
@@ -194,7 +195,7 @@ class TrainingRun:
             config,
             self.sets,
             self.base,
-            self._pipeline().vae,
+            self._pipeline(),
             self.engine,
             state,
             self.processes,
@@ -218,6 +219,8 @@ class TrainingRun:
         self.engine.save_pretrained(folder)
         scheduler = read_config(folder / "scheduler" / "scheduler_config.json")["_class_name"]
         index = model_index(config.task, config.class_name, config.pipeline_options, scheduler)
+        if config.objective == "refine":
+            index |= boosting_index(self.base)
         complete_checkpoint(folder, self.base, index, config.trainer.base_components == "copy")
         if config.objective == "autoencoder":
             write_scaling_factor(folder, self.sets)

@@ -11,21 +11,23 @@ from pydantic import Field, ValidationInfo, field_validator
 from ..configurations.models import Section, choice, entries, flag, integer, mapping, number, section, text
 from ..datasets.config import DataSetKeys
 
-OBJECTIVES = ("latent", "e2e", "lcm", "autoencoder")
+OBJECTIVES = ("latent", "e2e", "lcm", "refine", "autoencoder")
 # Pipelines of prs-eth and of diffusers: the task, and what model_index.json calls the class.
 PIPELINES = {
     "MarigoldDepthPipeline": ("depth", "MarigoldDepthPipeline"),
+    "MarigoldDepthHRPipeline": ("depth", "MarigoldDepthHRPipeline"),
     "MarigoldNormalsPipeline": ("normals", "MarigoldNormalsPipeline"),
     "MarigoldIIDPipeline": ("iid", "MarigoldIntrinsicsPipeline"),
     "MarigoldIntrinsicsPipeline": ("iid", "MarigoldIntrinsicsPipeline"),
 }
-# Trainers of prs-eth and one of ours: the task and the usual objective.
+# Trainers of prs-eth and two of ours: the task and the usual objective.
 TRAINERS = {
     "MarigoldDepthTrainer": ("depth", "latent"),
     "MarigoldNormalsTrainer": ("normals", "latent"),
     "MarigoldIIDTrainer": ("iid", "latent"),
     "MarigoldLCMTrainer": ("depth", "lcm"),
     "MarigoldDepthLCMTrainer": ("depth", "lcm"),
+    "MarigoldDepthHRTrainer": ("depth", "refine"),
     "MarigoldAutoencoderTrainer": ("depth", "autoencoder"),
 }
 
@@ -165,6 +167,17 @@ class Reconstruction(Section):
     divergence: float = number("divergence", 1e-4, 0)
 
 
+class Refinement(Section):
+    """Objective "refine": how coarse predictions are made, and what of them is learned from (coarse_inputs.py)."""
+
+    upscale_factor: float = number(
+        "upscale_factor", 2.0, 1, 64
+    )  # the coarse prediction has this part of a sample's size
+    base_steps: int | None = integer("base_denoising_steps", None, 1, 1000)  # None: the base checkpoint's
+    crop: tuple[_Side, _Side] | None = entries("crop_hw", "a list of 2 integers, height and width of at least 8", None)
+    agreement: float = number("agreement", 0.1, 0, 2, above=True)  # of depth in [-1, 1]
+
+
 class Scheduler(Section):
     """Has no effect: the schedule is the base checkpoint's, as in prs-eth's own code."""
 
@@ -185,6 +198,7 @@ class TrainerSection(Section):
     ema_decay: float = number("ema_decay", 0.95, 0, 1)
     ddim_timesteps: int = integer("num_ddim_timesteps", 5, 1, 1000)
     reconstruction: Reconstruction = section("reconstruction", Reconstruction)
+    refinement: Refinement = section("refinement", Refinement)
     last_step: float = number("last_step_p", 0.0, 0, 1)
     start_latent: str = choice("start_latent", ("zeros", "noise"), "zeros")
     pixel_loss: str = choice("pixel_loss", ("task", "absolute", "sink"), "task")

@@ -105,6 +105,11 @@ class TrainingConfig(Configuration):
         return self.gt_mask_type is not None
 
     @property
+    def needs_valid_cells(self) -> bool:
+        """Whether a sample without a latent cell of valid pixels only is of no use."""
+        return self.masked or self.objective == "refine"
+
+    @property
     def far_invalid(self) -> bool:
         """Whether pixels without a depth are taken for the farthest."""
         return self.gt_depth_type == "depth_filled_norm"
@@ -115,8 +120,8 @@ class TrainingConfig(Configuration):
 
     @property
     def latent_noise(self) -> Noise | None:
-        """Of the paper's objective; distillation has white noise, as in prs-eth's code, and the others none."""
-        return self.noise if self.objective == "latent" else None
+        """Of the objectives on latents; distillation has white noise, as in prs-eth's code, and the others none."""
+        return self.noise if self.objective in ("latent", "refine") else None
 
     @property
     def max_gradient_norm(self) -> float | None:

@@ -25,6 +25,7 @@ from ..evaluation.settings import EvaluationSettings
 from ..images.readers import InputError
 from ..messages import explain
 from ..pipelines.pipeline import MarigoldPipeline
+from .coarse_inputs import refined_call
 from .sections import Validation
 from .seeds import seed_sequence
 from .settings import DataSetConfig, TrainingConfig
@@ -127,21 +128,19 @@ class HeldOut:
         for index, seed in enumerate(seeds):
             image = data.read_image(index)
             noise = zeros if from_zeros else {"generator": seed}
-            maps = predicted_maps(
-                pipe,
-                image,
-                {
-                    "num_inference_steps": validation.steps,
-                    "ensemble_size": validation.ensemble_size,
-                    "processing_resolution": validation.resolution,
-                    "match_input_resolution": validation.match_input_resolution,
-                    "resample_method_input": validation.resample,
-                    "resample_method_output": validation.resample,
-                    "preset": validation.preset,
-                    **noise,
-                },
-            )
-            yield index, image, maps
+            options = {
+                "num_inference_steps": validation.steps,
+                "ensemble_size": validation.ensemble_size,
+                "processing_resolution": validation.resolution,
+                "match_input_resolution": validation.match_input_resolution,
+                "resample_method_input": validation.resample,
+                "resample_method_output": validation.resample,
+                "preset": validation.preset,
+                **noise,
+            }
+            if self._config.objective == "refine":
+                options = refined_call(options, image, self._config)
+            yield index, image, predicted_maps(pipe, image, options)
 
     def scores(self, pipe: MarigoldPipeline[Any]) -> Iterator[tuple[str, dict[str, float]]]:
         """(data set, {metric: mean over its samples}), the metrics that the configuration lists, or all."""
