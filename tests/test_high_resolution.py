@@ -3,6 +3,7 @@ compared with a reference of diffusers' networks in tests/oracle/test_high_resol
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -179,6 +180,22 @@ def test_precisions_and_packed_files(
     assert facts["packed"]["components"]["boosting_unet"]["parameters"] > 1e5
 
 
+def test_float16_is_computed_as_bfloat16(folder: Path) -> None:
+    with pytest.warns(UserWarning, match="float16"):
+        half = predict(load(folder, dtype="float16")).prediction
+    np.testing.assert_array_equal(half, predict(load(folder, dtype="bfloat16")).prediction)
+
+
+def test_the_engine_is_opened_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    engine = mc._C.Pipeline
+    monkeypatch.setattr(mc._C, "Pipeline", lambda *args, **options: opened.append(options) or engine(*args, **options))
+    load(folder, boosting_inputs="sample,coarse,image")
+    assert [one["boosting_inputs"] for one in opened] == ["sample,coarse,image"]
+    with pytest.raises(ValueError, match="`boosting_inputs` is of MarigoldDepthHRPipeline"):
+        mc.MarigoldDepthPipeline.from_pretrained(folder, boosting_inputs="image,coarse,sample")
+
+
 def test_a_packed_file_knows_the_order_of_latents(folder: Path, tmp_path: Path) -> None:
     stated = tmp_path / "stated"
     shutil.copytree(folder, stated)
@@ -303,6 +320,32 @@ def test_command(folder: Path, pipe: mc.MarigoldDepthHRPipeline, tmp_path: Path)
     expected = predict(pipe, boosted_ensemble_size=3, tile_overlap=16, output_uncertainty=True)
     np.testing.assert_array_equal(written, expected.prediction[0, :, :, 0])
     assert (tmp_path / "results" / "depth_uncertainty" / "photo_uncertainty.npy").is_file()
+
+
+def test_the_commands_members_are_the_pipelines(folder: Path, tmp_path: Path) -> None:
+    def call(*flags: str) -> dict[str, Any]:
+        seen: dict[str, Any] = {}
+
+        class Stopped(BaseException):
+            pass
+
+        def run(_self: Any, image: Any, **options: Any) -> Any:
+            seen.update(options)
+            raise Stopped
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(mc.MarigoldDepthPipeline, "__call__", run)
+            patch.setattr(mc.MarigoldDepthHRPipeline, "__call__", run)
+            with pytest.raises(Stopped):
+                command(folder, tmp_path, *flags)
+        return seen
+
+    defaults = inspect.signature(mc.MarigoldDepthHRPipeline.__call__).parameters
+    given = call("--hr")
+    for name in ("ensemble_size", "boosted_ensemble_size", "tile_size", "upscale_factor"):
+        assert given[name] == defaults[name].default
+    assert call("--hr", "--ensemble-size", "3")["boosted_ensemble_size"] == 5
+    assert call()["ensemble_size"] == 1
 
 
 def test_command_without_the_flag_uses_the_base_alone(folder: Path, tmp_path: Path) -> None:

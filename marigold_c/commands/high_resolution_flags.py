@@ -14,7 +14,7 @@ CHECKPOINT = "prs-eth/marigold-depth-hr-v1-1"
 _DEFAULTS: dict[str, Any] = {
     "upscale_factor": UPSCALE_FACTOR,
     "boosted_denoise_steps": None,
-    "boosted_ensemble_size": None,
+    "boosted_ensemble_size": BOOSTED_MEMBERS,
     "tile_size": TILE_SIZE,
     "tile_overlap": None,
     "boosting_inputs": None,
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--boosted-ensemble-size",
         type=integer(1, LARGEST_ENSEMBLE),
         metavar="N",
-        help=f"how many refinements are merged; default: as --ensemble-size; usual: {MEMBERS}, {BOOSTED_MEMBERS}",
+        help=f"how many refinements are merged; default: {BOOSTED_MEMBERS}",
     )
     group.add_argument(
         "--tile-size",
@@ -81,10 +81,10 @@ def check(args: argparse.Namespace) -> None:
     for name, default in _DEFAULTS.items():
         if getattr(args, name) is None:
             setattr(args, name, default)
-    if args.boosted_ensemble_size is None:
-        args.boosted_ensemble_size = args.ensemble_size
     if not args.hr:
         return
+    if args.ensemble_size is None:
+        args.ensemble_size = MEMBERS
     if args.checkpoint is None:
         args.parser.error(f"--hr needs a --checkpoint of Marigold-HR, for example {CHECKPOINT}")
     if args.sequence:

@@ -78,7 +78,7 @@ def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
     group.add_argument("--apple-silicon", action="store_true", help="accepted for prs-eth's scripts; has no effect")
 
 
-def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> None:
+def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...], hr: bool) -> None:
     group = parser.add_argument_group("prediction")
     add_steps_and_resolution(group, "the image's own")
     group.add_argument(
@@ -115,9 +115,8 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...]) -> No
     group.add_argument(
         "--ensemble-size",
         type=integer(1, LARGEST_ENSEMBLE),
-        default=1,
         metavar="N",
-        help="how many predictions of each image are merged; default: 1",
+        help=f"how many predictions of each image are merged; default: 1{', with --hr 10' if hr else ''}",
     )
     group.add_argument("--reduction", choices=reductions, help=f"how they are merged; default: {reductions[0]}")
     group.add_argument("--output-uncertainty", action="store_true", help="also write how much they disagree")
@@ -145,7 +144,13 @@ def add_arguments(parser: argparse.ArgumentParser, task: CommandTask) -> None:
     )
     _add_files(parser, task)
     add_model(parser, task.checkpoint)
-    _add_run(parser, task.reductions)
+    _add_run(parser, task.reductions, task.name == "depth")
+
+
+def fill_members(args: argparse.Namespace) -> None:
+    """The default of --ensemble-size, where that of --hr does not stand there already."""
+    if args.ensemble_size is None:
+        args.ensemble_size = 1
 
 
 # ---- running ----
@@ -291,6 +296,7 @@ class _Run:
 
 def run(args: argparse.Namespace, task: CommandTask) -> bool:
     """Whether every image was done; those that were not are named on stderr."""
+    fill_members(args)
     sources = [*args.images, *([args.input_rgb_dir] if args.input_rgb_dir else [])]
     if not sources:
         args.parser.error("no images: give files, folders, patterns, archives, - or --input-rgb-dir")
