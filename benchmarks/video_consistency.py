@@ -1,4 +1,5 @@
-"""How much maps of a video change where nothing moves: a still photograph with the noise of a sensor in each frame.
+"""How much maps of a video change where the scene does not: a still photograph with the noise of a sensor in each
+frame, and a room that is cast ray by ray under known motion of the camera (camera_clip.py), which is taken out.
 
 Frames by themselves from one noise, frames with blended latents (predict_sequence), all together (predict_video).
 Without a checkpoint of RollingDepth the one in the package is opened as of that family, which was not trained for it.
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import camera_clip
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -21,12 +23,17 @@ import marigold_c as mc
 PHOTO = Path(__file__).resolve().parent.parent / "examples" / "photo.jpg"
 
 
-def still(frames: int, size: int, noise: float) -> NDArray[np.uint8]:
-    """(frames, H, W, 3); noise: standard deviation, of 255."""
+def with_noise(pictures: NDArray[Any], noise: float) -> NDArray[np.uint8]:
+    """noise: standard deviation, of 255."""
+    random = np.random.default_rng(0).normal(0, noise, pictures.shape)
+    return (pictures + random).round().clip(0, 255).astype(np.uint8)
+
+
+def still(frames: int, size: int) -> NDArray[np.uint8]:
+    """(frames, H, W, 3)."""
     photo = Image.open(PHOTO)
     photo.thumbnail((size, size))
-    random = np.random.default_rng(0).normal(0, noise, (frames, photo.height, photo.width, 3))
-    return (np.asarray(photo, np.float64) + random).round().clip(0, 255).astype(np.uint8)
+    return np.repeat(np.asarray(photo)[None], frames, axis=0)
 
 
 def change(maps: NDArray[np.float32]) -> float:
@@ -50,10 +57,18 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--noise", type=float, default=4.0)
     args = parser.parse_args()
-    frames = still(args.frames, args.size, args.noise)
+    photo = with_noise(still(args.frames, args.size), args.noise)
+    pictures, depths, cameras = camera_clip.clip(args.frames, args.size)
+    moving = with_noise(pictures, args.noise)
+    disparity = mc.load(args.checkpoint).prediction_type == "disparity"
+    print(f"the truth, moved: {camera_clip.inconsistency(depths, depths, cameras, False):.3f} % of the range")
     for method in ("alone", "blend", "rolling"):
-        maps = np.concatenate([out.prediction for out in outputs(method, args.checkpoint, frames)])
-        print(f"{method}: from frame to frame {change(maps):.3f} % of the range")
+        maps, seen = (
+            np.concatenate([out.prediction for out in outputs(method, args.checkpoint, frames)])
+            for frames in (photo, moving)
+        )
+        motion = camera_clip.inconsistency(seen[..., 0].astype(np.float64), depths, cameras, disparity)
+        print(f"{method}: still {change(maps):.3f} %, camera in motion {motion:.3f} % of the range from frame to frame")
 
 
 if __name__ == "__main__":

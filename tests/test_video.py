@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -185,6 +187,62 @@ def test_dilations_are_capped_and_taken_once(rolling: Path) -> None:
     assert passes == [6] * 6  # four snippets of neighbours, two of every second frame
     asked = [out.prediction for out in mc.predict_video(pipe, pictures(6), (1, 2), cap_dilations=False, **options)]
     assert np.array_equal(capped, asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "frames"),
+    [
+        ({"dilations": (2,)}, 9),
+        ({"dilations": (1, 0)}, 9),
+        ({"dilations": (1, 5), "cap_dilations": False}, 9),
+        ({"snippet_length": 5}, 9),
+        ({"refinement_steps": 501}, 9),
+        ({"refinement_dilation": 0}, 9),
+        ({"alignment_iterations": -1}, 9),
+        ({}, 2),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_told_before_a_frame_is_encoded(rolling: Path, options: dict[str, Any], frames: int) -> None:
+    pipe = mc.load(rolling, num_threads=1)
+
+    class Untouched:
+        def __len__(self) -> int:
+            return frames
+
+        def __iter__(self) -> Any:
+            raise AssertionError("a frame was asked for")
+
+    with pytest.raises(ValueError, match=r"dilation|snippet|refinement|alignment"):
+        next(mc.predict_video(pipe, Untouched(), **{"processing_resolution": 0, **options}))
+
+
+ROLLING_LIMITED = """
+import resource, sys
+import numpy as np
+import marigold_c as mc
+pipe = mc.load(sys.argv[1], num_threads=1)
+pipe.set_progress_bar_config(disable=True)
+frames = np.zeros((40, 64, 64, 3), np.uint8)
+options = dict(processing_resolution=0, generator=1, alignment_iterations=1)
+list(mc.predict_video(pipe, frames[:3], **options))
+passes = []
+pipe.set_progress_callback(lambda done, total: passes.append(done))
+used = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmSize"))
+maps = 4 * 64 * 64 * 3 * (38 + 14)
+resource.setrlimit(resource.RLIMIT_AS, (used + maps // 2, -1))
+try:
+    list(mc.predict_video(pipe, frames, **options))
+except MemoryError as error:
+    print(len(passes), error)
+"""
+
+
+def test_maps_that_memory_does_not_hold_are_told_before_the_first_snippet(rolling: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ROLLING_LIMITED, str(rolling)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("0 the maps of all snippets of 40 frames take 0.00 GB"), (done.stdout, done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,40 @@ Array = NDArray[np.float32]
 def capped_dilations(dilations: Sequence[int], frames: int, length: int) -> tuple[int, ...]:
     """None larger than a `length`-th of the video, so that every frame is in a snippet of each; none twice."""
     return tuple(dict.fromkeys(min(dilation, max(1, frames // length)) for dilation in dilations))
+
+
+# The engine's bounds: (argument, least, most), and for the message what it is and what there may be of it.
+_COUNTS = {
+    "snippet_length": (2, 4, "a snippet has {} frames; it must have 2 to 4"),
+    "refinement_steps": (0, 500, "{} steps of refinement; there may be 0 to 500"),
+    "refinement_dilation": (1, math.inf, "refinement begins with a dilation of {}; it must be positive"),
+    "alignment_iterations": (0, math.inf, "{} iterations of alignment; there must be 0 or more"),
+}
+_MOST_DILATIONS = 8
+
+
+def _check_options(dilations: Sequence[int], counts: Mapping[str, int], frames: int | None, capped: bool) -> None:
+    """What the engine would refuse after every frame was encoded. frames: how many, where that is known already."""
+    for name, (least, most, message) in _COUNTS.items():
+        if not least <= counts[name] <= most:
+            raise ValueError(f"`{name}`: {message.format(counts[name])}")
+    length = counts["snippet_length"]
+    if not 1 <= len(dilations) <= _MOST_DILATIONS:
+        raise ValueError(f"`dilations`: {len(dilations)} dilations; there must be 1 to {_MOST_DILATIONS}")
+    if (least := min(dilations)) < 1:
+        raise ValueError(f"`dilations`: a dilation of {least}; it must be positive")
+    if 1 not in dilations:
+        raise ValueError("`dilations`: no dilation is 1: only with it every frame is in a snippet")
+    if frames is None:
+        return
+    if frames < length:
+        raise ValueError(f"`frames` are {frames}; a snippet has {length}")
+    largest, most = max(dilations), (frames - 1) // (length - 1)
+    if not capped and largest > most:
+        raise ValueError(
+            f"`dilations`: a dilation of {largest}; snippets of {length} frames fit into {frames} frames with "
+            f"dilations of 1 to {most}"
+        )
 
 
 def _encoded(
@@ -85,9 +120,11 @@ def predict_video(
         disparity, 1 is near.
 
     Raises:
-        ValueError: Fewer frames than a snippet has, frames of different sizes, an option that does not fit.
+        ValueError: Fewer frames than a snippet has, frames of different sizes, an option that does not fit: before
+            a frame is encoded, as far as the number of frames is known then.
         NotImplementedError: A checkpoint of another family, another scheduler than DDIM.
-        MemoryError: The maps of all snippets, 12 bytes for each pixel, frame and dilation, do not fit.
+        MemoryError: The maps of all snippets, 12 bytes for each pixel, frame and dilation, do not fit into the free
+            memory: before the first snippet.
         KeyboardInterrupt: Ctrl-C, or `cancel`; the pipeline stays usable.
     """
     scale = pipe.vae_scale_factor
@@ -100,10 +137,16 @@ def predict_video(
             f"{pipe.folder}: family {pipe.family} predicts each image by itself; predict_video takes checkpoints of "
             f"family {ROLLING_FAMILY}"
         )
+    counts = {
+        "snippet_length": snippet_length,
+        "refinement_steps": refinement_steps,
+        "refinement_dilation": refinement_dilation,
+        "alignment_iterations": alignment_iterations,
+    }
+    _check_options(dilations, counts, len(frames) if isinstance(frames, Sized) else None, cap_dilations)
     say_computed_dtype(pipe._options["dtype"], pipe.device)
     latents, (height, width) = _encoded(pipe, frames, resolution)
-    if len(latents) < snippet_length:
-        raise ValueError(f"`frames` are {len(latents)}; a snippet has {snippet_length}")
+    _check_options(dilations, counts, len(latents), cap_dilations)
     fitting = capped_dilations(dilations, len(latents), snippet_length) if cap_dilations else tuple(dilations)
     noise = draw_noise(latents[0].shape, generator)
     with tqdm_class()(**{"desc": "Marigold snippets...", "leave": True, **pipe._progress_bar_config}) as bar:
