@@ -293,8 +293,8 @@ def test_settings_of_torch_have_no_effect_and_say_so() -> None:
     pipe = opened()
     before = pipe(PIXELS, **OPTIONS).prediction
     settings = {
-        pipe: ["xformers_memory_efficient_attention", "attention_slicing", "vae_slicing", "vae_tiling"],
-        pipe.vae: ["xformers_memory_efficient_attention", "slicing", "tiling"],
+        pipe: ["xformers_memory_efficient_attention", "attention_slicing", "vae_slicing"],
+        pipe.vae: ["xformers_memory_efficient_attention", "slicing"],
         pipe.unet: ["xformers_memory_efficient_attention"],
     }
     for one, names in settings.items():

@@ -114,10 +114,7 @@ static mg_status decode(float *out, struct call *call, const struct mg_affine *m
                                      .w = g->latent_w,
                                      .factor = (float)(1.0 / g->pipeline->vae.scaling_factor)};
     const int64_t row = geometry->latent_w * g->pipeline->vae.scale, w = geometry->output_w;
-    struct mg_plan *plan;
-    MG_TRY(mg_stage_plan(&plan, g->pipeline, &key, err));
-    MG_TRY(mg_plan_run(plan, &(struct mg_binding){"latent", call->sample}, 1, &(struct mg_binding){"image", g->decoded},
-                       1, err));
+    MG_TRY(mg_autoencode(g->decoded, call->sample, g->pipeline, &key, err));
     mg_depth_head(g->decoded_gradient, g->decoded, 3, g->pixels, &g->pipeline->head);
     for (int64_t y = 0; y < geometry->output_h; y++)
         for (int64_t x = 0; x < w; x++)

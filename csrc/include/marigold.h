@@ -360,6 +360,7 @@ struct mg_pipeline_info {
     int latent_channels;                   /* of the VAE */
     int vae_scale;                         /* pixels per latent cell, 8 for four VAE levels */
     double scaling_factor;
+    bool vae_tiled; /* whether the latest call coded images in tiles */
     int unet_in_channels, unet_out_channels;
     int64_t text_tokens, text_channels; /* of the empty-prompt embedding */
     const char *dtype;                  /* precision in use */
@@ -367,6 +368,16 @@ struct mg_pipeline_info {
     int num_threads;
     int64_t unet_parameters, boosting_unet_parameters, vae_parameters, text_encoder_parameters;
 };
+/* Whether images too large for one tile go through the VAE in tiles that overlap by a quarter and are faded into each other, as diffusers'
+ * AutoencoderKL.enable_tiling: less memory, and results that are near to those of whole images. */
+typedef enum mg_vae_tiling {
+    MG_VAE_TILING_AUTO, /* where the free memory of the device, or this process' own, does not hold the whole */
+    MG_VAE_TILING_OFF,
+    MG_VAE_TILING_ON
+} mg_vae_tiling;
+/* A pipeline begins with MG_VAE_TILING_AUTO and tiles of 768 pixels. tile_size: a multiple of four latent cells. */
+mg_status mg_pipeline_set_vae_tiling(mg_pipeline *pipeline, mg_vae_tiling tiling, int64_t tile_size,
+                                     struct mg_err *err);
 void mg_pipeline_get_info(const mg_pipeline *pipeline, struct mg_pipeline_info *out);
 /* The family of a checkpoint by the _class_name of its model_index.json, and the latents that its UNet takes (in_channels over the
  * VAE's latent_channels); `replaced`: the UNet is not the folder's own. NULL: none that is known. */

@@ -15,7 +15,7 @@ static mg_status largest_fitting(int64_t *out, const struct mg_run *run, struct 
     size_t free_bytes, one, two;
     /* The decoder comes after the loop: its weights and its activations are to be there before the rest is given away. */
     const struct mg_stage_key decoder = mg_decode_key(run);
-    MG_TRY(mg_stage_plan(&plan, pipe, &decoder, err));
+    MG_TRY(mg_autoencode_reserve(pipe, &decoder, err));
     MG_TRY(mg_stage_plan(&plan, pipe, &one_key, err));
     MG_TRY(mg_stage_bytes(&one, pipe, &one_key, err));
     MG_TRY(mg_stage_bytes(&two, pipe, &two_key, err));

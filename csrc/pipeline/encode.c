@@ -1,4 +1,4 @@
-/* encode.c: images to the latents that a run, a completion and a video begin with. Calls stages.c, image/preprocess.c. */
+/* encode.c: images to the latents that a run, a completion and a video begin with. Calls autoencode.c, image/preprocess.c. */
 #include "pipeline.h"
 
 static mg_status encode_each(float *latents, float *x, struct mg_pipeline *p, const struct mg_image *images,
@@ -10,13 +10,10 @@ static mg_status encode_each(float *latents, float *x, struct mg_pipeline *p, co
         .stage = MG_STAGE_ENCODE, .n = 1, .h = g->padded_h, .w = g->padded_w, .factor = (float)p->vae.scaling_factor};
     for (int64_t n = 0; n < images->n; n++) {
         struct mg_image one = *images;
-        struct mg_plan *plan;
         one.n = 1;
         one.data = (const char *)images->data + (size_t)n * bytes;
         MG_TRY(mg_preprocess(x, &one, g, resample, err));
-        MG_TRY(mg_stage_plan(&plan, p, &key, err));
-        MG_TRY(mg_plan_run(plan, &(struct mg_binding){"x", x}, 1,
-                           &(struct mg_binding){"latent", latents + (size_t)n * latent}, 1, err));
+        MG_TRY(mg_autoencode(latents + (size_t)n * latent, x, p, &key, err));
     }
     return MG_OK;
 }

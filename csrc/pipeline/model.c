@@ -265,6 +265,7 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     *out = NULL;
     MG_TRY(mg_alloc_zeroed((void **)&p, sizeof *p, "a pipeline", err));
     atomic_flag_clear(&p->busy);
+    p->vae_tiling = MG_VAE_TILING_AUTO;
     MG_TRY_GOTO(open_source(p, params, err));
     MG_TRY_GOTO(open_context(p, params, err));
     MG_TRY_GOTO(read_model_index(p, params, err));
@@ -281,6 +282,7 @@ mg_status mg_pipeline_open(mg_pipeline **out, const struct mg_pipeline_params *p
     MG_TRY_GOTO(mg_stages_check_weights(p, err));
     MG_TRY_GOTO(open_scheduler(p, params->any_scheduler, err));
     MG_TRY_GOTO(mg_text_open(p, params->text_tokens, err));
+    p->vae_tile = MG_VAE_TILE / p->vae.scale;
     *out = p;
 done:
     if (status != MG_OK)
@@ -321,6 +323,7 @@ void mg_pipeline_get_info(const mg_pipeline *p, struct mg_pipeline_info *out) {
         .latent_channels = p->vae.latent_channels,
         .vae_scale = p->vae.scale,
         .scaling_factor = p->vae.scaling_factor,
+        .vae_tiled = p->vae_tiled,
         .unet_in_channels = p->unet.in_channels,
         .unet_out_channels = p->unet.out_channels,
         .text_tokens = p->text_tokens,
@@ -349,6 +352,7 @@ void mg_pipeline_memory(const mg_pipeline *p, struct mg_memory_stats *out) {
 mg_status mg_pipeline_enter(struct mg_pipeline *pipeline, struct mg_err *err) {
     if (atomic_flag_test_and_set(&pipeline->busy))
         return mg_fail(err, MG_ERR_BUSY, "this pipeline is already running in another thread; open a second one");
+    pipeline->vae_tiled = false;
     return MG_OK;
 }
 

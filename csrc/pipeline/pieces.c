@@ -1,13 +1,10 @@
-/* pieces.c: the networks of a pipeline one by one, for work stage by stage. Calls stages.c. */
+/* pieces.c: the networks of a pipeline one by one, for work stage by stage. Calls autoencode.c, stages.c. */
 #include "pipeline.h"
 
-static mg_status run_piece(mg_pipeline *pipeline, const struct mg_stage_key *key, const struct mg_binding *inputs,
-                           int num_inputs, const struct mg_binding *output, struct mg_err *err) {
-    struct mg_plan *plan;
+static mg_status code(float *out, const float *in, mg_pipeline *pipeline, const struct mg_stage_key *key,
+                      struct mg_err *err) {
     MG_TRY(mg_pipeline_enter(pipeline, err));
-    mg_status status = mg_stage_plan(&plan, pipeline, key, err);
-    if (status == MG_OK)
-        status = mg_plan_run(plan, inputs, num_inputs, output, 1, err);
+    const mg_status status = mg_autoencode(out, in, pipeline, key, err);
     mg_pipeline_leave(pipeline);
     return status;
 }
@@ -18,14 +15,13 @@ mg_status mg_pipeline_vae_encode(float *out, mg_pipeline *pipeline, const float 
         return mg_fail(err, MG_ERR_ARGUMENT, "an image of %lld x %lld; the VAE needs multiples of %d", (long long)h,
                        (long long)w, pipeline->vae.scale);
     struct mg_stage_key key = {.stage = MG_STAGE_ENCODE, .n = n, .h = h, .w = w, .factor = 1.0f};
-    return run_piece(pipeline, &key, &(struct mg_binding){"x", (void *)x}, 1, &(struct mg_binding){"latent", out}, err);
+    return code(out, x, pipeline, &key, err);
 }
 
 mg_status mg_pipeline_vae_decode(float *out, mg_pipeline *pipeline, const float *z, int64_t n, int64_t h, int64_t w,
                                  struct mg_err *err) {
     struct mg_stage_key key = {.stage = MG_STAGE_DECODE, .n = n, .h = h, .w = w, .factor = 1.0f};
-    return run_piece(pipeline, &key, &(struct mg_binding){"latent", (void *)z}, 1, &(struct mg_binding){"image", out},
-                     err);
+    return code(out, z, pipeline, &key, err);
 }
 
 mg_status mg_pipeline_unet(float *out, mg_pipeline *pipeline, const float *sample, int64_t n, int64_t h, int64_t w,
@@ -35,5 +31,11 @@ mg_status mg_pipeline_unet(float *out, mg_pipeline *pipeline, const float *sampl
         .stage = MG_STAGE_UNET, .n = n, .h = h, .w = w, .text_n = embedding_n, .text_tokens = tokens};
     const struct mg_binding inputs[] = {
         {"sample", (void *)sample}, {"timesteps", (void *)timesteps}, {"text", (void *)embedding}};
-    return run_piece(pipeline, &key, inputs, 3, &(struct mg_binding){"output", out}, err);
+    struct mg_plan *plan;
+    MG_TRY(mg_pipeline_enter(pipeline, err));
+    mg_status status = mg_stage_plan(&plan, pipeline, &key, err);
+    if (status == MG_OK)
+        status = mg_plan_run(plan, inputs, 3, &(struct mg_binding){"output", out}, 1, err);
+    mg_pipeline_leave(pipeline);
+    return status;
 }

@@ -91,6 +91,9 @@ struct mg_pipeline {
     struct mg_autoencoder vae;
     struct mg_weights unet_weights, vae_weights;
     struct mg_boosting boosting;
+    mg_vae_tiling vae_tiling;
+    int64_t vae_tile; /* side of a tile, in latent cells */
+    bool vae_tiled;   /* whether the latest call did so */
     int64_t text_encoder_parameters;
     float *text; /* (1, text_tokens, text_channels) */
     int64_t text_tokens, text_channels;
@@ -115,6 +118,8 @@ mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, cons
                         struct mg_err *err);
 /* Activations and scratch that the plan needs, without making it. */
 mg_status mg_stage_bytes(size_t *out, struct mg_pipeline *pipeline, const struct mg_stage_key *key, struct mg_err *err);
+/* Whether that plan was made and is kept. */
+bool mg_stage_is_planned(const struct mg_pipeline *pipeline, const struct mg_stage_key *key);
 void mg_stages_free(struct mg_pipeline *pipeline);
 /* Chooses the layouts of all weights, as any plan of these stages does. */
 mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *err);
@@ -122,6 +127,21 @@ mg_status mg_stages_choose_layouts(struct mg_pipeline *pipeline, struct mg_err *
 mg_status mg_stages_check_weights(struct mg_pipeline *pipeline, struct mg_err *err);
 /* Declares, checks and binds other weights for the UNet of a pipeline. */
 mg_status mg_stages_bind_other_unet(struct mg_weights *weights, struct mg_pipeline *pipeline, struct mg_err *err);
+
+/* ---- autoencode.c: n images to latents or back; `whole` is MG_STAGE_ENCODE or MG_STAGE_DECODE of all their pixels, planes go in and come out ---- */
+mg_status mg_autoencode(float *out, const float *in, struct mg_pipeline *pipeline, const struct mg_stage_key *whole,
+                        struct mg_err *err);
+/* Plans what that will run, or the largest of its tiles. */
+mg_status mg_autoencode_reserve(struct mg_pipeline *pipeline, const struct mg_stage_key *whole, struct mg_err *err);
+
+/* ---- vae_tiles.c: the same in tiles of pipeline->vae_tile ---- */
+enum { MG_VAE_TILE = 768, MG_LARGEST_VAE_TILE = 1 << 16, MG_VAE_TILE_OVERLAPS = 4 }; /* a quarter of a tile overlaps */
+mg_status mg_vae_tiles_run(float *out, const float *in, struct mg_pipeline *pipeline, const struct mg_stage_key *whole,
+                           struct mg_err *err);
+/* The stage of the largest tile. */
+struct mg_stage_key mg_vae_largest_tile(const struct mg_pipeline *pipeline, const struct mg_stage_key *whole);
+/* Runs a plan of such a stage. */
+mg_status mg_vae_plan_run(float *out, const float *in, struct mg_plan *plan, mg_stage stage, struct mg_err *err);
 
 /* ---- encode.c: latents (N, latent_channels, latent_h, latent_w) of images (N, ...), one after the other ---- */
 mg_status mg_encode_images(float *latents, struct mg_pipeline *pipeline, const struct mg_image *images,

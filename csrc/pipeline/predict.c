@@ -50,11 +50,8 @@ static mg_status decode_image(float *out, struct buffers *b, const struct mg_run
     const size_t target_latent = run->latent_floats / (size_t)m->targets;
     const float *latents = run->latents + (size_t)(image * m->members) * run->latent_floats;
     const int64_t scale = p->vae.scale, channels = p->vae.image_channels;
-    struct mg_plan *plan;
-    MG_TRY(mg_stage_plan(&plan, run->pipeline, &key, err));
     for (int64_t i = 0; i < m->members * m->targets; i++) {
-        MG_TRY(mg_plan_run(plan, &(struct mg_binding){"latent", (void *)(latents + (size_t)i * target_latent)}, 1,
-                           &(struct mg_binding){"image", b->decoded}, 1, err));
+        MG_TRY(mg_autoencode(b->decoded, latents + (size_t)i * target_latent, run->pipeline, &key, err));
         crop(b->cropped, m->h, m->w, b->decoded, g->latent_h * scale, g->latent_w * scale, channels);
         p->task->head(out + i * m->channels * m->h * m->w, b->cropped, channels, m->h * m->w, &p->head);
     }

@@ -185,6 +185,13 @@ mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, cons
     return MG_OK;
 }
 
+bool mg_stage_is_planned(const struct mg_pipeline *pipeline, const struct mg_stage_key *key) {
+    for (int i = 0; i < MG_KEPT_PLANS; i++)
+        if (pipeline->kept[i].plan && same_key(&pipeline->kept[i].key, key))
+            return true;
+    return false;
+}
+
 mg_status mg_stage_bytes(size_t *out, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
                          struct mg_err *err) {
     struct mg_graph graph;

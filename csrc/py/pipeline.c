@@ -1,5 +1,7 @@
 /* pipeline.c: the type Pipeline: opening, facts, memory. Running is in pipeline_run.c, the pieces in pipeline_pieces.c.
  */
+#include <string.h>
+
 #include "binding.h"
 
 static bool open_pipeline(struct mgpy_pipeline *self, struct mg_pipeline_params *params) {
@@ -57,16 +59,17 @@ static PyObject *pipeline_info(PyObject *object, PyObject *Py_UNUSED(unused)) {
     struct mg_pipeline_info i;
     mg_pipeline_get_info(((struct mgpy_pipeline *)object)->handle, &i);
     return Py_BuildValue(
-        "{s:s,s:s,s:s,s:z,s:N,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:i,s:i,s:L,s:L,s:s,s:s,s:i,s:L,s:L,s:L,s:L}", "task", i.task,
-        "class_name", i.class_name, "family", i.family, "restriction", i.restriction, "samples_by_ddim",
+        "{s:s,s:s,s:s,s:z,s:N,s:i,s:L,s:i,s:i,s:i,s:i,s:d,s:N,s:i,s:i,s:L,s:L,s:s,s:s,s:i,s:L,s:L,s:L,s:L}", "task",
+        i.task, "class_name", i.class_name, "family", i.family, "restriction", i.restriction, "samples_by_ddim",
         PyBool_FromLong(i.samples_by_ddim), "default_denoising_steps", i.default_denoising_steps,
         "default_processing_resolution", (long long)i.default_processing_resolution, "num_targets", i.num_targets,
         "prediction_channels", i.prediction_channels, "latent_channels", i.latent_channels, "vae_scale", i.vae_scale,
-        "scaling_factor", i.scaling_factor, "unet_in_channels", i.unet_in_channels, "unet_out_channels",
-        i.unet_out_channels, "text_tokens", (long long)i.text_tokens, "text_channels", (long long)i.text_channels,
-        "dtype", i.dtype, "isa", i.isa, "num_threads", i.num_threads, "unet_parameters", (long long)i.unet_parameters,
-        "boosting_unet_parameters", (long long)i.boosting_unet_parameters, "vae_parameters",
-        (long long)i.vae_parameters, "text_encoder_parameters", (long long)i.text_encoder_parameters);
+        "scaling_factor", i.scaling_factor, "vae_tiled", PyBool_FromLong(i.vae_tiled), "unet_in_channels",
+        i.unet_in_channels, "unet_out_channels", i.unet_out_channels, "text_tokens", (long long)i.text_tokens,
+        "text_channels", (long long)i.text_channels, "dtype", i.dtype, "isa", i.isa, "num_threads", i.num_threads,
+        "unet_parameters", (long long)i.unet_parameters, "boosting_unet_parameters",
+        (long long)i.boosting_unet_parameters, "vae_parameters", (long long)i.vae_parameters, "text_encoder_parameters",
+        (long long)i.text_encoder_parameters);
 }
 
 PyObject *mgpy_memory_dict(const struct mg_memory_stats *m) {
@@ -82,6 +85,29 @@ static PyObject *pipeline_memory(PyObject *object, PyObject *Py_UNUSED(unused)) 
         return NULL;
     mg_pipeline_memory(self->handle, &m);
     return mgpy_memory_dict(&m);
+}
+
+static PyObject *pipeline_set_vae_tiling(PyObject *object, PyObject *args) {
+    static const struct {
+        const char *name;
+        mg_vae_tiling tiling;
+    } choices[] = {{"auto", MG_VAE_TILING_AUTO}, {"off", MG_VAE_TILING_OFF}, {"on", MG_VAE_TILING_ON}};
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
+    struct mgpy_state *state = mgpy_state_of(object);
+    struct mg_err err;
+    const char *name;
+    long long tile_size;
+    size_t i = 0;
+    if (!state || mgpy_refuse_busy(self->call, "pipeline") ||
+        !PyArg_ParseTuple(args, "sL:set_vae_tiling", &name, &tile_size))
+        return NULL;
+    while (i < sizeof choices / sizeof *choices && strcmp(choices[i].name, name))
+        i++;
+    if (i == sizeof choices / sizeof *choices)
+        return PyErr_Format(PyExc_ValueError, "tiling \"%s\" is unknown; known: auto, off, on", name);
+    if (mg_pipeline_set_vae_tiling(self->handle, choices[i].tiling, tile_size, &err) != MG_OK)
+        return mgpy_raise(state, &err);
+    Py_RETURN_NONE;
 }
 
 static PyObject *pipeline_save(PyObject *object, PyObject *args, PyObject *kwargs) {
@@ -138,6 +164,8 @@ static PyMethodDef pipeline_methods[] = {
      "weights(component) -> dict: the shapes of the weights of \"unet\", \"vae\" or \"boosting_unet\" by name."},
     {"read_weight", mgpy_pipeline_read_weight, METH_VARARGS,
      "read_weight(component, name): one of them, as the checkpoint has it, in float32."},
+    {"set_vae_tiling", pipeline_set_vae_tiling, METH_VARARGS,
+     "set_vae_tiling(tiling, tile_size): \"auto\", \"on\" or \"off\"; pixels."},
     {"info", pipeline_info, METH_NOARGS, "Facts of the checkpoint and of this process."},
     {"memory", pipeline_memory, METH_NOARGS, "Bytes in use."},
     {"cancel", pipeline_cancel, METH_NOARGS,

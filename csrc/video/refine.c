@@ -55,12 +55,8 @@ static mg_status encode_with_noise(float *latents, const float *depth, struct mg
     MG_TRY(mg_alloc_floats(&image, 3, (size_t)(g->padded_h * g->padded_w), "a depth map", err));
     for (int64_t frame = 0; frame < p->snippets.frames && status == MG_OK; frame++) {
         float *latent = latents + (size_t)frame * call->latent_floats;
-        struct mg_plan *plan;
         fill_image(image, depth + frame * g->output_h * g->output_w, g);
-        status = mg_stage_plan(&plan, call->pipeline, &key, err);
-        if (status == MG_OK)
-            status =
-                mg_plan_run(plan, &(struct mg_binding){"x", image}, 1, &(struct mg_binding){"latent", latent}, 1, err);
+        status = mg_autoencode(latent, image, call->pipeline, &key, err);
         for (size_t i = 0; i < call->latent_floats && status == MG_OK; i++)
             latent[i] = kept * latent[i] + added * p->noise[i];
     }

@@ -43,10 +43,7 @@ mg_status mg_video_decode(float *out, struct mg_video_call *call, const float *l
                                      .w = g->latent_w,
                                      .factor = (float)(1.0 / vae->scaling_factor)};
     const int64_t row = g->latent_w * vae->scale;
-    struct mg_plan *plan;
-    MG_TRY(mg_stage_plan(&plan, call->pipeline, &key, err));
-    MG_TRY(mg_plan_run(plan, &(struct mg_binding){"latent", (void *)latent}, 1,
-                       &(struct mg_binding){"image", call->decoded}, 1, err));
+    MG_TRY(mg_autoencode(call->decoded, latent, call->pipeline, &key, err));
     for (int64_t y = 0; y < g->output_h; y++)
         for (int64_t x = 0; x < g->output_w; x++) {
             const float *at = call->decoded + y * row + x;

@@ -2,6 +2,7 @@
  * Calls snippet.c, refine.c, ensemble's alignment of snippets. */
 #include <string.h>
 
+#include "../core/host_memory.h"
 #include "video.h"
 
 void mg_video_params_init(struct mg_video_params *params) {
@@ -99,11 +100,26 @@ static mg_status align(float *out, const float *maps, struct mg_video_call *call
     return status;
 }
 
+/* They are aligned with each other, so that all are there at once: told now, not when the first hours are over. */
+static mg_status check_memory(const struct mg_video_params *p, struct mg_err *err) {
+    const double maps = (double)(mg_snippets_count(&p->snippets) * p->snippets.length);
+    const double bytes = maps * (double)(p->geometry.output_h * p->geometry.output_w) * sizeof(float);
+    const double left = (double)mg_host_memory("");
+    if (bytes <= left)
+        return MG_OK;
+    return mg_fail(
+        err, MG_ERR_MEMORY,
+        "the maps of all snippets of %lld frames take %.2f GB, and %.2f GB are free: fewer frames or dilations, or "
+        "a smaller processing_resolution",
+        (long long)p->snippets.frames, bytes / 1e9, left / 1e9);
+}
+
 static mg_status predict(float *out, struct mg_video_call *call, struct mg_err *err) {
     const struct mg_video_params *p = call->params;
     float *maps = NULL;
     mg_status status;
     MG_TRY_GOTO(begin(call, err));
+    MG_TRY_GOTO(check_memory(p, err));
     MG_TRY_GOTO(mg_alloc_floats(&maps, mg_snippets_count(&p->snippets) * p->snippets.length,
                                 (size_t)(p->geometry.output_h * p->geometry.output_w), "the maps of all snippets",
                                 err));

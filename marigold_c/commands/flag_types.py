@@ -86,6 +86,10 @@ def color_map(text: str) -> str:
     return text
 
 
+# Of --vae-tiling, as options of load().
+VAE_TILINGS: dict[str, bool | str] = {"auto": "auto", "on": True, "off": False}
+
+
 def add_kind(group: Any) -> None:
     """What of a checkpoint's kind its files may not tell."""
     group.add_argument(
@@ -111,7 +115,9 @@ def add_kind(group: Any) -> None:
 def kind_options(args: argparse.Namespace) -> dict[str, Any]:
     """What those flags say, as options of load()."""
     names = ("family", "unet", "prediction_type", "text_tokens")
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    tiling = VAE_TILINGS[getattr(args, "vae_tiling", "auto")]
+    return given if tiling == "auto" else {**given, "vae_tiling": tiling}
 
 
 def add_model(parser: argparse.ArgumentParser, example: str) -> None:
@@ -126,6 +132,13 @@ def add_model(parser: argparse.ArgumentParser, example: str) -> None:
     group.add_argument("--variant", metavar="NAME", help="which weight files, for example fp16")
     group.add_argument(
         "--vae", metavar="PATH", help="folder or hub id of an AutoencoderTiny, instead of the checkpoint's VAE"
+    )
+    group.add_argument(
+        "--vae-tiling",
+        choices=tuple(VAE_TILINGS),
+        default="auto",
+        help="whether the VAE takes images larger than 768 pixels in tiles, which needs less memory; auto: those that "
+        "the free memory does not hold; default: auto",
     )
     add_kind(group)
     group.add_argument(

@@ -36,6 +36,18 @@ def dtype_name(checkpoint: Path, dtype: Any, torch_dtype: Any = None) -> str:
     return plain_dtype(chosen)
 
 
+VAE_TILE = 768  # pixels, as the VAE of Stable Diffusion 2 has it (sample_size)
+
+
+def vae_tiling_name(vae_tiling: Any) -> str:
+    """As the engine takes it: "auto", "on" or "off"."""
+    names: dict[Any, str] = {"auto": "auto", True: "on", False: "off"}
+    try:
+        return names[vae_tiling]
+    except (KeyError, TypeError):
+        raise ValueError(f'`vae_tiling` must be "auto", True or False; got {vae_tiling!r}.') from None
+
+
 def checked_threads(num_threads: int | None) -> int:
     """As the engine takes it: 0 for all."""
     if num_threads is not None and not 1 <= num_threads <= 4096:

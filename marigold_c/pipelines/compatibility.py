@@ -13,7 +13,8 @@ _ATTENTION = "the engine's attention never stores the matrix of scores"
 _MEMORY = "the engine plans the memory of each network, and frees one before the next is run"
 
 
-def _no_effect(method: str, reason: str) -> None:
+def no_effect(method: str, reason: str) -> None:
+    """Warns the caller of a method that does nothing."""
     warnings.warn(f"{method} has no effect: {reason}", stacklevel=3)
 
 
@@ -27,35 +28,27 @@ class NetworkSettings:
 
     def set_attn_processor(self, processor: Any = None) -> None:
         """Accepted; has no effect."""
-        _no_effect("set_attn_processor", _ATTENTION)
+        no_effect("set_attn_processor", _ATTENTION)
 
     def set_default_attn_processor(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("set_default_attn_processor", _ATTENTION)
+        no_effect("set_default_attn_processor", _ATTENTION)
 
     def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
         """Accepted; has no effect."""
-        _no_effect("enable_xformers_memory_efficient_attention", _ATTENTION)
+        no_effect("enable_xformers_memory_efficient_attention", _ATTENTION)
 
     def disable_xformers_memory_efficient_attention(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("disable_xformers_memory_efficient_attention", _ATTENTION)
+        no_effect("disable_xformers_memory_efficient_attention", _ATTENTION)
 
     def enable_slicing(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("enable_slicing", _MEMORY)
+        no_effect("enable_slicing", _MEMORY)
 
     def disable_slicing(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("disable_slicing", _MEMORY)
-
-    def enable_tiling(self) -> None:
-        """Accepted; has no effect."""
-        _no_effect("enable_tiling", _MEMORY)
-
-    def disable_tiling(self) -> None:
-        """Accepted; has no effect."""
-        _no_effect("disable_tiling", _MEMORY)
+        no_effect("disable_slicing", _MEMORY)
 
     def eval(self) -> Self:
         """Itself: a pipeline's networks are not trained."""
@@ -85,43 +78,35 @@ class PipelineSettings:
 
     def enable_xformers_memory_efficient_attention(self, attention_op: Any = None) -> None:
         """Accepted; has no effect."""
-        _no_effect("enable_xformers_memory_efficient_attention", _ATTENTION)
+        no_effect("enable_xformers_memory_efficient_attention", _ATTENTION)
 
     def disable_xformers_memory_efficient_attention(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("disable_xformers_memory_efficient_attention", _ATTENTION)
+        no_effect("disable_xformers_memory_efficient_attention", _ATTENTION)
 
     def enable_attention_slicing(self, slice_size: Any = "auto") -> None:
         """Accepted; has no effect."""
-        _no_effect("enable_attention_slicing", _ATTENTION)
+        no_effect("enable_attention_slicing", _ATTENTION)
 
     def disable_attention_slicing(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("disable_attention_slicing", _ATTENTION)
+        no_effect("disable_attention_slicing", _ATTENTION)
 
     def enable_vae_slicing(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("enable_vae_slicing", _MEMORY)
+        no_effect("enable_vae_slicing", _MEMORY)
 
     def disable_vae_slicing(self) -> None:
         """Accepted; has no effect."""
-        _no_effect("disable_vae_slicing", _MEMORY)
-
-    def enable_vae_tiling(self) -> None:
-        """Accepted; has no effect."""
-        _no_effect("enable_vae_tiling", _MEMORY)
-
-    def disable_vae_tiling(self) -> None:
-        """Accepted; has no effect."""
-        _no_effect("disable_vae_tiling", _MEMORY)
+        no_effect("disable_vae_slicing", _MEMORY)
 
     def enable_model_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
         """Accepted; has no effect: pipe.to("cuda") moves a pipeline to a GPU."""
-        _no_effect("enable_model_cpu_offload", _MEMORY)
+        no_effect("enable_model_cpu_offload", _MEMORY)
 
     def enable_sequential_cpu_offload(self, gpu_id: int | None = None, device: Any = None) -> None:
         """Accepted; has no effect: pipe.to("cuda") moves a pipeline to a GPU."""
-        _no_effect("enable_sequential_cpu_offload", _MEMORY)
+        no_effect("enable_sequential_cpu_offload", _MEMORY)
 
     def maybe_free_model_hooks(self) -> None:
         """Accepted; has no effect."""

@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from .. import _C
 from ..loading.config import Config, read_config
 from ..loading.folders import resolve_vae_folder
+from ..loading.options import VAE_TILE
 from ..loading.packed import is_packed
-from .compatibility import NetworkSettings
+from .compatibility import NetworkSettings, no_effect
 
 
 def _described(part: object, config: Config, *names: str) -> str:
@@ -50,6 +51,14 @@ class AutoencoderTiny(NetworkSettings):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"
 
+    def enable_tiling(self, use_tiling: bool = True) -> None:
+        """Accepted; has no effect here: the pipeline that takes it has enable_vae_tiling."""
+        no_effect("enable_tiling", "it is said to the pipeline (enable_vae_tiling)")
+
+    def disable_tiling(self) -> None:
+        """Accepted; has no effect here: as enable_tiling."""
+        no_effect("disable_tiling", "it is said to the pipeline (disable_vae_tiling)")
+
 
 @dataclass(frozen=True)
 class TextEncoder(NetworkSettings):
@@ -73,12 +82,26 @@ class Tokenizer:
         return _described(self, self.config, "tokenizer_class", "model_max_length")
 
 
+@dataclass
+class Tiling:
+    """Whether a pipeline's autoencoder works in tiles ("auto", "on", "off"), and their pixels. The pipeline and its VAE
+    have one, so that a pipeline that is opened again goes on as its VAE was told."""
+
+    choice: str = "auto"
+    size: int = VAE_TILE
+
+    def set(self, engine: _C.Pipeline, choice: str, size: int) -> None:
+        engine.set_vae_tiling(choice, size)
+        self.choice, self.size = choice, size
+
+
 class VAE(NetworkSettings):
     """A pipeline's autoencoder: `encode` gives the posterior's mean, unscaled, and `decode` takes unscaled latents."""
 
-    def __init__(self, engine: _C.Pipeline, folder: Path, config: Config) -> None:
-        """folder: where it lies, or the packed file that it is in."""
+    def __init__(self, engine: _C.Pipeline, folder: Path, config: Config, tiling: Tiling) -> None:
+        """folder: where it lies, or the packed file that it is in. tiling: its pipeline's."""
         self._engine = engine
+        self._tiling = tiling
         self.folder = folder
         self.config = config
 
@@ -89,6 +112,14 @@ class VAE(NetworkSettings):
     def decode(self, z: ArrayLike) -> NDArray[np.float32]:
         """(N, channels, h, w) to (N, 3, 8h, 8w) for a VAE of four levels."""
         return self._engine.vae_decode(z)
+
+    def enable_tiling(self, use_tiling: bool = True, tile_size: int = VAE_TILE) -> None:
+        """Of the whole pipeline: its enable_vae_tiling, or where use_tiling is False its disable_vae_tiling."""
+        self._tiling.set(self._engine, "on" if use_tiling else "off", tile_size)
+
+    def disable_tiling(self) -> None:
+        """Of the whole pipeline: its disable_vae_tiling."""
+        self._tiling.set(self._engine, "off", VAE_TILE)
 
     def __call__(self, sample: ArrayLike) -> NDArray[np.float32]:
         """decode(encode(sample)): the reconstruction of (N, 3, H, W)."""

@@ -6,8 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from os import PathLike
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,31 +36,6 @@ class MarigoldDepthHRPipeline(MarigoldDepthPipeline):
     """Depth in high resolution. Opens a checkpoint with a boosting_unet: prs-eth/marigold-depth-hr-v1-1."""
 
     _boosting = True
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | PathLike[str],
-        *args: Any,
-        boosting_inputs: str | None = None,
-        **kwargs: Any,
-    ) -> Self:
-        """As of MarigoldDepthPipeline.
-
-        Args:
-            pretrained_model_name_or_path: A folder, a packed file or a hub id.
-            args, kwargs: Those of MarigoldDepthPipeline.from_pretrained.
-            boosting_inputs: In which order the second UNet takes its latents: "image", "coarse" and "sample", separated
-                by commas. None: as the checkpoint says, else "image,coarse,sample".
-
-        Raises:
-            CheckpointError: There is no boosting_unet. Otherwise as MarigoldDepthPipeline.from_pretrained.
-        """
-        pipe = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
-        if boosting_inputs is not None:
-            pipe._options["boosting_inputs"] = boosting_inputs
-            pipe._open(pipe._vae_folder)
-        return pipe
 
     def __call__(  # type: ignore[override]  # more arguments, and another result
         self,

@@ -16,10 +16,10 @@ from ..images.image_processor import MarigoldImageProcessor
 from ..loading.config import Config, read_config
 from ..loading.families import TASKS, class_name_of, kind_of, warn_of_restriction
 from ..loading.folders import OPTIONAL_STEMS, explaining_damage, resolve_folder, resolve_unet_folder, resolve_vae_folder
-from ..loading.options import DTYPES, checked_threads, dtype_name
+from ..loading.options import DTYPES, VAE_TILE, checked_threads, dtype_name, vae_tiling_name
 from ..loading.packed import Configurations, is_packed
 from .compatibility import PipelineSettings, uncompiled
-from .components import VAE, AutoencoderTiny, Opened, TextEncoder, Tokenizer, UNet
+from .components import VAE, AutoencoderTiny, Opened, TextEncoder, Tiling, Tokenizer, UNet
 from .placement import computed_dtype, wanted_placement
 from .saving import Sources, save_folder
 from .schedulers import SCHEDULERS, Scheduler, scheduler_of
@@ -62,6 +62,7 @@ class OpenedPipeline(PipelineSettings):
         """folder: or a packed file. `options` of the engine; vae_folder None: the checkpoint's own autoencoder;
         prediction_type None: that of model_index.json."""
         self._options = dict(options)
+        self._tiling = Tiling(*self._options.pop("vae_tiling", ()))
         self._progress_bar_config: dict[str, Any] = {}
         self._progress_callback: Callable[[int, int], object] | None = None
         self.folder = folder
@@ -100,15 +101,17 @@ class OpenedPipeline(PipelineSettings):
         options = {**self._options, "dtype": computed_dtype(self._options["dtype"], self._options["device"])}
         with explaining_damage(self.folder):
             engine = _C.Pipeline(self.folder, task=self.task, boosting=self._boosting, **options, **replaced)
+        engine.set_vae_tiling(self._tiling.choice, self._tiling.size)
         self._handle = engine
         self._vae_folder = vae_folder
         self.device, self.dtype = self._options["device"], engine.info()["dtype"]
         self._dtype_is_said = False
         if vae_folder is None or is_packed(vae_folder):
             configurations = self._configurations if vae_folder is None else Configurations(vae_folder)
-            self._vae = VAE(engine, vae_folder or opened.own_vae(), configurations["vae/config.json"])
+            folder, config = vae_folder or opened.own_vae(), configurations["vae/config.json"]
         else:
-            self._vae = VAE(engine, vae_folder, read_config(vae_folder / "config.json"))
+            folder, config = vae_folder, read_config(vae_folder / "config.json")
+        self._vae = VAE(engine, folder, config, self._tiling)
         other = self._options.get("unet")
         config = self._configurations["unet/config.json"] if other is None else read_config(other / "config.json")
         self._unet = UNet(engine, config, opened)
@@ -146,6 +149,8 @@ class OpenedPipeline(PipelineSettings):
         unet: str | PathLike[str] | None = None,
         prediction_type: str | None = None,
         text_tokens: int | None = None,
+        vae_tiling: bool | str = "auto",
+        boosting_inputs: str | None = None,
     ) -> Self:
         """Opens a checkpoint.
 
@@ -172,6 +177,10 @@ class OpenedPipeline(PipelineSettings):
                 id and a folder in it: "guangkaixu/genpercept-models/unet_depth_v2".
             prediction_type: "depth" (0 near, 1 far) or "disparity" (1 near), where the checkpoint does not say it.
             text_tokens: Of the empty prompt: None: 2; 77: padded. A packed file has one of them.
+            vae_tiling: Whether images larger than 768 pixels go through the autoencoder in tiles, as enable_vae_tiling
+                says; "auto": only those that the free memory does not hold.
+            boosting_inputs: Of a MarigoldDepthHRPipeline: in which order the second UNet takes its latents: "image",
+                "coarse" and "sample", separated by commas. None: as the checkpoint says, else "image,coarse,sample".
 
         Raises:
             CheckpointError: A file is damaged, or does not fit its configuration.
@@ -199,6 +208,11 @@ class OpenedPipeline(PipelineSettings):
         }
         other_unet = None if unet is None else resolve_unet_folder(unet, cache_dir, local_files_only, token)
         kind = kind_of(folder, family, cls.task, prediction_type, other_unet, text_tokens)
+        if boosting_inputs is not None:
+            if not cls._boosting:
+                raise ValueError(f"`boosting_inputs` is of MarigoldDepthHRPipeline; {cls.__name__} has no second UNet")
+            options["boosting_inputs"] = boosting_inputs
+        options["vae_tiling"] = (vae_tiling_name(vae_tiling),)
         vae_folder = None if vae is None else resolve_vae_folder(vae, cache_dir, local_files_only, token)
         pipe = cls.__new__(cls)
         pipe._start(folder, options | kind.options(), vae_folder, kind.prediction_type)
@@ -267,6 +281,34 @@ class OpenedPipeline(PipelineSettings):
             raise ValueError(f"`scheduler` must be one of {', '.join(SCHEDULERS)}; got {type(scheduler)}")
         self._scheduler = scheduler
 
+    def enable_vae_tiling(self, tile_size: int = VAE_TILE) -> None:
+        """Images larger than tile_size pixels go through the autoencoder in tiles: bounded memory, some more time.
+
+        Tiles overlap by a quarter and are faded into each other, as diffusers' AutoencoderKL does. Each is normalised
+        by itself, so that results are near to those of whole images, not the same.
+
+        Args:
+            tile_size: Of the sides of a tile; a multiple of 32 for a VAE of four levels.
+
+        Raises:
+            ValueError: tile_size is something else.
+            RuntimeError: Another thread uses this pipeline.
+        """
+        self._tiling.set(self._engine, "on", tile_size)
+
+    def disable_vae_tiling(self) -> None:
+        """Images go through the autoencoder whole, whatever memory that takes."""
+        self._tiling.set(self._engine, "off", VAE_TILE)
+
+    def _say_tiles(self) -> None:
+        """Where the engine chose them."""
+        if self._tiling.choice == "auto" and self._engine.info()["vae_tiled"]:
+            warnings.warn(
+                "memory did not hold the image whole: the autoencoder worked in tiles, whose results are near to "
+                "those of the whole (vae_tiling=True and False decide)",
+                stacklevel=5,
+            )
+
     def set_progress_bar_config(self, **options: Any) -> None:
         """Options of the progress bar (tqdm), for example disable=True."""
         self._progress_bar_config = options
@@ -317,7 +359,11 @@ class OpenedPipeline(PipelineSettings):
         if not isinstance(pipeline, OpenedPipeline):
             raise ValueError(f"`pipeline` must be a Marigold pipeline of this package; got {type(pipeline)}")
         vae, scheduler = kwargs.pop("vae", None), kwargs.pop("scheduler", None)
-        options = {**pipeline._options, **wanted_placement((), kwargs)}
+        options = {
+            **pipeline._options,
+            "vae_tiling": (pipeline._tiling.choice, pipeline._tiling.size),
+            **wanted_placement((), kwargs),
+        }
         new = cls.__new__(cls)
         new._start(pipeline.folder, options, pipeline._vae_folder, pipeline.prediction_type)
         new.scheduler = scheduler or pipeline.scheduler

@@ -192,6 +192,7 @@ class MarigoldPipeline(OpenedPipeline, Generic[Output]):
                     progress=partial(advance, index),
                 )
                 parts.append(part)
+        self._say_tiles()
         self._scheduler.num_inference_steps = run.num_inference_steps
         return parts
 

@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "../../csrc/core/host_memory.h"
 #include "../../csrc/core/processors.h"
 #include "../../csrc/core/thread_pool.h"
 #include "test_ext.h"
@@ -103,7 +104,15 @@ static PyObject *quota_processors(PyObject *self, PyObject *args) {
     return PyArg_ParseTuple(args, "s", &root) ? PyLong_FromLong(mg_quota_processors(root)) : NULL;
 }
 
+/* host_memory(root) -> bytes */
+static PyObject *host_memory(PyObject *self, PyObject *args) {
+    const char *root;
+    (void)self;
+    return PyArg_ParseTuple(args, "s", &root) ? PyLong_FromSize_t(mg_host_memory(root)) : NULL;
+}
+
 PyMethodDef mg_test_threads_methods[] = {{"parallel_for", parallel_for, METH_VARARGS, NULL},
                                          {"helpers", helpers, METH_VARARGS, NULL},
                                          {"quota_processors", quota_processors, METH_VARARGS, NULL},
+                                         {"host_memory", host_memory, METH_VARARGS, NULL},
                                          {NULL, NULL, 0, NULL}};
