@@ -41,7 +41,6 @@ def _command(subcommand: ModuleType) -> Command:
 
     def parse(words: Sequence[str]) -> Namespace:
         args = parser.parse_args(words)
-        predict.fill_members(args)
         if args.output_uncertainty and args.ensemble_size < 2:
             raise ValueError("uncertainty needs an ensemble of 2 or more")
         return args

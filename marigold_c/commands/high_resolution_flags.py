@@ -83,7 +83,7 @@ def check(args: argparse.Namespace) -> None:
             setattr(args, name, default)
     if not args.hr:
         return
-    if args.ensemble_size is None:
+    if "members_are_given" not in args:
         args.ensemble_size = MEMBERS
     if args.checkpoint is None:
         args.parser.error(f"--hr needs a --checkpoint of Marigold-HR, for example {CHECKPOINT}")

@@ -78,6 +78,14 @@ def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
     group.add_argument("--apple-silicon", action="store_true", help="accepted for prs-eth's scripts; has no effect")
 
 
+class Members(argparse.Action):
+    """Stores the number, and that it was given: --hr has another default."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        namespace.ensemble_size = values
+        namespace.members_are_given = True
+
+
 def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...], hr: bool) -> None:
     group = parser.add_argument_group("prediction")
     add_steps_and_resolution(group, "the image's own")
@@ -114,7 +122,9 @@ def _add_run(parser: argparse.ArgumentParser, reductions: tuple[str, ...], hr: b
     group = parser.add_argument_group("ensembles")
     group.add_argument(
         "--ensemble-size",
+        action=Members,
         type=integer(1, LARGEST_ENSEMBLE),
+        default=1,
         metavar="N",
         help=f"how many predictions of each image are merged; default: 1{', with --hr 10' if hr else ''}",
     )
@@ -145,12 +155,6 @@ def add_arguments(parser: argparse.ArgumentParser, task: CommandTask) -> None:
     _add_files(parser, task)
     add_model(parser, task.checkpoint)
     _add_run(parser, task.reductions, task.name == "depth")
-
-
-def fill_members(args: argparse.Namespace) -> None:
-    """The default of --ensemble-size, where that of --hr does not stand there already."""
-    if args.ensemble_size is None:
-        args.ensemble_size = 1
 
 
 # ---- running ----
@@ -296,7 +300,6 @@ class _Run:
 
 def run(args: argparse.Namespace, task: CommandTask) -> bool:
     """Whether every image was done; those that were not are named on stderr."""
-    fill_members(args)
     sources = [*args.images, *([args.input_rgb_dir] if args.input_rgb_dir else [])]
     if not sources:
         args.parser.error("no images: give files, folders, patterns, archives, - or --input-rgb-dir")
