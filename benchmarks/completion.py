@@ -24,6 +24,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -202,9 +203,13 @@ def run_side(args: argparse.Namespace) -> None:
     print(json.dumps({"seconds": seconds, "processor_seconds": processor_seconds, "peak_bytes": peak}))
 
 
-def start(side: str, args: argparse.Namespace) -> dict[str, float]:
+def depths_in(folder: Path, side: str) -> Path:
+    return folder / f"completion-{side}.npy"
+
+
+def start(side: str, folder: Path, args: argparse.Namespace) -> dict[str, float]:
     size = "x".join(map(str, args.size))
-    output = RESULTS / f"completion-{side}.npy"
+    output = depths_in(folder, side)
     command = [sys.executable, __file__, "step", "--side", side, "--checkpoint", str(args.checkpoint), "--size", size]
     command += ["--threads", str(args.threads), "--dtype", args.dtype, "--output", str(output)]
     command += ["--steps", str(args.steps)]
@@ -217,21 +222,22 @@ def compare_steps(args: argparse.Namespace) -> None:
     if args.side:
         run_side(args)
         return
-    RESULTS.mkdir(exist_ok=True)
     if args.checkpoint is None:
+        RESULTS.mkdir(exist_ok=True)
         args.checkpoint = RESULTS / "sd2-random"
         if not (args.checkpoint / "model_index.json").exists():
             write_checkpoint(args.checkpoint, "sd2")
     runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for _ in range(args.repeats):
-        for side, done in runs.items():
-            done.append(start(side, args))
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(args.repeats):
+            for side, done in runs.items():
+                done.append(start(side, Path(folder), args))
+        maps = [np.load(depths_in(Path(folder), side)) for side in SIDES]
     ours, theirs = runs.values()
     ratios = {
         kind: statistics.median(a[kind] / b[kind] for a, b in zip(ours, theirs, strict=True))
         for kind in ("seconds", "processor_seconds")
     }
-    maps = [np.load(RESULTS / f"completion-{side}.npy") for side in SIDES]
     rows = []
     for side, done in runs.items():
         seconds, busy = (statistics.median(one[kind] for one in done) for kind in ratios)

@@ -19,9 +19,9 @@ import marigold_c as mc
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+def run(script: str, *arguments: object, timeout: int = 120) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -249,3 +249,13 @@ def test_memory_of_the_autoencoder() -> None:
     whole, tiles, apart = done.stdout.splitlines()
     planned = [float(line.split()[1]) for line in (whole, tiles)]
     assert planned[1] < planned[0] and 0 < float(apart.split()[6]) < 0.1
+
+
+def test_a_guided_step_beside_torch(checkpoint: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("diffusers")
+    few = ("--size", "32x40", "--repeats", 1, "--steps", 2, "--threads", 1)
+    done = run("completion.py", "step", "--checkpoint", checkpoint, *few, timeout=900)  # torch and diffusers are imported
+    assert done.returncode == 0, done.stderr
+    assert "| marigold_c |" in done.stdout and "| PyTorch |" in done.stdout
+    assert float(done.stdout.split("depths differ by ")[1].split()[0]) < 1e-3  # metres, of 1 to 3

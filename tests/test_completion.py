@@ -17,6 +17,7 @@ from PIL import Image
 
 import marigold_c as mc
 from marigold_c.commands.cli import main
+from marigold_c.errors import NotFiniteError
 from marigold_c.images.readers import InputError
 
 HEIGHT, WIDTH = 24, 40
@@ -272,7 +273,35 @@ def test_other_arguments_that_are_refused(pipe: mc.MarigoldDepthCompletionPipeli
         pipe._engine.complete(image()[None], points(), noise, lcm._handle, processing_resolution=0)
 
 
+def test_the_engine_refuses_what_python_checks_before(pipe: mc.MarigoldDepthCompletionPipeline) -> None:
+    noise = mc.Generator(0).randn((1, 4, HEIGHT // 8, WIDTH // 8))
+
+    def complete(count: int = 1, **options: Any) -> None:
+        pixels = np.stack([image()] * count)
+        pipe._engine.complete(pixels, points(), noise, pipe.scheduler._handle, processing_resolution=0, **options)
+
+    for rate in (np.inf, np.nan, -0.1):
+        with pytest.raises(ValueError, match="the learning rates are"):
+            complete(latent_rate=rate)
+        with pytest.raises(ValueError, match="the learning rates are"):
+            complete(affine_rate=rate)
+    with pytest.raises(ValueError, match="2 images; depth is completed for one at a time"):
+        complete(count=2)
+
+
+def test_a_loss_that_is_no_number_is_named(pipe: mc.MarigoldDepthCompletionPipeline) -> None:
+    """Depths whose squares, as float32, are infinite."""
+    with pytest.raises(
+        NotFiniteError, match=r"guided step 1: the loss is .*, and the norm of its gradient -?(inf|nan)"
+    ):
+        pipe(image(), with_value(1e30), **FEW)
+
+
 def test_dtypes_and_tasks_that_are_refused() -> None:
+    normals = mc.load(mc.default_checkpoint("normals"), num_threads=1)
+    noise = mc.Generator(0).randn((1, 4, HEIGHT // 8, WIDTH // 8))
+    with pytest.raises(NotImplementedError, match="depth is completed by a checkpoint for depth, not for normals"):
+        normals._engine.complete(image()[None], points(), noise, normals.scheduler._handle, processing_resolution=0)
     with pytest.raises(NotImplementedError, match='"float32" or "bfloat16", not "int8"'):
         open_pipeline(dtype="int8")(image(), points(), **FEW)
     assert np.isfinite(open_pipeline(dtype="int8")(image(), points(), method="align", **FEW).prediction).all()

@@ -118,7 +118,9 @@ CHECKPOINTS = {"trained": shipped, "random": random_network}
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-@pytest.mark.parametrize(("height", "width", "resolution"), [(40, 56, 0), (61, 83, 64)], ids=["native", "resized"])
+@pytest.mark.parametrize(
+    ("height", "width", "resolution"), [(40, 56, 0), (61, 83, 64), (24, 40, 64)], ids=["native", "resized", "enlarged"]
+)
 def test_ten_steps(name: str, height: int, width: int, resolution: int, tmp_path: Path) -> None:
     folder = CHECKPOINTS[name](tmp_path)
     image, sparse = photo(height, width), measured(height, width, 40)
@@ -194,6 +196,44 @@ def test_gradient_of_the_first_step(contrast: float, name: str, device: str, isa
     np.testing.assert_allclose(found[0][2:4], [scale.grad.item(), shift.grad.item()], rtol=GRADIENT)
     seen = np.frombuffer(found[0][4], np.float32).reshape(shape)
     np.testing.assert_allclose(seen, output.detach().numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("height", "width"), [(61, 83), (24, 40)], ids=["smaller", "larger"])
+def test_points_at_the_border(height: int, width: int, tmp_path: Path) -> None:
+    """Of an image that is computed at 64 pixels; pixels at the border may lie beyond the decoded map's centres."""
+    folder, resolution, timestep = mc.default_checkpoint("depth"), 64, 799
+    sparse = measured(height, width, height * width)
+    sparse[1:-1, 1:-1] = 0
+    reference = Reference(folder)
+    reference.encode(photo(height, width), resolution)
+    reference.measure(sparse)
+    noise = noise_of(tuple(reference.image_latent.shape))
+    sample = torch.from_numpy(noise).double().requires_grad_()
+    scale, shift = (torch.tensor(one, dtype=torch.float64, requires_grad=True) for one in (1.1, 0.9))
+    loss, _ = reference.loss(sample, torch.tensor(timestep), scale, shift)
+    loss.backward()
+    image_latent = reference.image_latent.float().numpy()
+    network = (str(folder), None, "cpu", None, 1)
+    found = engine.guidance_gradient(
+        *network, image_latent, noise, sparse, height, width, resolution, 1.1, 0.9, float(timestep), False
+    )
+    np.testing.assert_allclose(found[1], loss.item(), rtol=1e-5)
+    np.testing.assert_allclose(found[2:4], [scale.grad.item(), shift.grad.item()], rtol=GRADIENT)
+    gradient, expected = np.frombuffer(found[0], np.float32).reshape(noise.shape), sample.grad.numpy()
+    assert np.linalg.norm(gradient - expected) <= GRADIENT * np.linalg.norm(expected)
+
+
+def test_without_a_slope_nothing_moves(tmp_path: Path) -> None:
+    """Where all is clipped no gradient tells where to go; it is not divided by its norm, zero."""
+    folder, (height, width) = mc.default_checkpoint("depth"), (24, 40)
+    vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae", variant="fp16")
+    with torch.no_grad():
+        vae.decoder.conv_out.bias += 50
+    vae.save_pretrained(tmp_path)
+    pipe = mc.MarigoldDepthCompletionPipeline.from_pretrained(folder, vae=tmp_path, num_threads=1)
+    pipe.set_progress_bar_config(disable=True)
+    out = pipe(photo(height, width), measured(height, width, 9), 2, processing_resolution=0, generator=0)
+    np.testing.assert_allclose(out.prediction, float(out.scale[0] + out.shift[0]), rtol=1e-6)
 
 
 def test_tiny_autoencoder(tmp_path: Path) -> None:
