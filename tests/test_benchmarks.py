@@ -255,9 +255,7 @@ def test_a_guided_step_beside_torch(checkpoint: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("diffusers")
     few = ("--size", "32x40", "--repeats", 1, "--steps", 2, "--threads", 1)
-    done = run(
-        "completion.py", "step", "--checkpoint", checkpoint, *few, timeout=900
-    )  # torch and diffusers are imported
+    done = run("completion.py", "step", "--checkpoint", checkpoint, *few, timeout=900)  # imports torch and diffusers
     assert done.returncode == 0, done.stderr
     assert "| marigold_c |" in done.stdout and "| PyTorch |" in done.stdout
     assert float(done.stdout.split("depths differ by ")[1].split()[0]) < 1e-3  # metres, of 1 to 3
