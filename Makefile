@@ -7,7 +7,7 @@ WORKERS ?= 2
 # Each worker begins with a part of the files of its own, so that a module's fixtures are made once.
 PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]')
+C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]') $(wildcard tests/*.c)
 CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)
 
 # What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.
@@ -208,8 +208,8 @@ $(TEST)/.release: $(TEST)/.wheels
 release: $(TEST)/.release
 	$(TEST)/bin/python tools/release.py
 
-# Operations, gradients and readers on an emulated aarch64 processor (CPU: as qemu names it), and a picture's depth beside this
-# one's. Needs qemu-user (Debian: qemu-user-static). The part takes a few minutes, and ends well, saying so, where qemu is missing.
+# Operations, gradients and readers on an emulated aarch64 processor (CPU: as qemu names it), which kernels lesser processors
+# choose, and a picture's depth on each of them beside this one's. Needs qemu-user (Debian: qemu-user-static). The part takes a few minutes, and ends well, saying so, where qemu is missing.
 CPU ?= max
 test-aarch64: $(TEST)/.wheels
 	$(TEST)/bin/python tools/aarch64_tests.py --cpu $(CPU)

@@ -5,8 +5,9 @@
 
 Zig's clang compiles the package and its test extension for aarch64, as it does for the wheels. Debian's arm64 packages
 of Python 3.11 are unpacked into a folder beside NumPy's and Pillow's wheels, and qemu-user runs that Python. Nothing of
-this system changes; everything lies in build/aarch64. --part: a 16th of the tests; it alone ends well, saying so, where
-qemu, apt or a Python 3.11 is missing. --depth: no tests, but a picture's depth beside this processor's.
+this system changes; everything lies in build/aarch64. Before tests, lesser processors are asked which kernels they
+choose. --part: a 16th of the tests; it alone ends well, saying so, where qemu, apt or a Python 3.11 is missing.
+--depth: no tests, but a picture's depth on --cpu and on each of those processors, beside this one's.
 
 An emulator is exact and slow: it shows that results are right, and nothing about speed. --cpu: a processor as qemu
 names it (`qemu-aarch64 -cpu help`), which has the instruction sets that are tested.
@@ -53,6 +54,8 @@ PART = (
     "tests/test_gradients.py",
     "tests/test_io.py",
 )
+# What processors choose: without and with dot products (ARMv8.0, ARMv8.2), and with all that qemu has.
+CHOICES = {"cortex-a72": "neon", "neoverse-n1": "neon_dotprod", "max": "neon_i8mm"}
 
 
 class Missing(Exception):
@@ -129,6 +132,18 @@ def run_python(qemu: str, cpu: str, arguments: list[str]) -> int:
     return subprocess.run(command, cwd=BUILD, env=environment).returncode
 
 
+def check_choices(qemu: str) -> int:
+    """0 if each processor chooses the kernels that are for it."""
+    for cpu, expected in CHOICES.items():
+        code = "from marigold_c import _C; print(_C.best_isa(), flush=True); "
+        code += f"raise SystemExit(_C.best_isa() != {expected!r})"
+        print(f"{cpu}: ", end="", flush=True)
+        if status := run_python(qemu, cpu, ["-c", code]):
+            print(f"{cpu} should have chosen {expected}", file=sys.stderr)
+            return status
+    return 0
+
+
 def compare_depth(qemu: str, cpu: str) -> int:
     """Depth of examples/photo.jpg by both processors; 0 if they agree within 1e-5."""
     import numpy as np
@@ -161,7 +176,9 @@ def main() -> int:
         print(f"aarch64_tests: SKIPPED: {missing}" if args.part else f"aarch64_tests: {missing}", file=sys.stderr)
         return 0 if args.part else 1
     if args.depth:
-        return compare_depth(qemu, args.cpu)
+        return max(compare_depth(qemu, cpu) for cpu in dict.fromkeys([args.cpu, *CHOICES]))
+    if code := check_choices(qemu):
+        return code
     copy = BUILD / "tests"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / "tests", copy, symlinks=False, ignore=shutil.ignore_patterns("__pycache__"))
