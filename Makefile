@@ -107,9 +107,9 @@ test-asan: $(TEST)/.environment
 # What the engine's threads share, under ThreadSanitizer: the pool's own tests and every operation with several threads.
 # NumPy's own threads are not compiled for it, so they are left out; so are the tests of fork, since the sanitizer does not follow
 # a child that starts threads.
-TSAN_PYTEST = cd build/tsan && PYTHONPATH=lib:../../tools OPENBLAS_NUM_THREADS=1 LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
+TSAN_PYTEST = cd build/tsan && PYTHONPATH=lib OPENBLAS_NUM_THREADS=1 LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
     TSAN_OPTIONS=halt_on_error=1:exitcode=66:report_signal_unsafe=0 \
-    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider -p every_nth_test -k "not fork and not child"
+    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider -k "not fork and not child"
 
 tsan-build: $(TEST)/.environment
 	rm -rf build/tsan && mkdir -p build/tsan
@@ -120,10 +120,9 @@ tsan-build: $(TEST)/.environment
 test-tsan: tsan-build
 	$(TSAN_PYTEST) $(THREADED_TESTS)
 
-# The pool's tests but the longest, and one of 80 others, in a minute or so beside the build: what .ci/run has.
+# The pool's tests but the longest: what .ci/run has.
 test-tsan-part: tsan-build
 	$(TSAN_PYTEST) -k "not fork and not child and not beside_other_work" tests/test_thread_pool.py
-	$(TSAN_PYTEST) --every 80 $(filter-out tests/test_thread_pool.py,$(THREADED_TESTS))
 
 # The CUDA backend without a GPU: compiled as C++ and run thread by thread (tests/cuda_emu).
 test-cuda-emu: $(TEST)/.installed
