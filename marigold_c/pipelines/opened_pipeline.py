@@ -199,7 +199,7 @@ class OpenedPipeline(PipelineSettings):
             token,
             without=[*(() if vae is None else ("vae",)), *(() if cls._boosting else OPTIONAL_STEMS)],
         )
-        options = {
+        options: dict[str, Any] = {
             "variant": variant,
             "dtype": dtype_name(folder, dtype, torch_dtype),
             "device": str(device),
