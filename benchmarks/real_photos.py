@@ -2,6 +2,10 @@
 
     python benchmarks/real_photos.py fetch FOLDER
     python benchmarks/real_photos.py score FOLDER [CHECKPOINT ...]
+    python benchmarks/real_photos.py show FOLDER [CHECKPOINT ...]
+
+"show" writes FOLDER/photographs_depth.jpg: those photographs whose terms are clear, and three in this repository,
+beside their maps, red near and blue far.
 
 Photographs, none of which may be trained on; they are fetched, not kept here:
 - motorcycle, Middlebury 2014 (D. Scharstein et al., GCPR 2014), out of Debian's python3-skimage, which says that it is
@@ -26,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +38,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+import marigold_c as mc
+
+ROOT = Path(__file__).resolve().parent.parent
 LONG_SIDE = 384
 THRESHOLDS = np.linspace(1.05, 1.25, 10)
 SKIMAGE = "usr/lib/python3/dist-packages/skimage/data/motorcycle_"
@@ -46,6 +53,10 @@ PAIRS = "stereodemo/datasets/oak-d/"
 # Focal length in pixels, baseline in metres, offset of disparities in pixels; of the motorcycle as scikit-image says.
 MOTORCYCLE, ALOE = (994.978, 0.193001, 31.086), (3740.0, 0.16, 270.0)
 DISPARITIES = 96
+# On the sheet of "show"; all are 4:3 there.
+OWN = [ROOT / "examples" / "photo.jpg", *sorted((ROOT / "marigold_c" / "app" / "examples").glob("*.jpg"))[:2]]
+SHOWN = ("motorcycle", "bedroom_chair", "corridor", "cycles", "desk", "donkey_toy", "pov_hands")
+CELL, GAP = (240, 180), 4
 NEAREST, FARTHEST = 0.4, 12.0  # metres that the OAK-D can measure
 
 
@@ -182,10 +193,7 @@ def vertical(photo: Photograph) -> np.ndarray[Any, Any]:
 
 
 def model(checkpoint: str | None) -> Guess:
-    import marigold_c as mc
-    from marigold_c.loading.folders import default_checkpoint
-
-    pipe = mc.MarigoldDepthPipeline.from_pretrained(checkpoint or default_checkpoint())
+    pipe = mc.MarigoldDepthPipeline.from_pretrained(checkpoint or mc.default_checkpoint())
     pipe.set_progress_bar_config(disable=True)
 
     def predict(photo: Photograph) -> np.ndarray[Any, Any]:
@@ -211,14 +219,36 @@ def table(photos: list[Photograph], guesses: dict[str, Guess]) -> str:
     return out.getvalue()
 
 
+def sheet(photos: Sequence[Photograph], guesses: Sequence[Guess], columns: int = 2) -> Image.Image:
+    """Each photograph beside its maps, in `columns` columns of such rows."""
+    processor = mc.MarigoldImageProcessor()
+    own = [Photograph(path.stem, np.asarray(Image.open(path).convert("RGB")), np.zeros(0), False) for path in OWN]
+    rows = []
+    for photo in [*own, *(one for one in photos if one.name in SHOWN)]:
+        maps = [processor.visualize_depth(np.asarray(guess(photo), np.float32))[0] for guess in guesses]
+        rows.append([cell.resize(CELL, Image.Resampling.LANCZOS) for cell in [Image.fromarray(photo.image), *maps]])
+    across, down = (CELL[0] + GAP) * (1 + len(guesses)), CELL[1] + GAP
+    whole = Image.new("RGB", (across * columns - GAP, down * -(-len(rows) // columns) - GAP), "white")
+    for number, row in enumerate(rows):
+        for place, cell in enumerate(row):
+            whole.paste(cell, (number % columns * across + place * (CELL[0] + GAP), number // columns * down))
+    return whole
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("fetch", "score"))
+    parser.add_argument("what", choices=("fetch", "score", "show"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("checkpoints", nargs="*", help="folders, beside the package's own")
     args = parser.parse_args()
     if args.what == "fetch":
         fetch(args.folder)
+        return
+    if args.what == "show":
+        places = args.checkpoints or [None]
+        sheet(list(photographs(args.folder)), [model(one) for one in places]).save(
+            args.folder / "photographs_depth.jpg", quality=85
+        )
         return
     guesses: dict[str, Guess] = {"median": constant, "vertical gradient": vertical, "the package's": model(None)}
     guesses |= {Path(one).name: model(one) for one in args.checkpoints}

@@ -44,6 +44,7 @@ NAVIGATION = {
     "Use": (
         "docs/families",
         "docs/checkpoints",
+        "docs/models",
         "docs/ensembles",
         "docs/completion",
         "docs/high_resolution",

@@ -1,4 +1,5 @@
-"""Trains the checkpoints of the package from nothing: scenes, autoencoder, depth, normals, intrinsic images, cards.
+"""Trains the package's checkpoints of normals and intrinsic images from nothing: scenes, autoencoder, a first model of
+depth, normals, intrinsic images, cards. (That of depth: train_on_levels.py.)
 
     python tools/train_checkpoints.py WORK
 
@@ -27,11 +28,10 @@ RECIPES = ROOT / "examples" / "recipes"
 # The recipes that make a checkpoint, each from the weights of the one before.
 START = ("tiny-autoencoder", "tiny-depth-start")
 RUNS = {
-    "depth": (*START, "tiny-depth"),
     "normals": (*START, "tiny-normals"),
     "iid": (*START, "tiny-normals", "tiny-iid-lighting"),
 }
-SHIPPED = {"depth": "marigold-tiny-depth", "normals": "marigold-tiny-normals", "iid": "marigold-tiny-iid-lighting"}
+SHIPPED = {"normals": "marigold-tiny-normals", "iid": "marigold-tiny-iid-lighting"}
 # Seeds of the scenes: trained on, watched during training, and seen by nobody until the end.
 SEEDS = {"train": 0, "val": 1, "test": 2}
 # Of the scenes that are added once the autoencoder is there: twice the noise, in less than half the time.
@@ -145,15 +145,16 @@ class Work:
     def export(self) -> None:
         target = self.folder / "checkpoints"
         shutil.rmtree(target, ignore_errors=True)
-        for task, names in RUNS.items():
-            best = self.runs / names[-1] / "checkpoint" / "best"
-            model_cards.export(best, target / SHIPPED[task], variant=task == "depth")
+        for task, name in SHIPPED.items():
+            best = self.runs / RUNS[task][-1] / "checkpoint" / "best"
+            model_cards.export(best, target / name, variant=False)
 
     def cards(self) -> None:
-        for task, names in RUNS.items():
-            scores = model_cards.evaluate(self.folder, task, self.folder / "checkpoints" / SHIPPED[task], self.marigold)
-            facts = model_cards.facts_of(self.folder, [self.runs / name for name in names])
-            model_cards.write_card(self.folder / "checkpoints" / SHIPPED[task], task, scores, facts)
+        for task, name in SHIPPED.items():
+            checkpoint = self.folder / "checkpoints" / name
+            scores = model_cards.evaluate(self.folder, task, checkpoint, self.marigold)
+            facts = model_cards.facts_of(self.folder, [self.runs / run for run in RUNS[task]])
+            model_cards.write_card(checkpoint, task, scores, facts)
 
 
 def main() -> None:
@@ -170,11 +171,10 @@ def main() -> None:
     work = Work(args)
     for part in SEEDS:
         work.stage(f"scenes-{part}", lambda part=part: work.scenes(part))  # type: ignore[misc]
-    work.stage("start", lambda: work.start("tiny-start", SHIPPED["depth"]))
+    work.stage("start", lambda: work.start("tiny-start", SHIPPED["normals"]))
     work.stage("tiny-autoencoder", lambda: work.train("tiny-autoencoder"))
     work.stage("scenes-more", work.more_scenes)
     work.stage("tiny-depth-start", lambda: work.train("tiny-depth-start"))
-    work.stage("tiny-depth", lambda: work.train("tiny-depth"))
     work.stage("tiny-normals", lambda: work.train("tiny-normals"))
     source = work.runs / "tiny-normals" / "checkpoint" / "best"
     work.stage("iid-start", lambda: work.start("tiny-iid-start", SHIPPED["iid"], "--weights-from", source))

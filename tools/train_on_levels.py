@@ -1,11 +1,11 @@
-"""Trains depth, normals and intrinsic images on views of game levels, from random weights, in stages that resume.
+"""Trains depth, normals and intrinsic images on views of game levels, in stages that resume.
 
     python tools/train_on_levels.py WORK --games FOLDER ... --models FOLDER ... --photographs FOLDER
 
 Needs the extras "levels", "training" and "evaluation". FOLDER: what the packages of docs/training_data.md hold,
 unpacked (dpkg -x); photographs of any size for the autoencoder, which needs no truth. After an interruption of any kind
-the same command goes on; what is finished is kept (WORK/done). The recipes are examples/recipes/levels-*.yaml; the runs
-with their curves lie in WORK/runs.
+the same command goes on; what is finished is kept (WORK/done). Depth begins with the package's weights.
+The recipes are examples/recipes/levels-*.yaml; the runs with their curves lie in WORK/runs.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import model_cards
 import numpy as np
 from PIL import Image
 from train_checkpoints import ROOT, Work
 
+from marigold_c.loading.folders import WEIGHT_STEMS
+
 HEIGHT, WIDTH = 192, 256
-# Beside this script: what took hours and need not be made again.
-AUTOENCODER = Path(__file__).resolve().parent / "checkpoints" / "levels-autoencoder"
-DEPTH = Path(__file__).resolve().parent / "checkpoints" / "levels-depth"
 CROPS = 12  # of each photograph
 FARTHEST, MEDIANS = 30.0, 4.0  # metres, and median depths of a view: the far plane of what is learned
 NAMES = {"depth": "marigold-tiny-depth", "iid": "marigold-tiny-iid-lighting"}
+# The runs that make the checkpoint that the package ships, each from the weights of the one before.
+SHIPPED = {"depth": ("levels-depth-latent", "levels-depth", "levels-depth-256")}
 # An autoencoder that shrinks by 4, without attention (0.65 M weights); a UNet with attention at a quarter of its
 # input's sides (12.7 M).
 VAE = {
@@ -89,9 +91,8 @@ def crop_photographs(source: Path, target: Path) -> None:
 def draw_levels(work: Work, games: Sequence[Path], models: Sequence[Path], views: int) -> None:
     flags = [word for folder in models for word in ("--models", folder)]
     try:
-        work.marigold(
-            "prepare", "levels", *games, "-o", work.folder / "levels", "--views", str(views), "--quiet", *flags
-        )
+        places = [*games, "-o", work.folder / "levels", *flags]
+        work.marigold("prepare", "levels", *places, "--views", str(views), "--recolour", "0.5", "--quiet")
     except Exception:
         # A few levels of every game have no view that shows anything; they are named above.
         if len(list((work.folder / "levels" / "train" / "rgb").glob("*.png"))) < 1000:
@@ -110,19 +111,23 @@ def set_far_plane(part: Path) -> None:
         np.save(part / "depth_near" / path.name, np.minimum(depth, np.float32(far)))
 
 
-def take_autoencoder(runs: Path) -> None:
-    """Instead of training one: that of AUTOENCODER, which recipes levels-autoencoder.yaml, twice, made."""
-    best = runs / "levels-autoencoder" / "checkpoint" / "best"
+def begin_with_shipped(runs: Path) -> None:
+    """Instead of hours from random weights: the autoencoder and the UNet of the package's checkpoint of depth, which
+    these recipes made."""
+    shipped, best = ROOT / "marigold_c" / "checkpoints" / NAMES["depth"], runs / "levels-autoencoder/checkpoint/best"
     shutil.copytree(runs / "levels-start", best)
-    shutil.rmtree(best / "vae")
-    shutil.copytree(AUTOENCODER / "vae", best / "vae")
+    for part in ("vae", "unet"):
+        stem = WEIGHT_STEMS[part]
+        shutil.copyfile(shipped / part / f"{stem}.fp16.safetensors", best / part / f"{stem}.safetensors")
 
 
-def take_depth(runs: Path) -> None:
-    """What levels-depth-latent.yaml begins with: the UNet of DEPTH, in the place of random weights."""
-    best = runs / "levels-autoencoder" / "checkpoint" / "best"
-    shutil.rmtree(best / "unet")
-    shutil.copytree(DEPTH / "unet", best / "unet")
+def export(work: Work, task: str) -> None:
+    """The last run's best weights as the package has them, with a card: WORK/checkpoints/NAME."""
+    runs, target = [work.runs / name for name in SHIPPED[task]], work.folder / "checkpoints" / NAMES[task]
+    shutil.rmtree(target, ignore_errors=True)
+    model_cards.export(runs[-1] / "checkpoint" / "best", target, variant=task == "depth")
+    scores = model_cards.evaluate(work.folder, task, target, work.marigold, model_cards.LEVELS)
+    model_cards.write_levels_card(target, task, scores, work.folder, runs, "")
 
 
 def main() -> None:
@@ -133,7 +138,7 @@ def main() -> None:
     parser.add_argument("--photographs", type=Path, required=True)
     parser.add_argument("--views", type=int, default=48, help="of each world; default: 48")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
-    parser.add_argument("--from-nothing", action="store_true", help="without the weights that lie beside this script")
+    parser.add_argument("--from-nothing", action="store_true", help="not from the package's weights")
     parser.add_argument("--iterations", type=int, help="of each training, instead of the recipes': to try this out")
     args = parser.parse_args()
     work = Work(args)
@@ -146,10 +151,12 @@ def main() -> None:
     if args.from_nothing:
         work.stage("levels-autoencoder", lambda: work.train("levels-autoencoder"))
     else:
-        work.stage("levels-autoencoder", lambda: take_autoencoder(work.runs))
-        work.stage("levels-depth-begun", lambda: take_depth(work.runs))
-    for name in ("levels-depth-latent", "levels-depth", "levels-depth-256", "levels-normals"):
+        work.stage("levels-autoencoder", lambda: begin_with_shipped(work.runs))
+    for name in SHIPPED["depth"]:
         work.stage(name, lambda name=name: work.train(name))  # type: ignore[misc]
+    for task in SHIPPED:
+        work.stage(f"export-{task}", lambda task=task: export(work, task))  # type: ignore[misc]
+    work.stage("levels-normals", lambda: work.train("levels-normals"))
     source = work.runs / "levels-normals" / "checkpoint" / "best"
     work.stage("iid-start", lambda: work.start("levels-iid-start", str(iid), "--weights-from", source))
     work.stage("levels-iid-lighting", lambda: work.train("levels-iid-lighting"))

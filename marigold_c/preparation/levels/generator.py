@@ -33,7 +33,7 @@ from .world import LevelError, World
 
 SETTINGS = "levels.json"
 PARTS = ("train", "val", "test")
-# Which worlds and models are held out; the weights in tools/checkpoints were trained by this division.
+# Which worlds and models are held out; the package's weights were trained by this division.
 DIVISION = 5
 # Of a hundred worlds: tested on, watched during training. Of eight models: held out with them.
 TEST, WATCHED, HELD_MODELS = 6, 5, 8
