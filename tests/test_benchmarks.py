@@ -233,14 +233,19 @@ def test_a_clip_of_known_motion(monkeypatch: pytest.MonkeyPatch) -> None:
     low, high = clips.ROOM
     assert (points > low - 1e-9).all() and (points < high + 1e-9).all()
     before, after, seen = clips.Warp(cameras[1], cameras[2], depths[1], depths[2]).places()
-    assert seen.mean() > 0.9
+    assert 0.8 < seen.mean() < 1  # the camera turns: an eighth of the picture comes in from the side
     assert np.abs(pictures[1][before, after].astype(int) - pictures[2])[seen].mean() < 12
     assert clips.inconsistency(2 + 3 * depths, depths, cameras, False) < 1e-9
     assert clips.inconsistency(1 - 2 / depths, depths, cameras, True) < 1e-9
     flicker = depths * np.array([1, 1.05, 1, 1.05])[:, None, None]
-    still = [cameras[0]] * 4
-    assert clips.inconsistency(depths, depths, still, False) > 0.5  # another motion than the clip's
     assert clips.inconsistency(flicker, depths, cameras, False) > 1
+    # An error that lies on the surfaces moves with them; by another motion than the clip's it would flicker.
+    places = np.stack(
+        [c.position + c.rays(48, 64) * depth[:, :, None] for c, depth in zip(cameras, depths, strict=True)]
+    )
+    painted, still = depths + 0.3 * np.sin(4 * places[..., 0]), [cameras[0]] * 4
+    right, wrong = (clips.inconsistency(painted, depths, path, False) for path in (cameras, still))
+    assert 0 < 3 * right < wrong
 
 
 def test_memory_of_the_autoencoder() -> None:
@@ -248,7 +253,7 @@ def test_memory_of_the_autoencoder() -> None:
     assert done.returncode == 0, done.stderr
     whole, tiles, apart = done.stdout.splitlines()
     planned = [float(line.split()[1]) for line in (whole, tiles)]
-    assert planned[1] < planned[0] and 0 < float(apart.split()[6]) < 0.1
+    assert planned[1] < planned[0] and 0 < float(apart.split(": ")[1].split()[0]) < 0.1
 
 
 def test_a_guided_step_beside_torch(checkpoint: Path) -> None:
