@@ -60,9 +60,9 @@ class Page:
         self.wait(lambda: self.all("#photograph input[type=file]")[0]).send_keys(str(path))
         self.wait(lambda: [one.get_attribute("src") for one in self.all("#photograph-shown img")] not in (before, []))
 
-    def set_number(self, label: str, value: int) -> None:
-        """Of a slider, by the box beside it."""
-        box = self.wait(lambda: self.all(f"input[type=number][aria-label*='{label}']")[0])
+    def set_number(self, label: str, value: int, panel: int = 0) -> None:
+        """Of a slider, by the box beside it. panel: 0 for the page's settings, 1 for those of Compare."""
+        box = self.wait(lambda: self.all(f"input[type=number][aria-label*='{label}']")[panel])
         box.send_keys(Keys.CONTROL, "a")
         box.send_keys(str(value), Keys.TAB)
 
