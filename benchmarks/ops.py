@@ -233,7 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
     title = f"{args.dtype}, {args.isa}, {args.threads} threads; products: {facts}; copy {peak['copy'] / 1e9:.1f} GB/s"
     print(title, flush=True)
     found, refused = [], 0
-    for operation, small in zip(operations(8 if args.tiny else 1), operations(8), strict=True):
+    compared = 16 if args.tiny else 8
+    for operation, small in zip(operations(compared if args.tiny else 1), operations(compared), strict=True):
         if args.only not in operation.label:
             continue
         worst = disagreement(engine, small, args.isa, args.threads, args.dtype)
