@@ -107,9 +107,10 @@ test-asan: $(TEST)/.environment
 # What the engine's threads share, under ThreadSanitizer: the pool's own tests and every operation with several threads.
 # NumPy's own threads are not compiled for it, so they are left out; so are the tests of fork, since the sanitizer does not follow
 # a child that starts threads.
+TSAN_CHOSEN := not fork and not child
 TSAN_PYTEST = cd build/tsan && PYTHONPATH=lib OPENBLAS_NUM_THREADS=1 LD_PRELOAD="$$(gcc -print-file-name=libtsan.so)" \
     TSAN_OPTIONS=halt_on_error=1:exitcode=66:report_signal_unsafe=0 \
-    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider -k "not fork and not child"
+    ../../$(TEST)/bin/python $(PARALLEL_PYTEST) -p no:cacheprovider
 
 tsan-build: $(TEST)/.environment
 	rm -rf build/tsan && mkdir -p build/tsan
@@ -118,11 +119,11 @@ tsan-build: $(TEST)/.environment
 	cp -rL tests build/tsan/
 
 test-tsan: tsan-build
-	$(TSAN_PYTEST) $(THREADED_TESTS)
+	$(TSAN_PYTEST) -k "$(TSAN_CHOSEN)" $(THREADED_TESTS)
 
 # The pool's tests but the longest: what .ci/run has.
 test-tsan-part: tsan-build
-	$(TSAN_PYTEST) -k "not fork and not child and not beside_other_work" tests/test_thread_pool.py
+	$(TSAN_PYTEST) -k "$(TSAN_CHOSEN) and not beside_other_work" tests/test_thread_pool.py
 
 # The CUDA backend without a GPU: compiled as C++ and run thread by thread (tests/cuda_emu).
 test-cuda-emu: $(TEST)/.installed
@@ -153,7 +154,7 @@ $(TEST)/.fuzz: $(TEST)/.environment
 fuzz: $(TEST)/.fuzz $(TEST)/.installed
 	$(TEST)/bin/python tools/fuzz.py --seconds $(SECONDS)
 
-# All of them in a minute or so beside the build: what .ci/run has.
+# All of them in a minute or so beside the build.
 fuzz-minute: $(TEST)/.fuzz $(TEST)/.installed
 	$(TEST)/bin/python tools/fuzz.py --seconds 4 --jobs $(WORKERS)
 

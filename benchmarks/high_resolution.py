@@ -2,12 +2,11 @@
 
     marigold prepare scenes -o DATA/train --count 1000 --size 192x256
     marigold prepare scenes -o DATA/val --count 32 --size 192x256 --seed 1
-    python benchmarks/high_resolution.py DATA OUT --minutes 8
+    python benchmarks/high_resolution.py DATA OUT --iterations 400
 
 DATA/train and DATA/val: rgb/NAME.png, and depth/NAME.npy in metres, 0 where there is none. The second UNet begins as
-the base model's, with zeros for the coarse prediction. OUT becomes a checkpoint of Marigold-HR; one that is there is
-only compared. Recipe: base predictions at half the resolution, enlarged, aligned to the truth; crops; cells where both
-agree; objective "refine".
+the base model's, with zeros for the coarse prediction, and learns by `marigold train`, objective "refine". OUT becomes
+a checkpoint of Marigold-HR; one that is there is only compared.
 
 Edges: the scale-invariant boundary F1 of Depth Pro, as in real_photos.py; AbsRel, both after alignment, at full size.
 """
@@ -17,7 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import time
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,7 @@ from real_photos import aligned, boundary_f1
 
 import marigold_c as mc
 from marigold_c.preparation.model import make_model
-from marigold_c.training.refinement import THRESHOLD, agreement_mask, align_coarse
-from marigold_c.training.targets import EmptyTarget, depth_image
+from marigold_c.training.refinement import THRESHOLD
 
 Array = np.ndarray[Any, Any]
 CROP = (96, 128)
@@ -36,89 +35,57 @@ STEPS = 4  # of the refinement when it is compared
 TILE = 128
 
 
-def make_checkpoint(out: Path, base: Path) -> None:
-    like, made = out.with_name(f"{out.name}-like"), out.with_name(f"{out.name}-new")
-    shutil.copytree(base, like)
-    shutil.copytree(base / "unet", like / "boosting_unet")
-    config = like / "boosting_unet" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "in_channels": 12}))
-    make_model(made, like, source=base)
-    shutil.copytree(base, out)
-    shutil.copytree(made / "boosting_unet", out / "boosting_unet")
-    index = out / "model_index.json"
-    named = {"_class_name": "MarigoldDepthHRPipeline", "boosting_unet": ["diffusers", "UNet2DConditionModel"]}
-    index.write_text(json.dumps({**json.loads(index.read_text()), **named}, indent=2))
-    shutil.rmtree(like)
-    shutil.rmtree(made)
-
-
-class Examples:
-    """Crops of photographs with their coarse predictions and truths, as latents."""
-
-    def __init__(self, folder: Path, pipe: mc.MarigoldDepthHRPipeline, seed: int, threshold: float) -> None:
-        self.threshold = threshold
-        self.names = sorted(path.stem for path in (folder / "depth").glob("*.npy"))
-        self.folder, self.rng = folder, np.random.default_rng(seed)
-        self.vae, self.factor = pipe.vae, pipe.vae.config["scaling_factor"]
-        self.base = mc.MarigoldDepthPipeline.from_pipe(pipe)
-        self.base.set_progress_bar_config(disable=True)
-
-    def encode(self, planes: list[Array]) -> Array:
-        return self.vae.encode(np.stack(planes)) * np.float32(self.factor)
-
-    def one(self) -> tuple[Array, Array, Array, Array]:
-        while True:
-            name = self.names[self.rng.integers(len(self.names))]
-            image = np.asarray(Image.open(self.folder / "rgb" / f"{name}.png").convert("RGB"))
-            depth = np.load(self.folder / "depth" / f"{name}.npy").astype(np.float32)
-            mask = depth > 0
-            try:
-                truth = depth_image(depth[None], mask[None])[0]
-            except EmptyTarget:
-                continue
-            coarse = predicted(self.base, image, max(depth.shape) // 2, int(self.rng.integers(2**31)))
-            coarse = align_coarse(2 * coarse - 1, truth, mask)
-            y, x = (
-                int(self.rng.integers(0, (side - crop) // 8 + 1)) * 8
-                for side, crop in zip(depth.shape, CROP, strict=True)
-            )
-            window = (slice(y, y + CROP[0]), slice(x, x + CROP[1]))
-            cells = agreement_mask(coarse[window], truth[window], mask[window], self.threshold)
-            if cells.any():
-                planes = image[window].astype(np.float32).transpose(2, 0, 1) / 127.5 - 1
-                return planes, coarse[window], truth[window], cells
-
-    def batch(self, count: int) -> dict[str, Any]:
-        images, coarse, truths, cells = zip(*(self.one() for _ in range(count)), strict=True)
-        three = [np.repeat(one[None], 3, 0) for one in (*coarse, *truths)]
-        latents = self.encode([*images, *three])
-        image, rough, target = latents[:count], latents[count : 2 * count], latents[2 * count :]
-        return {
-            "image_latent": image,
-            "coarse_latent": rough,
-            "target_latent": target,
-            "noise": self.rng.standard_normal(target.shape).astype(np.float32),
-            "timesteps": self.rng.integers(0, 1000, count),
-            "mask": np.stack(cells)[:, None],
-        }
-
-
 def predicted(base: mc.MarigoldDepthPipeline, image: Array, resolution: int, seed: int) -> Array:
     """(H, W) of the image in [0, 1]."""
     return base(image, processing_resolution=resolution, generator=seed).prediction[0, :, :, 0]
 
 
-def train(out: Path, data: Path, minutes: float, rate: float, count: int, threshold: float) -> None:
-    pipe = mc.MarigoldDepthHRPipeline.from_pretrained(out, num_threads=1)
-    trainer = mc.Trainer.from_pretrained(out, objective="refine", learning_rate=rate, num_threads=1)
-    examples, began, losses = Examples(data / "train", pipe, 0, threshold), time.monotonic(), []
-    while (passed := (time.monotonic() - began) / 60) < minutes:
-        decay = max(0.05, 1 - passed / minutes)
-        losses.append(trainer.train_step(**examples.batch(count), learning_rate=rate * decay)[0])
-        if len(losses) % 50 == 0:
-            print(f"{len(losses)} steps, {passed:.1f} min: loss {np.mean(losses[-50:]):.4f}", flush=True)
-    trainer.save_pretrained(out)
-    print(f"trained: {len(losses)} steps of {count}, loss {np.mean(losses[:50]):.4f} to {np.mean(losses[-50:]):.4f}")
+def train(out: Path, args: argparse.Namespace) -> None:
+    """`marigold train` with objective refine: runs of `out`'s name beside it, whose latest checkpoint becomes `out`."""
+    start, run = out.with_name(f"{out.name}-start"), out.with_name(f"{out.name}-run")
+    make_model(start, args.base, args.base, boosting=True)
+    steps = args.iterations
+    values = {
+        "trainer": {
+            "name": "MarigoldDepthHRTrainer",
+            "init_seed": 0,
+            "save_period": steps,
+            "backup_period": 0,
+            "validation_period": 0,
+            "visualization_period": 0,
+            "base_components": "copy",
+            "refinement": {"crop_hw": list(CROP), "agreement": args.agreement, "base_denoising_steps": 1},
+        },
+        "pipeline": {"name": "MarigoldDepthHRPipeline"},
+        "model": {"pretrained_path": str(start.resolve())},
+        "dataset": {
+            "train": {
+                "name": "folder_depth",
+                "disp_name": "train",
+                "dir": str((args.data / "train").resolve()),
+                "images": "rgb",
+                "truth": "depth",
+            }
+        },
+        "dataloader": {
+            "effective_batch_size": args.batch,
+            "max_train_batch_size": args.batch,
+            "seed": 0,
+            "on_bad_sample": "skip",
+        },
+        "lr": args.rate,
+        "lr_scheduler": {
+            "name": "IterExponential",
+            "kwargs": {"total_iter": steps, "final_ratio": 0.05, "warmup_steps": 0},
+        },
+        "max_iter": steps,
+    }
+    config = run / f"{out.name}.yaml"
+    run.mkdir()
+    config.write_text(json.dumps(values, indent=1))  # JSON is YAML
+    command = [sys.executable, "-m", "marigold_c", "train", config, "-o", run, "--threads", "1"]
+    subprocess.run(command, check=True)
+    shutil.copytree(run / out.name / "checkpoint" / "latest", out)
 
 
 def compare(out: Path, data: Path, most: int) -> None:
@@ -158,16 +125,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--base", type=Path, default=mc.default_checkpoint("depth"))
-    parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--rate", type=float, default=3e-4)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="of agreement, of depth in [-1, 1]")
+    parser.add_argument("--agreement", type=float, default=THRESHOLD, help="of depth in [-1, 1]")
     parser.add_argument("--pictures", type=int, default=24)
     args = parser.parse_args()
     if not args.out.exists():
-        make_checkpoint(args.out, args.base)
-        compare(args.out, args.data, args.pictures)
-        train(args.out, args.data, args.minutes, args.rate, args.batch, args.threshold)
+        train(args.out, args)
     compare(args.out, args.data, args.pictures)
 
 

@@ -163,6 +163,18 @@ def test_a_small_valid_part_is_found(root: Path, tmp_path: Path) -> None:
         assert not cells[:, :, :2].any() and not cells[:, :, :, :4].any()
 
 
+def test_cells_are_those_of_the_autoencoder(root: Path, tmp_path: Path) -> None:
+    """One of three levels shrinks by 4: the package's."""
+    folder = Path(mc.__file__).parent / "checkpoints" / "marigold-tiny-depth"
+    base = mc.MarigoldDepthPipeline.from_pretrained(folder, num_threads=1)
+    assert base.vae_scale_factor == 4
+    batches = Batches(root, tmp_path)
+    batches.inputs = CoarseInputs(batches.config, base, LatentEncoder(base.vae.encode, 1.0))
+    got = batches(3)
+    assert got["image_latent"].shape == (2, 4, 8, 12)
+    assert got["mask"].shape == (2, 1, 8, 12) and got["mask"].any(axis=(1, 2, 3)).all()
+
+
 def test_coarse_maps_are_the_bases_aligned(root: Path, tmp_path: Path) -> None:
     """Without a crop: the map that the base gives at half the size, fitted to the truth."""
     batches = Batches(root, tmp_path, crop_hw=None, agreement=0.05)

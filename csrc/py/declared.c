@@ -1,4 +1,6 @@
 /* declared.c: declared_weights of marigold_c._C, and a pipeline's weights, which are declared in the same way. */
+#include <string.h>
+
 #include "binding.h"
 
 /* A dict that is being filled; what goes wrong is left as Python's exception. */
@@ -31,49 +33,52 @@ static PyObject *declared_weights(PyObject *module, PyObject *args) {
     return dict;
 }
 
-/* Names and shapes of a component, with the GIL held: `add` makes Python objects. */
-static PyObject *shapes_of(struct mgpy_pipeline *self, const char *component) {
+PyObject *mgpy_pipeline_weights(PyObject *object, PyObject *args) {
+    struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
+    const char *component;
     struct mg_err err;
-    if (mgpy_refuse_busy(self->call, self->kind))
+    if (!PyArg_ParseTuple(args, "s:weights", &component) || mgpy_refuse_busy(self->call, self->kind))
         return NULL;
     PyObject *dict = PyDict_New();
+    /* With the GIL held: `add` makes Python objects. */
     if (dict && mg_pipeline_weights(self->handle, component, add, dict, &err) != MG_OK)
-        mgpy_raise(mgpy_state_of((PyObject *)self), &err);
+        mgpy_raise(mgpy_state_of(object), &err);
     if (PyErr_Occurred())
         Py_CLEAR(dict);
     return dict;
 }
 
-PyObject *mgpy_pipeline_weights(PyObject *object, PyObject *args) {
-    const char *component;
-    return PyArg_ParseTuple(args, "s:weights", &component) ? shapes_of((struct mgpy_pipeline *)object, component)
-                                                           : NULL;
-}
-
-/* An array of the shape of weight `key`. */
-static PyArrayObject *array_for(PyObject *shapes, const char *key) {
+/* The weight that is looked for among those of a component. */
+struct wanted {
+    const char *key;
+    int ndim; /* -1 while it was not found */
     npy_intp dims[NPY_MAXDIMS];
-    PyObject *shape = PyDict_GetItemString(shapes, key); /* borrowed */
-    if (!shape)
-        return (PyArrayObject *)PyErr_Format(PyExc_ValueError, "there is no weight %s", key);
-    const Py_ssize_t ndim = PyTuple_Size(shape);
-    for (Py_ssize_t d = 0; d < ndim; d++)
-        dims[d] = PyLong_AsSsize_t(PyTuple_GetItem(shape, d));
-    return mgpy_new_floats((int)ndim, dims);
+};
+
+static void look(void *user, const char *key, const int64_t *shape, int ndim) {
+    struct wanted *wanted = user;
+    if (strcmp(key, wanted->key))
+        return;
+    wanted->ndim = ndim;
+    for (int d = 0; d < ndim; d++)
+        wanted->dims[d] = (npy_intp)shape[d];
 }
 
 PyObject *mgpy_pipeline_read_weight(PyObject *object, PyObject *args) {
     struct mgpy_pipeline *self = (struct mgpy_pipeline *)object;
-    const char *component, *key;
+    const char *component;
+    struct wanted wanted = {.ndim = -1};
     struct mgpy_call call;
     struct mg_err err;
-    if (!PyArg_ParseTuple(args, "ss:read_weight", &component, &key))
+    if (!PyArg_ParseTuple(args, "ss:read_weight", &component, &wanted.key) || mgpy_refuse_busy(self->call, self->kind))
         return NULL;
-    PyObject *shapes = shapes_of(self, component);
-    PyArrayObject *out = shapes ? array_for(shapes, key) : NULL;
-    Py_XDECREF(shapes);
+    if (mg_pipeline_weights(self->handle, component, look, &wanted, &err) != MG_OK)
+        return mgpy_raise(mgpy_state_of(object), &err);
+    if (wanted.ndim < 0)
+        return PyErr_Format(PyExc_ValueError, "there is no weight %s", wanted.key);
+    PyArrayObject *out = mgpy_new_floats(wanted.ndim, wanted.dims);
     if (out && mgpy_call_begin(self, &call, NULL)) {
-        const mg_status status = mg_pipeline_read_weight(mgpy_floats(out), self->handle, component, key, &err);
+        const mg_status status = mg_pipeline_read_weight(mgpy_floats(out), self->handle, component, wanted.key, &err);
         if (!mgpy_call_end(self, &call, status, &err))
             Py_CLEAR(out);
     } else {

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.files import Input, find_inputs, read_image
+from ..images.files import Input, read_image
 from ..images.sparse_depth import MILLIMETRE, SUFFIXES, read_sparse_depth, sparse_map
 from ..images.writers import depth_map, uncertainty_map, write_map
-from ..messages import explain_for
 from ..pipelines.arguments import LARGEST_ENSEMBLE
 from ..pipelines.completion import (
     GUIDED_RESOLUTION,
@@ -24,7 +22,17 @@ from ..pipelines.completion import (
 )
 from ..progress import CommandProgress
 from .completion_flags import EXAMPLE, add_method, check_resolution, method_of
-from .flag_types import POSITIVE, SEED, add_model, check_output, check_variant, choose_checkpoint, integer, kind_options
+from .flag_types import (
+    POSITIVE,
+    SEED,
+    add_model,
+    check_output,
+    check_variant,
+    choose_checkpoint,
+    integer,
+    opening_options,
+)
+from .image_runs import ImageRun, add_images, found_images
 
 
 def _known(text: str) -> tuple[float, float, float]:
@@ -43,12 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "measured points lie in a folder, under the photographs' names."
     )
     group = parser.add_argument_group("images and measured points in, metres out")
-    group.add_argument(
-        "images",
-        nargs="+",
-        metavar="IMAGE",
-        help='files, folders (their images in order of names), patterns, archives (.tar), or "-" for standard input',
-    )
+    add_images(group, "+")
     group.add_argument(
         "--depth",
         type=Path,
@@ -137,36 +140,27 @@ def _write(out: MarigoldDepthCompletionOutput, files: list[Path], threads: int |
         write_map(path, one, kind, threads)
 
 
-class _Run:
-    """One command on many images, which opens the checkpoint for the first whose points can be read."""
+class _Run(ImageRun):
+    """Completes and saves."""
 
-    def __init__(self, args: argparse.Namespace, inputs: list[Input], progress: CommandProgress) -> None:
-        self.args, self.inputs, self.progress = args, inputs, progress
-        self.failed, self.skipped = 0, 0
-        self._pipe: MarigoldDepthCompletionPipeline | None = None
+    def __init__(
+        self,
+        args: argparse.Namespace,
+        pipe: MarigoldDepthCompletionPipeline,
+        inputs: list[Input],
+        progress: CommandProgress,
+    ) -> None:
+        super().__init__(inputs, progress, args.skip_existing)
+        self.args, self.pipe = args, pipe
 
-    def pipe(self) -> MarigoldDepthCompletionPipeline:
-        if self._pipe is None:
-            args = self.args
-            checkpoint, variant = choose_checkpoint("depth", EXAMPLE, args, self.progress.say)
-            self._pipe = MarigoldDepthCompletionPipeline.from_pretrained(
-                checkpoint,
-                variant=variant,
-                dtype=args.dtype,
-                device=args.device,
-                num_threads=args.threads,
-                vae=args.vae,
-                **kind_options(args),
-            )
-            terminal = self.progress.on_terminal
-            self._pipe.set_progress_bar_config(disable=not terminal, leave=False, position=1, desc="steps")
-        return self._pipe
+    def files(self, source: Input) -> list[Path]:
+        return _result_files(source, self.args)
 
-    def complete(self, source: Input, files: list[Path]) -> None:
-        args, say = self.args, self.progress.say
-        pixels = read_image(source, "auto", say=lambda line: say(f"marigold: {line}"))
+    def complete(self, source: Input) -> None:
+        args, files = self.args, self.files(source)
+        pixels = read_image(source, "auto", say=self.note)
         sparse = _measured(source, args, *pixels.shape[:2])
-        out = self.pipe()(
+        out = self.pipe(
             pixels,
             sparse,
             num_inference_steps=args.denoise_steps,
@@ -179,26 +173,7 @@ class _Run:
         _write(out, files, args.threads)
         count = int(np.count_nonzero(sparse))
         low, high = float(out.prediction.min()), float(out.prediction.max())
-        say(f"marigold: {count} measured points, {low:.3f} m to {high:.3f} m: {', '.join(map(str, files))}")
-
-    def all(self) -> None:
-        for number, source in enumerate(self.inputs, 1):
-            self.progress.start(source.name)
-            started = time.perf_counter()
-            files = _result_files(source, self.args)
-            if self.args.skip_existing and all(path.exists() for path in files):
-                self.skipped += 1
-                self.progress.skip(1)
-                continue
-            try:
-                self.complete(source, files)
-            except Exception as error:
-                if len(self.inputs) == 1:
-                    raise
-                self.failed += 1
-                self.progress.complain(f"marigold: error: {explain_for(source.label, error)}")
-                continue
-            self.progress.done(source.label, number, time.perf_counter() - started)
+        self.note(f"{count} measured points, {low:.3f} m to {high:.3f} m: {', '.join(map(str, files))}")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -213,10 +188,7 @@ def _check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace) -> bool:
     """Whether every image was done; those that were not are named on stderr."""
     _check(args)
-    left_out: list[str] = []
-    inputs = find_inputs(args.images, left_out.append)
-    if not inputs:
-        raise ValueError("; ".join([f"no images in {', '.join(args.images)}", *left_out]))
+    inputs, left_out = found_images(args.images)
     if len(inputs) > 1 and args.known:
         raise ValueError(f"--known has points of one image; there are {len(inputs)}: --depth FOLDER")
     if len(inputs) > 1 and not args.depth.is_dir():
@@ -224,17 +196,11 @@ def run(args: argparse.Namespace) -> bool:
     check_output(args.output_dir)
     progress = CommandProgress("Completion", len(inputs), args.quiet)
     with closing(progress), progress.warnings_as_lines():
+        checkpoint, variant = choose_checkpoint("depth", EXAMPLE, args, progress.say)
+        pipe = MarigoldDepthCompletionPipeline.from_pretrained(checkpoint, variant=variant, **opening_options(args))
+        pipe.set_progress_bar_config(disable=not progress.on_terminal, leave=False, position=1, desc="steps")
         args.output_dir.mkdir(parents=True, exist_ok=True)
-        new_names = [
-            f"{one.label}: another input has this name; this one is {one.name}" for one in inputs if one.renamed
-        ]
-        for line in (*left_out, *new_names):
-            progress.say(f"marigold: {line}")
-        run = _Run(args, inputs, progress)
-        run.all()
-    if run.failed:
-        progress.complain(f"marigold: {run.failed} of {len(inputs)} inputs failed")
-    elif len(inputs) > 1 or run.skipped:
-        there = f", {run.skipped} were there" if run.skipped else ""
-        progress.say(f"marigold: {len(inputs) - run.skipped} done{there}, results in {args.output_dir}")
-    return not run.failed
+        run = _Run(args, pipe, inputs, progress)
+        run.begin(left_out)
+        run.each(run.files, run.complete)
+    return run.end(args.output_dir)

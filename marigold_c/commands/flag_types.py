@@ -120,6 +120,17 @@ def kind_options(args: argparse.Namespace) -> dict[str, Any]:
     return given if tiling == "auto" else {**given, "vae_tiling": tiling}
 
 
+def opening_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of add_model say besides which checkpoint it is, as options of load()."""
+    return {
+        "dtype": args.dtype,
+        "device": args.device,
+        "num_threads": args.threads,
+        "vae": args.vae,
+        **kind_options(args),
+    }
+
+
 def add_model(parser: argparse.ArgumentParser, example: str) -> None:
     """Which checkpoint is opened and how. example: a hub id that the help shows."""
     group = parser.add_argument_group("checkpoint and machine")
@@ -178,7 +189,7 @@ def add_blend(group: Any, when: str) -> None:
     """when: the flag that it goes with."""
     group.add_argument(
         "--blend",
-        type=number(lambda value: 0 <= value <= 1, "between 0 and 1"),
+        type=PART,
         default=0.1,
         metavar="X",
         help=f"with {when}: how much of the last frame each starts from, from 0 (the noise alone) to 1; default: 0.1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..images.files import Input, find_inputs, read_image
+from ..images.files import Input, read_image
 from ..images.readers import LARGEST_PIXELS
 from ..images.tone_mapping import TONE_MAPS
-from ..messages import explain_for
 from ..pipelines.arguments import LARGEST_ENSEMBLE, PRESETS, RESAMPLE_METHODS
 from ..pipelines.opening import open_pipeline
 from ..pipelines.pipeline import MarigoldPipeline
@@ -32,19 +31,15 @@ from .flag_types import (
     choose_checkpoint,
     formats,
     integer,
-    kind_options,
+    opening_options,
 )
+from .image_runs import ImageRun, add_images, found_images
 from .tasks import CommandTask, Result
 
 
 def _add_files(parser: argparse.ArgumentParser, task: CommandTask) -> None:
     group = parser.add_argument_group("images in, results out")
-    group.add_argument(
-        "images",
-        nargs="*",
-        metavar="IMAGE",
-        help='files, folders (their images in order of names), patterns, archives (.tar), or "-" for standard input',
-    )
+    add_images(group, "*")
     group.add_argument("--input-rgb-dir", metavar="DIR", help="a folder of images, as prs-eth's scripts take it")
     group.add_argument("-o", "--output-dir", required=True, type=Path, metavar="DIR", help="where the results go")
     group.add_argument(
@@ -162,17 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser, task: CommandTask) -> None:
 
 def _open(task: CommandTask, args: argparse.Namespace, say: Callable[[str], None]) -> MarigoldPipeline[Any]:
     checkpoint, variant = choose_checkpoint(task.name, task.checkpoint, args, say)
-    return open_pipeline(
-        task.name,
-        checkpoint,
-        variant=variant,
-        dtype=args.dtype,
-        device=args.device,
-        num_threads=args.threads,
-        vae=args.vae,
-        **kind_options(args),
-        **task.opening(args),
-    )
+    return open_pipeline(task.name, checkpoint, variant=variant, **opening_options(args), **task.opening(args))
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
@@ -199,14 +184,8 @@ def noise(args: argparse.Namespace) -> dict[str, Any]:
     return {"latents": "zeros"} if args.noise == "zeros" else {"generator": args.seed}
 
 
-def _say_new_names(inputs: Sequence[Input], progress: CommandProgress) -> None:
-    for source in inputs:
-        if source.renamed:
-            progress.say(f"marigold: {source.label}: another input has this name; results are named {source.name}")
-
-
-class _Run:
-    """One command on many images: predicts, saves, counts failures and names them."""
+class _Run(ImageRun):
+    """Predicts and saves."""
 
     def __init__(
         self,
@@ -216,46 +195,17 @@ class _Run:
         inputs: list[Input],
         progress: CommandProgress,
     ) -> None:
-        self.task, self.args, self.pipe, self.inputs, self.progress = task, args, pipe, inputs, progress
-        self.failed, self.skipped = 0, 0
+        super().__init__(inputs, progress, args.skip_existing)
+        self.task, self.args, self.pipe = task, args, pipe
 
-    def is_done(self, source: Input) -> bool:
-        """Whether all its results are there and may stay; results that will be replaced are named."""
-        files = self.task.files(source.name, self.pipe, self.args)
-        there = [str(path) for path in files if path.exists()]
-        if self.args.skip_existing and len(there) == len(files):
-            self.skipped += 1
-            self.progress.skip(1)
-            return True
-        if there:
-            self.progress.say(f"marigold: {source.label}: replaces {', '.join(there)}")
-        return False
+    def files(self, source: Input) -> list[Path]:
+        return self.task.files(source.name, self.pipe, self.args)
 
-    def note(self, line: str) -> None:
-        self.progress.say(f"marigold: {line}")
-
-    def fail(self, source: Input, error: Exception) -> None:
-        self.failed += 1
-        self.progress.complain(f"marigold: error: {explain_for(source.label, error)}")
-
-    def finish(self, source: Input, number: int, started: float) -> None:
-        self.progress.done(source.label, number, time.perf_counter() - started)
-
-    def images_by_themselves(self) -> None:
-        for number, source in enumerate(self.inputs, 1):
-            self.progress.start(source.name)
-            started = time.perf_counter()
-            if self.is_done(source):
-                continue
-            try:
-                pixels = read_image(source, self.args.tone_map, self.args.max_pixels, self.note)
-                out = self.pipe(pixels, **noise(self.args), **options(self.args), **self.task.options(self.args))
-                result = Result(out.prediction, out.uncertainty, pixels, source)
-                self.task.save(result, source.name, self.pipe, self.args)
-            except Exception as error:
-                self.fail(source, error)
-                continue
-            self.finish(source, number, started)
+    def predict(self, source: Input) -> None:
+        pixels = read_image(source, self.args.tone_map, self.args.max_pixels, self.note)
+        out = self.pipe(pixels, **noise(self.args), **options(self.args), **self.task.options(self.args))
+        result = Result(out.prediction, out.uncertainty, pixels, source)
+        self.task.save(result, source.name, self.pipe, self.args)
 
     def one_sequence(self) -> None:
         """Frames that cannot be read are named and left out; the next one goes on from the last that could."""
@@ -269,7 +219,7 @@ class _Run:
                 except Exception as error:
                     self.fail(source, error)
                     continue
-                self.is_done(source)
+                self.is_done(source, self.files(source))
                 read[:] = [(source, number, pixels)]
                 yield pixels
 
@@ -314,10 +264,7 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
         args.parser.error("--noise zeros and --sequence exclude each other: frames of a video share noise")
     if args.skip_existing and args.sequence:
         args.parser.error("--skip-existing and --sequence exclude each other: a frame starts from the one before")
-    left_out: list[str] = []
-    inputs = find_inputs(sources, left_out.append)
-    if not inputs:
-        raise ValueError("; ".join([f"no images in {', '.join(sources)}", *left_out]))
+    inputs, left_out = found_images(sources)
     check_output(args.output_dir)
     progress = CommandProgress(task.title, len(inputs), args.quiet)
     with closing(progress), progress.warnings_as_lines():
@@ -325,17 +272,10 @@ def run(args: argparse.Namespace, task: CommandTask) -> bool:
         pipe.set_progress_bar_config(disable=not progress.on_terminal, leave=False, position=1, desc="steps")
         for folder in task.folders(pipe, args):
             folder.mkdir(parents=True, exist_ok=True)
-        for line in left_out:
-            progress.say(f"marigold: {line}")
-        _say_new_names(inputs, progress)
         run = _Run(task, args, pipe, inputs, progress)
+        run.begin(left_out)
         if args.sequence:
             run.one_sequence()
         else:
-            run.images_by_themselves()
-    if run.failed:
-        progress.complain(f"marigold: {run.failed} of {len(inputs)} inputs failed")
-    else:
-        there = f", {run.skipped} were there" if run.skipped else ""
-        progress.say(f"marigold: {len(inputs) - run.skipped} done{there}, results in {args.output_dir}")
-    return not run.failed
+            run.each(run.files, run.predict)
+    return run.end(args.output_dir)

@@ -39,7 +39,7 @@ from .flag_types import (
     color_map,
     formats,
     integer,
-    kind_options,
+    opening_options,
 )
 
 METHOD_NAMES = ("blend", "rolling")
@@ -127,11 +127,7 @@ def _open(args: argparse.Namespace, progress: CommandProgress) -> MarigoldPipeli
         args.task,
         checkpoint,
         variant=variant,
-        dtype=args.dtype,
-        device=args.device,
-        num_threads=args.threads,
-        vae=args.vae,
-        **kind_options(args),
+        **opening_options(args),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

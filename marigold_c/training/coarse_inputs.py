@@ -16,9 +16,9 @@ from .examples import Example
 from .inputs import TRAIN_STEPS, Inputs
 from .latents import LatentEncoder, draw_noise
 from .loader import Batch
-from .refinement import PATCH, agreement_mask, align_coarse
+from .refinement import agreement_mask, align_coarse
 from .settings import TrainingConfig
-from .targets import latent_mask
+from .targets import LATENT_BLOCK, latent_mask
 
 Array = NDArray[np.float32]
 
@@ -29,6 +29,7 @@ class CoarseInputs:
     def __init__(self, config: TrainingConfig, base: MarigoldDepthPipeline, encode: LatentEncoder) -> None:
         """base: makes the coarse predictions; it is not trained."""
         self._config, self._base, self._encode = config, base, encode
+        self._cell = base.vae_scale_factor
         base.set_progress_bar_config(disable=True)
 
     def __call__(self, batch: Batch, seed: int) -> Inputs:
@@ -54,7 +55,7 @@ class CoarseInputs:
         coarse = align_coarse(self._predicted(example, int(random.integers(2**31))), truth, mask)
         window = self._window(mask, random)
         image, coarse, truth, mask = example.image[:, *window], coarse[window], truth[window], mask[window]
-        return image, coarse, truth, _agreement(coarse, truth, mask, self._config.trainer.refinement.agreement)
+        return image, coarse, truth, self._agreement(coarse, truth, mask)
 
     def _predicted(self, example: Example, seed: int) -> Array:
         """Depth (H, W) in [-1, 1], predicted at a part of the example's resolution."""
@@ -73,28 +74,29 @@ class CoarseInputs:
         crop = self._config.trainer.refinement.crop
         if crop is None:
             return slice(None), slice(None)
-        rows, columns = np.nonzero(latent_mask(mask, PATCH))
+        size = self._cell
+        rows, columns = np.nonzero(latent_mask(mask, size))
         chosen = random.integers(len(rows))
         begins = []
         for cell, side, length in zip((rows[chosen], columns[chosen]), mask.shape, crop, strict=True):
-            cells, within = min(length, side) // PATCH, side // PATCH
+            cells, within = min(length, side) // size, side // size
             first = int(random.integers(max(0, cell - cells + 1), min(cell, within - cells) + 1))
-            begins.append(slice(first * PATCH, (first + cells) * PATCH))
+            begins.append(slice(first * size, (first + cells) * size))
         return begins[0], begins[1]
+
+    def _agreement(self, coarse: Array, truth: Array, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """agreement_mask; of a window that agrees nowhere, the cells that agree best."""
+        threshold = self._config.trainer.refinement.agreement
+        cells = agreement_mask(coarse, truth, mask, threshold, self._cell)
+        while not cells.any() and threshold <= 2:  # the most that values in [-1, 1] differ by
+            threshold *= 2
+            cells = agreement_mask(coarse, truth, mask, threshold, self._cell)
+        return cells
 
 
 def coarse_resolution(longest: int, factor: float) -> int:
     """The longer side of the base prediction for a refinement whose longer side is `longest`: whole latent cells."""
-    return max(PATCH, round(longest / factor / PATCH) * PATCH)
-
-
-def _agreement(coarse: Array, truth: Array, mask: NDArray[np.bool_], threshold: float) -> NDArray[np.bool_]:
-    """agreement_mask; of a window that agrees nowhere, the cells that agree best."""
-    cells = agreement_mask(coarse, truth, mask, threshold)
-    while not cells.any() and threshold <= 2:  # the most that values in [-1, 1] differ by
-        threshold *= 2
-        cells = agreement_mask(coarse, truth, mask, threshold)
-    return cells
+    return max(LATENT_BLOCK, round(longest / factor / LATENT_BLOCK) * LATENT_BLOCK)
 
 
 def refined_call(options: dict[str, Any], image: NDArray[Any], config: TrainingConfig) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Learner:
         vae = pipe.vae
         self._adds_up = needs_gradients(config, processes)
         self._latent_channels: int = vae.config["latent_channels"]
-        self._block = 2 ** (len(vae.config.get("block_out_channels", range(4))) - 1)  # pixels of a latent cell
+        self._block = pipe.vae_scale_factor
         scale = float(vae.config["scaling_factor"])
         given = config.model.latent_scale
         if given is not None and not math.isclose(given, scale, rel_tol=1e-6):

@@ -4,15 +4,13 @@ nothing to learn but to distrust it. For Trainer's objective "refine"."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import _C
+from .targets import LATENT_BLOCK, latent_mask
 
 THRESHOLD = 0.1  # of depth in [-1, 1]
-PATCH = 8  # pixels of a latent cell's side
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -27,19 +25,17 @@ def align_coarse(coarse: Array, truth: Array, mask: Mask) -> Array:
     return np.clip(aligned, -1, 1)
 
 
-def agreement_mask(coarse: Array, truth: Array, mask: Mask, threshold: float = THRESHOLD) -> Mask:
-    """Cells of the latent, (H // 8, W // 8), that count: those whose every pixel is valid, and where the norm of the
-    difference of coarse and truth over the 8 x 8 pixels is 8 * threshold at most.
+def agreement_mask(
+    coarse: Array, truth: Array, mask: Mask, threshold: float = THRESHOLD, cell: int = LATENT_BLOCK
+) -> Mask:
+    """Cells of the latent, (H // cell, W // cell), that count: those whose every pixel is valid, and where the norm of
+    the difference of coarse and truth over the cell's pixels is cell * threshold at most.
 
-    coarse, truth: (H, W) in [-1, 1]; mask: bool (H, W).
+    coarse, truth: (H, W) in [-1, 1]; mask: bool (H, W); cell: pixels of its side, 8 for a VAE of four levels.
     """
-    rows, columns = mask.shape[0] // PATCH, mask.shape[1] // PATCH
+    rows, columns = mask.shape[0] // cell, mask.shape[1] // cell
 
-    def patches(values: NDArray[Any]) -> NDArray[Any]:
-        whole = values[: rows * PATCH, : columns * PATCH]
-        return whole.reshape(rows, PATCH, columns, PATCH)
-
-    difference = np.where(mask, coarse.astype(np.float64) - truth, 0.0)
-    squares = patches(difference * difference).sum(axis=(1, 3))
-    agrees: Mask = np.logical_and(patches(mask).all(axis=(1, 3)), squares <= (PATCH * threshold) ** 2)
+    difference = np.where(mask, coarse.astype(np.float64) - truth, 0.0)[: rows * cell, : columns * cell]
+    squares = (difference * difference).reshape(rows, cell, columns, cell).sum(axis=(1, 3))
+    agrees: Mask = np.logical_and(latent_mask(mask, cell), squares <= (cell * threshold) ** 2)
     return agrees
