@@ -18,12 +18,14 @@ FILE_FLAGS = {"align_snippets.c": UNFUSED, "colormap.c": UNFUSED, "library.c": [
 # One kernel file per instruction set: only these may contain instructions beyond the platform's baseline.
 AVX2 = ["-mavx2", "-mfma"]
 AVX512 = [*AVX2, "-mavx512f", "-mavx512vl", "-mavx512bw", "-mavx512dq", "-mprefer-vector-width=512"]
+AVX512BF16 = [*AVX512, "-mavx512vnni", "-mavx512bf16"]
 X86_64_FLAGS = {
     "kernels_avx2.c": AVX2,
     "kernels_avxvnni.c": [*AVX2, "-mavxvnni"],
     "kernels_avx512.c": AVX512,
     "kernels_avx512vnni.c": [*AVX512, "-mavx512vnni"],
-    "kernels_avx512bf16.c": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
+    "kernels_avx512bf16.c": AVX512BF16,
+    "kernels_amx.c": [*AVX512BF16, "-mamx-tile", "-mamx-bf16", "-mamx-int8"],
 }
 AARCH64_FLAGS = {
     "kernels_neon_dotprod.c": ["-mcpu=generic+dotprod"],

@@ -10,7 +10,7 @@ static const struct mg_cpu_kernels *const kernel_tables[] = {
     &mg_cpu_kernels_scalar,
 #if defined(__x86_64__)
     &mg_cpu_kernels_avx2,       &mg_cpu_kernels_avxvnni,    &mg_cpu_kernels_avx512,
-    &mg_cpu_kernels_avx512vnni, &mg_cpu_kernels_avx512bf16,
+    &mg_cpu_kernels_avx512vnni, &mg_cpu_kernels_avx512bf16, &mg_cpu_kernels_amx,
 #elif defined(__aarch64__)
     &mg_cpu_kernels_neon,   &mg_cpu_kernels_neon_dotprod, &mg_cpu_kernels_neon_bf16, &mg_cpu_kernels_neon_i8mm,
 #endif

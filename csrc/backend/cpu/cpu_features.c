@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 enum { EAX, EBX, ECX, EDX, REGISTERS };
 
@@ -21,9 +25,10 @@ struct feature {
 static const struct feature fma = {1, 0, ECX, 12}, osxsave = {1, 0, ECX, 27}, avx2 = {7, 0, EBX, 5},
                             avx512f = {7, 0, EBX, 16}, avx512dq = {7, 0, EBX, 17}, avx512bw = {7, 0, EBX, 30},
                             avx512vl = {7, 0, EBX, 31}, avx512vnni = {7, 0, ECX, 11}, avx512bf16 = {7, 1, EAX, 5},
-                            avxvnni = {7, 1, EAX, 4};
+                            avxvnni = {7, 1, EAX, 4}, amx_bf16 = {7, 0, EDX, 22}, amx_tile = {7, 0, EDX, 24},
+                            amx_int8 = {7, 0, EDX, 25};
 /* Registers that the operating system keeps for each thread (XCR0). */
-enum { YMM = 0x6, ZMM = 0xe6 };
+enum { YMM = 0x6, ZMM = 0xe6, TILES = 0x60000 };
 
 static bool has(struct feature f) {
     unsigned found[REGISTERS] = {0};
@@ -50,6 +55,21 @@ static bool has_avx512(void) {
 static bool has_avx512vnni(void) { return has_avx512() && has(avx512vnni); }
 
 static bool has_avx512bf16(void) { return has_avx512vnni() && has(avx512bf16); }
+
+/* Linux grants the tiles' 8 KiB to a process that asks (Documentation/arch/x86/xstate.rst), and then to all its threads and
+ * children. It refuses where a thread has an alternate signal stack without room for them. What is granted stays granted. */
+static bool grants_tiles(void) {
+#if defined(__linux__)
+    enum { REQUEST_PERMISSION = 0x1023 /* ARCH_REQ_XCOMP_PERM */, TILE_DATA = 18 };
+    return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+
+static bool has_amx(void) {
+    return keeps(ZMM | TILES) && has_avx512bf16() && has(amx_tile) && has(amx_bf16) && has(amx_int8) && grants_tiles();
+}
 #elif defined(__aarch64__)
 #if defined(__linux__)
 #include <sys/auxv.h>
@@ -98,6 +118,7 @@ static const struct {
     {"avx512", has_avx512},
     {"avx512vnni", has_avx512vnni},
     {"avx512bf16", has_avx512bf16},
+    {"amx", has_amx},
 #elif defined(__aarch64__)
     {"neon", has_neon},           {"neon_dotprod", has_neon_dotprod},
     {"neon_bf16", has_neon_bf16}, {"neon_i8mm", has_neon_i8mm},

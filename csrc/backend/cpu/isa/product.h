@@ -3,8 +3,9 @@
  *
  * A step multiplies four bytes of a row of A (one float, two bfloat16, two int16 or four int8) with as many of each column
  * of B, which is packed in panels of 2*MG_LANES columns: [step][column][four bytes]. A register tile holds up to 12 rows of
- * two vectors of sums; 8 on ARM, where product_lanes.h has the inner loop. Every element of C is a chain of additions in
- * the order of the steps, whatever the tile: results do not depend on how rows are grouped. */
+ * two vectors of sums; 8 on ARM, where product_lanes.h has the inner loop. With AMX product_tiles.h multiplies bfloat16 and
+ * bytes. Every element of C is a chain of additions in the order of the steps, whatever the tile: results do not depend on
+ * how rows are grouped. */
 #ifndef MG_PRODUCT_H
 #define MG_PRODUCT_H
 #include "vector.h"
@@ -104,6 +105,9 @@ static inline mg_vi mg_splat_bits(const void *p) {
 #if MG_HAS_NEON
 #include "product_lanes.h"
 #else
+#if MG_HAS_AMX
+#include "product_tiles.h"
+#endif
 /* The rows of the next tile are asked for a cache line ahead: in many short rows the processor's own prefetchers see no
  * stream. Addresses past the last row may be asked for, too; a prefetch tolerates that. */
 MG_ALWAYS_INLINE void mg_add_steps(enum mg_operands operands, int rows, mg_vi *left, mg_vi *right, int64_t steps,
@@ -211,13 +215,21 @@ static void MG_KERNEL(product_f32)(int64_t m, int64_t k, const float *a, int64_t
 #if MG_HAS_AVX512BF16 || MG_HAS_BF16 /* elsewhere see product_widened.h */
 static void MG_KERNEL(product_bf16)(int64_t m, int64_t k, const mg_bf16 *a, int64_t lda, const mg_bf16 *b, float *c,
                                     int64_t ldc, bool accumulate) {
+#if MG_HAS_AMX
+    mg_tile_product(false, m, k / 2, a, lda * 2, b, c, ldc * 4, accumulate);
+#else
     mg_plain_rows(MG_OPERANDS_BF16, m, k / 2, a, lda * 2, b, c, ldc * 4, accumulate);
+#endif
 }
 #endif
 
 static void MG_KERNEL(product_u8i8)(int64_t m, int64_t k, const uint8_t *a, int64_t lda, const int8_t *b, int32_t *c,
                                     int64_t ldc, bool accumulate) {
+#if MG_HAS_AMX
+    mg_tile_product(true, m, k / 4, a, lda, b, c, ldc * 4, accumulate);
+#else
     mg_plain_rows(MG_OPERANDS_U8I8, m, k / 4, a, lda, b, c, ldc * 4, accumulate);
+#endif
 }
 
 static void MG_KERNEL(product_fixed)(int64_t m, int64_t k, const int16_t *from, int64_t lda, const float *a_scales,

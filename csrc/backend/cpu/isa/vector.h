@@ -2,8 +2,8 @@
  * compiled for each instruction set. A file isa/kernels_SET.c defines
  *   MG_LANES             floats of a vector
  *   MG_VECTOR_REGISTERS  how many vectors the processor holds: how many rows a register tile may have
- *   MG_HAS_NAME 1        for instructions that are used by their name: AVX2, AVXVNNI; AVX512 (F, VL, BW, DQ), AVX512VNNI, AVX512BF16;
- *                        on ARM NEON, DOTPROD, BF16, I8MM
+ *   MG_HAS_NAME 1        for instructions that are used by their name: AVX2, AVXVNNI; AVX512 (F, VL, BW, DQ), AVX512VNNI, AVX512BF16,
+ *                        AMX; on ARM NEON, DOTPROD, BF16, I8MM
  *   MG_ISA               the suffix of its functions' names
  * and includes kernels.h. Without them (a tool that reads this file alone) it is the baseline.
  */
