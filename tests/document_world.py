@@ -24,9 +24,7 @@ from documents import ROOT, Block
 from hub_server import Files, Hub
 from PIL import Image
 
-import marigold_c as mc
 from marigold_c.images.videos import VideoWriter
-from marigold_c.preparation.model import make_model
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -47,10 +45,8 @@ _FAMILIES = {
 }
 _HIGH_RESOLUTION = "prs-eth/marigold-depth-hr-v1-1"
 _UNETS = "guangkaixu/genpercept-models"
-_THIN = {
-    "unet": {"block_out_channels": [16] * 4, "attention_head_dim": [2] * 4, "norm_num_groups": 8},
-    "vae": {"block_out_channels": [8] * 4},
-}
+# Of the checkpoints whose layout states none: 768 as published, of photographs that are enlarged to it.
+_RESOLUTION = 128
 _TINY_VAE = {
     "_class_name": "AutoencoderTiny",
     "act_fn": "relu",
@@ -68,20 +64,10 @@ _TINY_VAE = {
 }
 
 
-def _thin_checkpoint(task: str, folder: Path) -> Files:
-    """Its weights under the names of both variants."""
-    like = folder / "like" / task
-    shutil.copytree(mc.default_checkpoint(task), like, ignore=shutil.ignore_patterns("*.safetensors"))
-    for component, changes in _THIN.items():
-        path = like / component / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
-    make_model(folder / task, like)
-    return _with_both_names(folder / task)
-
-
 def _add_families(hub: Hub, folder: Path) -> None:
     for repository, name in _FAMILIES.items():
-        path, needed = family_checkpoints.make(name, folder, _THIN)
+        path, needed = family_checkpoints.make(name, folder, family_checkpoints.THIN)
+        hr_checkpoints.change(path / "model_index.json", {"default_processing_resolution": _RESOLUTION})
         hub.add(repository, _with_both_names(path))
         for unet in needed.values():
             hub.add(_UNETS, {f"{unet.name}/{file}": data for file, data in _with_both_names(unet).items()})
@@ -93,6 +79,7 @@ def _add_high_resolution(hub: Hub, folder: Path) -> None:
 
 
 def _with_both_names(folder: Path) -> Files:
+    """Weights under the names of both variants."""
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     plain = {name.replace(".fp16.", "."): data for name, data in found.items()}
     halves = {f"{name[:-12]}.fp16.safetensors": data for name, data in plain.items() if name.endswith(".safetensors")}
@@ -212,7 +199,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (programs / name).chmod(0o755)
     with Hub() as hub:
         for name, task in _REPOSITORIES.items():
-            hub.add(name, _thin_checkpoint(task, folder))
+            hub.add(name, _with_both_names(family_checkpoints.make_thin(task, folder / task)))
         hub.add("madebyollin/taesd", _tiny_vae(folder))
         _add_families(hub, folder / "families")
         _add_high_resolution(hub, folder / "families")

@@ -106,8 +106,26 @@ LAYOUTS = {
 }
 
 
+# Changes of configurations: networks as deep as those of the small checkpoints, with few channels.
+THIN: dict[str, dict[str, Any]] = {
+    "unet": {"block_out_channels": [16] * 4, "attention_head_dim": [2] * 4, "norm_num_groups": 8},
+    "vae": {"block_out_channels": [8] * 4},
+}
+
+
 def _change(path: Path, changes: dict[str, Any]) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def make_thin(task: str, folder: Path) -> Path:
+    """A checkpoint of random weights in the new `folder`, for what does not depend on the size of networks."""
+    like = folder.with_name(f"{folder.name}-like")
+    shutil.copytree(mc.default_checkpoint(task), like, ignore=shutil.ignore_patterns("*.safetensors"))
+    for component, changes in THIN.items():
+        _change(like / component / "config.json", changes)
+    make_model(folder, like)
+    shutil.rmtree(like)
+    return folder
 
 
 def make(name: str, folder: Path, changes: Mapping[str, dict[str, Any]] | None = None) -> tuple[Path, dict[str, Any]]:

@@ -69,7 +69,7 @@ def test_threads_do_not_change_a_bit(dtype: str) -> None:
 
 def steps_of(steps: int, **options: Any) -> tuple[list[float], list[float], mc.Trainer]:
     trainer = open_trainer(**options)
-    pairs = [trainer.train_step(*random_batch(step, h=16, w=24)) for step in range(steps)]
+    pairs = [trainer.train_step(*random_batch(step, h=8, w=12)) for step in range(steps)]
     return [loss for loss, _ in pairs], [norm for _, norm in pairs], trainer
 
 
@@ -81,7 +81,7 @@ def test_gradients_that_are_not_kept_change_memory_only(dtype: str, optimizer: s
     apart = open_trainer(**options)
     losses, norms = [], []
     for step in range(3):
-        losses.append(apart.forward_backward(*random_batch(step, h=16, w=24)))
+        losses.append(apart.forward_backward(*random_batch(step, h=8, w=12)))
         norms.append(apart.optimizer_step())
     kept, fused = steps_of(3, **options), steps_of(3, keep_gradients=False, **options)
     assert losses == kept[0] == fused[0]
@@ -112,7 +112,7 @@ def test_a_state_goes_on_with_gradients_kept_or_not(tmp_path: Path) -> None:
         trainer = open_trainer(tmp_path, keep_gradients=keep)
         trainer.load_state(tmp_path / "state.safetensors")
         for step in (2, 3):
-            trainer.train_step(*random_batch(step, h=16, w=24))
+            trainer.train_step(*random_batch(step, h=8, w=12))
         assert_same(trainer.parameters(), expected)
 
 
@@ -169,7 +169,7 @@ def test_what_needs_gradients_refuses_trainers_without() -> None:
 
 
 def test_bfloat16_follows_float32() -> None:
-    batch = random_batch(3, h=16, w=24)
+    batch = random_batch(3, h=8, w=12)
     exact, rounded = open_trainer(), open_trainer(dtype="bfloat16")
     assert rounded.forward_backward(*batch) == pytest.approx(exact.forward_backward(*batch), rel=5e-3)
     gradients = rounded.gradients()

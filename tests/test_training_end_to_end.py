@@ -9,11 +9,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from family_checkpoints import make_thin
 from PIL import Image
 from training_cases import data_entry, make_text_to_image, settings, write_config
 
@@ -27,11 +30,11 @@ SCENES = Path(__file__).parent / "data" / "scenes.npz"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rendered scenes of 48 x 64 in the generic layout: all but one to train on, one held out."""
+    """Rendered scenes of 32 x 40 in the generic layout: all but one to train on, one held out."""
     folder = tmp_path_factory.mktemp("scenes")
     with np.load(SCENES) as scenes:
         names = ("rgb", "depth", "normal", "albedo", "shading", "residual")
-        arrays = {name: scenes[name][:, ::2, ::2] for name in names}
+        arrays = {name: scenes[name][:, ::3, :120:3] for name in names}
     count = len(arrays["rgb"])
     for index in range(count):
         part = folder / ("val" if index == count - 1 else "train")
@@ -162,6 +165,13 @@ def test_distillation(root: Path) -> None:
         assert np.isfinite(pipe(picture, num_inference_steps=steps, generator=1).prediction).all()
 
 
+@pytest.fixture(scope="module")
+def thin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A checkpoint of random weights for a task: for what does not depend on the size of networks."""
+    folder = tmp_path_factory.mktemp("thin")
+    return cache(lambda task: make_thin(task, folder / task))
+
+
 RUNS = {
     "depth": ("depth", {"gt_mask_type": "valid_mask_raw"}),
     "iid": ("iid", {}),
@@ -171,9 +181,10 @@ RUNS = {
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_killed_at_random_moments(root: Path, kind: str) -> None:
+def test_killed_at_random_moments(root: Path, thin: Callable[[str], Path], kind: str) -> None:
     """The weights at the end are those of the uninterrupted run, to the bit."""
     task, changes = RUNS[kind]
+    changes = {**changes, "model__pretrained_path": str(thin(task))}
     whole = make(root, f"{kind}_whole", task, max_iter=8, **changes)
     killed = make(root, f"{kind}_killed", task, max_iter=8, **changes)
     began = time.monotonic()
@@ -214,8 +225,8 @@ def test_from_a_text_to_image_model(root: Path, tmp_path: Path, task: str, maps:
     assert pipe(picture, generator=1).prediction.shape[0] == maps
 
 
-def test_stopping_by_a_signal(root: Path) -> None:
-    config = make(root, "signal", max_iter=1000)
+def test_stopping_by_a_signal(root: Path, thin: Callable[[str], Path]) -> None:
+    config = make(root, "signal", max_iter=1000, model__pretrained_path=str(thin("normals")))
     process = subprocess.Popen(command(root, config), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     while "iteration 1/1000" not in process.stderr.readline():
