@@ -211,6 +211,28 @@ def test_a_wrong_vae(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not (tmp_path / "out").exists()
 
 
+def test_a_photograph_as_the_checkpoint(photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("depth", tmp_path / "out", photo, "--checkpoint", photo) == 1
+    error = capsys.readouterr().err
+    assert (
+        f'{photo}: no safetensors file, which would begin with the length of a header and the header\'s "{{"' in error
+    )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "hint"), [("float23", "; did you mean float32?"), ("Int8", "; did you mean int8?"), ("x", "")]
+)
+def test_a_precision_that_does_not_exist(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: str, hint: str
+) -> None:
+    assert run("depth", tmp_path / "out", photo, "--dtype", dtype) == 1
+    expected = f'dtype "{dtype}" is not supported; supported: float32, float16 (on a GPU), bfloat16, int8, auto{hint}\n'
+    assert capsys.readouterr().err.endswith(expected)
+    with pytest.raises(NotImplementedError, match="is not supported"):
+        mc.load(mc.default_checkpoint(), dtype=dtype)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_quiet_and_warnings(photo: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], command: str) -> None:
     """Two members are hardly an ensemble: the pipeline warns of it, and the command says so in a line of its own."""

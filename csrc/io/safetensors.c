@@ -151,6 +151,10 @@ static mg_status read_header(const struct mg_json **out, size_t *data_start, str
                        file->bytes);
     for (int i = 7; i >= 0; i--)
         length = length << 8 | file->data[i];
+    if (length > file->bytes - 8 && file->bytes > 8 && file->data[8] != '{')
+        return mg_fail(err, MG_ERR_CHECKPOINT,
+                       "%s: no safetensors file, which would begin with the length of a header and the header's \"{\"",
+                       file->path);
     if (length > LONGEST_HEADER || length > file->bytes - 8)
         return mg_fail(
             err, MG_ERR_CHECKPOINT,

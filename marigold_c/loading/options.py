@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..messages import suggestion
 from .packed import is_packed
 
 DTYPES = ("float32", "bfloat16", "float16", "int8")
@@ -33,7 +34,13 @@ def dtype_name(checkpoint: Path, dtype: Any, torch_dtype: Any = None) -> str:
     chosen = dtype if dtype is not None else torch_dtype
     if chosen is None:
         return "auto" if is_packed(checkpoint) else "float32"
-    return plain_dtype(chosen)
+    name = plain_dtype(chosen)
+    if name not in DTYPES and name != "auto":
+        raise NotImplementedError(
+            f'dtype "{name}" is not supported; supported: float32, float16 (on a GPU), bfloat16, int8, auto'
+            f"{suggestion(name, (*DTYPES, *_SHORT, 'auto'))}"
+        )
+    return name
 
 
 VAE_TILE = 768  # pixels, as the VAE of Stable Diffusion 2 has it (sample_size)

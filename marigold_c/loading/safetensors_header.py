@@ -16,6 +16,11 @@ def read_header_text(path: Path) -> bytes:
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
+        if 8 + length > size > 8 and file.read(1) != b"{":
+            raise CheckpointError(
+                f'{path}: no safetensors file, which would begin with the length of a header and the header\'s "{{"'
+            )
+        file.seek(8)
         if size < 8 or length > min(size - 8, _LARGEST):
             raise CheckpointError(
                 f"{path}: no safetensors file, or not all of it: the header claims {length} bytes; the file has {size}"
