@@ -4,6 +4,7 @@ or stray accesses and divergent warps, on each generation of tensor cores."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,16 @@ RUNS = [
 ]
 
 
+# 9.0 makes a float32 of a bfloat16 by an instruction; before, 16 zeros are put below it: the same number.
+WIDENING = re.compile(r"cvt\.f32\.bf16 (%f\d+), (%rs\d+)")
+
+
 def test_newer_architectures_get_the_same_ptx(kernels_of: Callable[[str], dict[str, Kernel]]) -> None:
     """So that what holds for 8.0 holds for 9.0, until a kernel has code of its own for it."""
     for name, kernel in kernels_of("80").items():
-        assert kernels_of("90")[name].code == kernel.code, name
+        newer = [WIDENING.sub(r"mov.b32 \1, {0,\2}", one.text) for one in kernels_of("90")[name].code]
+        assert newer == [one.text for one in kernel.code], name
+        assert kernels_of("90")[name].labels == kernel.labels, name
 
 
 def launches_of(emulation: Any, run: Run, architecture: str, kernels: dict[str, Kernel]) -> list[Launch]:

@@ -151,7 +151,8 @@ __device__ void find_scores_gradient(struct gradient_tiles &shared, const struct
     });
 }
 
-/* Rows of the queries from `first` on, as attention_rows made them. */
+/* Rows of the queries from `first` on, as attention_rows made them. Barriers of the products that follow and of those that
+ * came before, in accumulate_columns, keep them apart from their readers. */
 __device__ static inline void load_rows(struct gradient_tiles &shared, const float *rows, int64_t first,
                                         int64_t queries, int64_t head_count) {
     if (threadIdx.x < QUERY_TILE) {
@@ -219,7 +220,6 @@ __global__ void __launch_bounds__(MG_CUDA_THREADS)
             p.causal && t.rows_are_queries && first + QUERY_TILE < column_count ? first + QUERY_TILE : column_count;
         for (int64_t first_column = p.causal && !t.rows_are_queries ? first : 0; first_column < last;
              first_column += KEY_TILE) {
-            __syncthreads();
             load_rows(shared, rows, t.rows_are_queries ? first : first_column, p.queries, head_count);
             find_scores_gradient<T, P>(shared, s, p, first, row_count, first_column, column_count);
             accumulate_columns<T>(result, shared, s.factor, first_column, column_count, p.channels, count);
