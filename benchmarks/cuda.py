@@ -2,12 +2,14 @@
 beside it where torch has that GPU.
 
     make bench-cuda        or        python benchmarks/cuda.py [--device cuda] [--size 768 768] [--tiny]
+                                                               [--sides NAME ...] [--operations NAME ...]
 
 No network. The checkpoint is one of Stable Diffusion 2's size with random weights (make_sd2_checkpoint.py), written
 once into --folder (5.2 GB). Figures go to benchmarks/results/cuda.json and, as tables, cuda.md. Times are medians of
 runs after the first. Both sides get the same random numbers as float32 arrays of the host and return such arrays, so
 that the same copies count; memory is what the engine holds on the GPU, and torch's largest allocation. diffusers
-runs in float16 and bfloat16, channels first and channels last, and in bfloat16 with torch.compile. The roof of an
+runs in float32 and TF32, in float16 and bfloat16 channels first and channels last, and in bfloat16 with torch.compile.
+Each side is written down as soon as it is measured. The roof of an
 operation is the longer of two times: its arithmetic at the speed of a large matrix product of its type, and its bytes
 at that of a large copy.
 """
@@ -17,10 +19,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,10 +36,25 @@ from ops import Operation, inputs_of, linear, operations, pointwise
 from peer_tables import markdown
 
 RESULTS = Path(__file__).resolve().parent / "results"
-DTYPES = ("float32", "float16", "bfloat16")
 Figures = dict[str, float]
 Array = Any
 Stages = dict[str, Callable[[], Array]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A way of running the engine."""
+
+    dtype: str
+    isa: str | None = None
+
+
+SIDES = {
+    "float32": Side("float32"),
+    "TF32": Side("float32", "tf32"),
+    "float16": Side("float16"),
+    "bfloat16": Side("bfloat16"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,16 +62,19 @@ class Peer:
     """A way of running diffusers."""
 
     dtype: str
+    tf32: bool = False
     channels_last: bool = False
     compiled: bool = False
 
 
 PEERS = {
-    "float16": Peer("float16"),
-    "float16, channels last": Peer("float16", channels_last=True),
-    "bfloat16": Peer("bfloat16"),
-    "bfloat16, channels last": Peer("bfloat16", channels_last=True),
-    "bfloat16, channels last, compiled": Peer("bfloat16", channels_last=True, compiled=True),
+    "diffusers, float32": Peer("float32"),
+    "diffusers, TF32": Peer("float32", tf32=True),
+    "diffusers, float16": Peer("float16"),
+    "diffusers, float16, channels last": Peer("float16", channels_last=True),
+    "diffusers, bfloat16": Peer("bfloat16"),
+    "diffusers, bfloat16, channels last": Peer("bfloat16", channels_last=True),
+    "diffusers, bfloat16, channels last, compiled": Peer("bfloat16", channels_last=True, compiled=True),
 }
 
 
@@ -95,12 +117,27 @@ def engine_stages(pipe: Any, given: Inputs) -> Stages:
     }
 
 
-def engine_figures(checkpoint: Path, dtype: str, args: argparse.Namespace) -> Figures:
+@contextmanager
+def instruction_set(isa: str | None) -> Iterator[None]:
+    """What pipelines are opened with."""
+    before = os.environ.pop("MARIGOLD_ISA", None)
+    if isa:
+        os.environ["MARIGOLD_ISA"] = isa
+    try:
+        yield
+    finally:
+        os.environ.pop("MARIGOLD_ISA", None)
+        if before is not None:
+            os.environ["MARIGOLD_ISA"] = before
+
+
+def engine_figures(checkpoint: Path, side: Side, args: argparse.Namespace) -> Figures:
     import marigold_c as mc
 
     given = Inputs.of_size(*args.size)
     begin = time.perf_counter()
-    pipe: Any = mc.MarigoldDepthPipeline.from_pretrained(checkpoint, dtype=dtype, device=args.device)
+    with instruction_set(side.isa):
+        pipe: Any = mc.MarigoldDepthPipeline.from_pretrained(checkpoint, dtype=side.dtype, device=args.device)
     pipe.set_progress_bar_config(disable=True)
 
     def run(members: int, batch: int) -> object:
@@ -118,7 +155,7 @@ def engine_figures(checkpoint: Path, dtype: str, args: argparse.Namespace) -> Fi
     stages: dict[str, Callable[[], object]] = {
         **engine_stages(pipe, given),
         "pipeline, 1 step": lambda: run(1, 1),
-        "pipeline, 10 members": lambda: run(10, args.batch),
+        f"pipeline, {args.members} members": lambda: run(args.members, args.batch),
     }
     figures |= {name: median_seconds(call, args.repeats) for name, call in stages.items()}
     figures["memory, GB"] = pipe.memory_stats()["peak"] / 1e9
@@ -138,6 +175,7 @@ def open_peer(checkpoint: Path, peer: Peer, device: str) -> Any:
     torch: Any = importlib.import_module("torch")
     diffusers: Any = importlib.import_module("diffusers")
     dtype = getattr(torch, peer.dtype)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = peer.tf32
     pipe = diffusers.MarigoldDepthPipeline.from_pretrained(checkpoint, dtype=dtype).to(device)
     pipe.set_progress_bar_config(disable=True)
     if peer.channels_last:
@@ -187,7 +225,7 @@ def peer_figures(checkpoint: Path, peer: Peer, args: argparse.Namespace) -> Figu
     stages: dict[str, Callable[[], object]] = {
         **peer_stages(pipe, peer, given),
         "pipeline, 1 step": lambda: run(1, 1),
-        "pipeline, 10 members": lambda: run(10, args.batch),
+        f"pipeline, {args.members} members": lambda: run(args.members, args.batch),
     }
     figures |= {name: median_seconds(call, args.repeats) for name, call in stages.items()}
     figures["memory, GB"] = torch.cuda.max_memory_allocated() / 1e9
@@ -197,29 +235,30 @@ def peer_figures(checkpoint: Path, peer: Peer, args: argparse.Namespace) -> Figu
 # ---- operations ----
 
 
-def seconds_of(operation: Operation, dtype: str, args: argparse.Namespace) -> float:
+def seconds_of(operation: Operation, side: Side, args: argparse.Namespace) -> float:
     engine: Any = importlib.import_module("marigold_c._testing")
-    times = engine.time_op(
-        *(args.device, None, 1, operation.name, operation.params, inputs_of(operation)), args.repeats + 1, dtype
-    )
-    return statistics.median(times[1:])
+    given = (args.device, side.isa, 1, operation.name, operation.params, inputs_of(operation))
+    return statistics.median(engine.time_op(*given, args.repeats + 1, side.dtype)[1:])
 
 
-def roofs(dtype: str, args: argparse.Namespace) -> Figures:
+def roofs(side: Side, args: argparse.Namespace) -> Figures:
     side = 64 if args.tiny else 8192
     product, copy = linear(1, side, side, side), pointwise("add", side, side // 64, 64)
-    width = "bfloat16" if dtype == "float16" else dtype  # float16 has as many bytes
     return {
-        "product": product.direct / seconds_of(product, dtype, args),
-        "copy": copy.bytes_moved(width) / seconds_of(copy, dtype, args),
+        "product": product.direct / seconds_of(product, side, args),
+        "copy": copy.bytes_moved(width_of(side)) / seconds_of(copy, side, args),
     }
 
 
-def operation_figures(dtype: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    peak = roofs(dtype, args)
+def width_of(side: Side) -> str:
+    return "bfloat16" if side.dtype == "float16" else side.dtype  # as many bytes
+
+
+def operation_figures(side: Side, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    peak = roofs(side, args)
     for operation in operations(32 if args.tiny else 1):
-        seconds = seconds_of(operation, dtype, args)
-        moved = operation.bytes_moved("bfloat16" if dtype == "float16" else dtype)
+        seconds = seconds_of(operation, side, args)
+        moved = operation.bytes_moved(width_of(side))
         roof = max(operation.direct / peak["product"], moved / peak["copy"])
         yield {"operation": operation.label, "seconds": seconds, "work": operation.direct, "share": roof / seconds}
 
@@ -229,6 +268,8 @@ def operation_figures(dtype: str, args: argparse.Namespace) -> Iterator[dict[str
 
 def stage_table(report: dict[str, Any]) -> str:
     sides = report["sides"]
+    if not sides:
+        return ""
     rows = [
         [
             name,
@@ -259,14 +300,32 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--size", type=int, nargs=2, default=[768, 768], metavar=("H", "W"))
-    parser.add_argument("--batch", type=int, default=10, help="members of an ensemble at a time")
+    parser.add_argument("--members", type=int, default=10, help="of an ensemble")
+    parser.add_argument("--batch", type=int, default=10, help="members at a time")
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument(
         "--folder", type=Path, default=RESULTS / "sd2", help="the checkpoint; written if it is not there"
     )
     parser.add_argument("--tiny", action="store_true", help="a small network and small maps, to try the script")
+    parser.add_argument("--sides", nargs="*", choices=[*SIDES, *PEERS], metavar="NAME", help="default: all there are")
+    parser.add_argument("--operations", nargs="*", choices=list(SIDES), metavar="NAME", help="sides; default: all")
     parser.add_argument("--output", type=Path, default=RESULTS / "cuda.json", help="JSON; tables go beside it (.md)")
     return parser.parse_args(arguments)
+
+
+def runs_on(device: str, side: Side) -> bool:
+    return device.startswith("cuda") or (side.dtype != "float16" and side.isa is None)
+
+
+def save(report: dict[str, Any], output: Path) -> str:
+    tables = [f"{report['size'][0]} x {report['size'][1]}, {report['device']}", stage_table(report)]
+    for name, found in report["operations"].items():
+        tables += [name, operation_table(found)]
+    text = "\n\n".join(tables)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(report, indent=2), encoding="utf-8")
+    output.with_suffix(".md").write_text(f"{text}\n", encoding="utf-8")
+    return text
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -276,22 +335,24 @@ def main(arguments: list[str] | None = None) -> int:
     if not (args.folder / "model_index.json").is_file():
         write_checkpoint(args.folder, "tiny" if args.tiny else "sd2")
     report: dict[str, Any] = {"device": args.device, "size": args.size, "sides": {}, "operations": {}}
-    dtypes = [dtype for dtype in DTYPES if dtype != "float16" or args.device.startswith("cuda")]
-    for dtype in dtypes:
-        report["sides"][dtype] = engine_figures(args.folder, dtype, args)
-        print(f"{dtype}: {report['sides'][dtype]}", file=sys.stderr, flush=True)
-    for name, peer in PEERS.items() if has_torch(args.device) else ():
-        report["sides"][f"diffusers, {name}"] = peer_figures(args.folder, peer, args)
-    for dtype in dtypes:
-        report["operations"][dtype] = list(operation_figures(dtype, args))
-    tables = [f"{args.size[0]} x {args.size[1]}, {args.device}", stage_table(report)]
-    for dtype, found in report["operations"].items():
-        tables += [dtype, operation_table(found)]
-    text = "\n\n".join(tables)
-    print(text)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    args.output.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    args.output.with_suffix(".md").write_text(f"{text}\n", encoding="utf-8")
+    ours = {name: side for name, side in SIDES.items() if runs_on(args.device, side)}
+    peers = PEERS if has_torch(args.device) else {}
+    for name in [*ours, *peers]:
+        if args.sides is not None and name not in args.sides:
+            continue
+        figures = (
+            engine_figures(args.folder, ours[name], args)
+            if name in ours
+            else peer_figures(args.folder, peers[name], args)
+        )
+        report["sides"][name] = figures
+        print(f"{name}: {figures}", file=sys.stderr, flush=True)
+        save(report, args.output)
+    for name, side in ours.items():
+        if args.operations is None or name in args.operations:
+            report["operations"][name] = list(operation_figures(side, args))
+            save(report, args.output)
+    print(save(report, args.output))
     return 0
 
 

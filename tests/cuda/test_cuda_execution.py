@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,3 +177,31 @@ def test_batches_of_a_schedule_with_noise() -> None:
     options: dict[str, Any] = {"ensemble_size": 3, "num_inference_steps": 2}
     found = predict(pipe, SMALL, batch_size=0, **options)
     assert np.abs(found - predict(cpu, SMALL, batch_size=3, **options)).max() <= 1e-4
+
+
+# ---- times of operations ----
+
+
+def test_times_of_operations(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A line for each operation of a run, which computes the same."""
+    expected = predict(load("depth", device="cuda"))
+    monkeypatch.setenv("MARIGOLD_CUDA_TIMES", str(tmp_path / "times"))
+    pipe = load("depth", device="cuda")
+    counts = []
+    for _ in range(3):
+        np.testing.assert_array_equal(predict(pipe), expected)
+        lines = [json.loads(line) for line in (tmp_path / "times").read_text(encoding="utf-8").splitlines()]
+        counts.append(len(lines))
+    assert counts[2] - counts[1] == counts[1] - counts[0] > 50  # what a recording held would be missing
+    one = next(line for line in lines if line["operation"] == "conv2d")
+    assert one["dtype"] == "float32" and len(one["in"][1]) == 4 and one["out"][3] == one["in"][1][0] and one["ms"] > 0
+
+
+def test_times_that_cannot_be_written(emulator: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    gc.collect()
+    held = emulator.held
+    monkeypatch.setenv("MARIGOLD_CUDA_TIMES", str(tmp_path / "nowhere" / "times"))
+    with pytest.raises(OSError, match=r"MARIGOLD_CUDA_TIMES: .*nowhere.* cannot be written"):
+        load("depth", device="cuda")
+    gc.collect()
+    assert emulator.held == held

@@ -1,5 +1,6 @@
 /* runtime.cc: the runtime's calls: memory with fences, streams whose work is done at once, devices that the tests make
  * up, and acquisitions that fail on request. */
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <vector>
@@ -287,8 +288,12 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
 }
 
 /* ---- events, waiting, copies: not in a graph ---- */
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) { return acquire(out); }
-cudaError_t cudaEventDestroy(cudaEvent_t event) { return give_back(event); }
+struct mg_emu_event {
+    std::chrono::steady_clock::time_point recorded;
+};
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned) { return make(out); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) { return unmake(event); }
 
 /* Every other question comes too early: whoever waits must ask again, and do meanwhile what it does while it waits. */
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
@@ -305,7 +310,16 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
                                             : cudaErrorInvalidValue;
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-    return event && !mg_emu_call_fails() ? cudaSuccess : cudaErrorInvalidValue;
+    if (!event || mg_emu_call_fails())
+        return cudaErrorInvalidValue;
+    event->recorded = std::chrono::steady_clock::now();
+    return cudaSuccess;
+}
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t begin, cudaEvent_t end) {
+    if (mg_emu_call_fails())
+        return cudaErrorInvalidValue;
+    *milliseconds = std::chrono::duration<float, std::milli>(end->recorded - begin->recorded).count();
+    return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     return event && !mg_emu_call_fails() ? cudaSuccess : cudaErrorInvalidValue;

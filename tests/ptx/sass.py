@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
@@ -33,22 +35,44 @@ class Code:
     def count(self, *names: str) -> int:
         return sum(line.name.split(".")[0] in names for line in self.lines)
 
-    def loops(self) -> list[Counter[str]]:
-        """The instructions of every loop, from the target of a backward branch to the branch; short ones first."""
-        found = []
-        for line in self.lines:
-            target = _TARGET.search(line.operands) if line.name.startswith("BRA") else None
-            # A branch to itself ends every function.
-            if target and int(target[1], 16) < line.address:
-                found.append((line.address - int(target[1], 16), int(target[1], 16), line.address))
-        return [
-            Counter(line.name.split(".")[0] for line in self.lines if begin <= line.address <= end)
-            for _, begin, end in sorted(found)
-        ]
+    def _branches(self) -> list[tuple[int, int]]:
+        """From where to where."""
+        targets = [(line, _TARGET.search(line.operands)) for line in self.lines if line.name.startswith("BRA")]
+        return [(line.address, int(target[1], 16)) for line, target in targets if target]
+
+    def _count(self, begin: int, end: int) -> Counter[str]:
+        return Counter(line.name.split(".")[0] for line in self.lines if begin <= line.address <= end)
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """Of every loop, from the target of a backward branch to the branch; short ones first."""
+        # A branch to itself ends every function.
+        found = [(target, at) for at, target in self._branches() if target < at]
+        return sorted(found, key=lambda span: (span[1] - span[0], span))
+
+    def _main_span(self) -> tuple[int, int]:
+        """The shortest loop that has as many products of tensor cores as any."""
+        return max(self._spans(), key=lambda span: self._count(*span)["HMMA"], default=(1, 0))
 
     def main_loop(self) -> Counter[str]:
-        """The shortest loop that has as many products of tensor cores as any."""
-        return max(self.loops(), key=lambda loop: loop["HMMA"], default=Counter())
+        return self._count(*self._main_span())
+
+    def least_instructions(self) -> int:
+        """Of a step of the main loop: those that no forward branch passes over."""
+        begin, end = self._main_span()
+        passed = [(at, target) for at, target in self._branches() if begin <= at < target <= end]
+        return sum(
+            begin <= line.address <= end and not any(at < line.address < target for at, target in passed)
+            for line in self.lines
+        )
+
+
+def cuobjdump() -> Path | None:
+    """Of the package nvidia-cuda-cuobjdump, or of the toolkit."""
+    for folder in map(Path, sys.path):
+        for found in folder.glob("nvidia/cu*/bin/cuobjdump"):
+            return found
+    on_path = shutil.which("cuobjdump")
+    return None if on_path is None else Path(on_path)
 
 
 @cache

@@ -3,12 +3,10 @@ local memory, and code that fits into the instruction cache."""
 
 from __future__ import annotations
 
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from ptx.sass import Code, code_of
+from ptx.sass import Code, code_of, cuobjdump
 
 OBJECTS = Path(__file__).resolve().parents[2] / "build" / "cuda" / "objects"
 HALF = "6__half"
@@ -24,28 +22,22 @@ LOOPS = {
 }
 
 
-def cuobjdump() -> Path:
-    """Of the package nvidia-cuda-cuobjdump, or of the toolkit."""
-    for folder in map(Path, sys.path):
-        for found in folder.glob("nvidia/cu*/bin/cuobjdump"):
-            return found
-    on_path = shutil.which("cuobjdump")
-    if on_path is None:
+def code(source: str, architecture: str) -> dict[str, Code]:
+    tool = cuobjdump()
+    if tool is None:
         pytest.skip("cuobjdump is not there")
-    return Path(on_path)
+    return code_of(tool, OBJECTS / f"{source}.o", architecture)
 
 
 def find(source: str, name: str, architecture: str) -> Code:
-    kernels = code_of(cuobjdump(), OBJECTS / f"{source}.o", architecture)
-    (found,) = (code for mangled, code in kernels.items() if name in mangled)
+    (found,) = (one for mangled, one in code(source, architecture).items() if name in mangled)
     return found
 
 
 @pytest.mark.parametrize("architecture", ["80", "86", "90"])
 @pytest.mark.parametrize(("source", "name"), LOOPS)
 def test_loops_feed_the_tensor_cores(source: str, name: str, architecture: str) -> None:
-    code, (products, matrices, copies) = find(source, name, architecture), LOOPS[source, name]
-    loop = code.main_loop()
+    loop, (products, matrices, copies) = find(source, name, architecture).main_loop(), LOOPS[source, name]
     assert (loop["HMMA"], loop["LDSM"], loop["LDGSTS"]) == (products, matrices, copies), loop
     # Stores are those of pixels that are not made of whole chunks.
     assert loop["BAR"] == 1 and loop["LDS"] == 0 and loop["STS"] <= 2
@@ -63,8 +55,8 @@ def test_turing_multiplies_in_its_loop(name: str) -> None:
 @pytest.mark.parametrize("architecture", ["75", "80", "86", "90"])
 @pytest.mark.parametrize("source", ["conv2d.cu", "attention.cu", "attention_gradient.cu", "attention_products.cu"])
 def test_kernels_keep_to_registers_and_are_not_too_long(source: str, architecture: str) -> None:
-    kernels = code_of(cuobjdump(), OBJECTS / f"{source}.o", architecture)
+    kernels = code(source, architecture)
     assert kernels
-    for name, code in kernels.items():
-        assert code.count("LDL", "STL") <= MAX_SPILLS, name
-        assert code.size <= MAX_CODE_BYTES, (name, code.size)
+    for name, found in kernels.items():
+        assert found.count("LDL", "STL") <= MAX_SPILLS, name
+        assert found.size <= MAX_CODE_BYTES, (name, found.size)

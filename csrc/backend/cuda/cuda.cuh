@@ -9,6 +9,7 @@
 #define MG_CUDA_CUH
 #include <math.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <type_traits>
@@ -55,6 +56,8 @@ struct mg_cuda_state {
     cudaEvent_t staged[MG_CUDA_STAGING];
     int next_staging;
     struct mg_cuda_gemm_plan gemm_plans[MG_CUDA_GEMM_PLANS];
+    FILE *times; /* NULL: operations are not timed one by one */
+    cudaEvent_t timed[2];
     const char *running; /* the operation */
     mg_status fault;     /* the first since the last finish() */
     char fault_text[MG_CUDA_FAULT_TEXT];

@@ -135,6 +135,7 @@ static void destroy(struct mg_cuda_state *state) {
         if (state->staging[i])
             failed |= cudaFreeHost(state->staging[i]) != cudaSuccess;
     }
+    failed |= !mg_cuda_close_times(state);
     if (state->blas_workspace)
         failed |= cudaFree(state->blas_workspace) != cudaSuccess;
     if (state->blas)
@@ -152,7 +153,7 @@ static bool is_set(const char *variable, const char *value) {
 }
 
 /* `isa` "tf32" lets float32 products be rounded to TF32; a processor's instruction sets mean nothing here.
- * MARIGOLD_CUDA_GRAPHS=0 launches kernels one by one. */
+ * MARIGOLD_CUDA_GRAPHS=0 launches kernels one by one, and so do times of operations. */
 static mg_status cuda_open(struct mg_context *context, const char *isa, struct mg_err *err) {
     const char *graphs = getenv("MARIGOLD_CUDA_GRAPHS");
     struct mg_cuda_state *state;
@@ -171,6 +172,8 @@ static mg_status cuda_open(struct mg_context *context, const char *isa, struct m
     state->tiled_attention = is_set("MARIGOLD_CUDA_ATTENTION", "tiled");
     MG_TRY_GOTO(check_capability(state, err));
     MG_TRY_GOTO(create_handles(state, err));
+    MG_TRY_GOTO(mg_cuda_open_times(state, err));
+    state->graphs = state->graphs && !state->times;
     context->backend_state = state;
     context->memory = &mg_cuda_memory;
     context->isa = state->isa;
@@ -231,7 +234,11 @@ static void cuda_run(const struct mg_context *context, const struct mg_op_call *
     state->running = operation_names[call->op->kind];
     const struct mg_cuda_device_guard guard(state->device);
     mg_cuda_note(state, guard.status, "cudaSetDevice");
+    if (state->times)
+        mg_cuda_begin_time(state);
     drivers[call->op->kind]->run(state, call);
+    if (state->times)
+        mg_cuda_end_time(state, call->op);
 }
 
 static const struct mg_backend backend = {

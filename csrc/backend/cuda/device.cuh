@@ -40,6 +40,14 @@ mg_status mg_cuda_tell(struct mg_cuda_state *state, struct mg_err *err);
 /* MG_ERR_DEVICE naming `what` unless status is cudaSuccess. */
 mg_status mg_cuda_check(cudaError_t status, const char *what, struct mg_err *err);
 
+/* operation_times.cu. Opens the file and makes the events, if times are asked for. */
+mg_status mg_cuda_open_times(struct mg_cuda_state *state, struct mg_err *err);
+/* Whatever of them there is; false if something could not be given back. */
+bool mg_cuda_close_times(struct mg_cuda_state *state);
+/* Before and after an operation's launches. The second waits until the GPU has done them. */
+void mg_cuda_begin_time(struct mg_cuda_state *state);
+void mg_cuda_end_time(struct mg_cuda_state *state, const struct mg_op_shape *op);
+
 /* recording.cu: as backend.h says */
 mg_status mg_cuda_record(bool *begun, const struct mg_context *context, struct mg_err *err);
 mg_status mg_cuda_recorded(void **recording, const struct mg_context *context, struct mg_err *err);
