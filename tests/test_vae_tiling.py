@@ -119,19 +119,21 @@ resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), -1))
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     pipe(image, **options)
+    pipe.vae.decode(np.zeros((1, 4, 8, 288), np.float32))
 print(pipe._engine.info()["vae_tiled"], *(str(one.message) for one in said))
 """
 
 
 def test_memory_decides() -> None:
-    """An address space in which the whole does not fit, and one in which it does."""
+    """An address space in which the whole does not fit, and one in which it does. Whoever decodes is told."""
     pipe = load(vae_tiling=False)
     predict(pipe, np.zeros((64, 2304, 3), np.uint8))
     needed = pipe.memory_stats()["activations"] + pipe.memory_stats()["workspace"]
-    for space, tiled in ((needed * 3 // 4, "True memory did not hold the image whole"), (16 * needed, "False")):
+    for space, tiled, told in ((needed * 3 // 4, "True", 2), (16 * needed, "False", 0)):
         script = [sys.executable, "-c", LIMITED, str(space)]
         done = subprocess.run(script, capture_output=True, text=True, check=True)
         assert done.stdout.startswith(tiled), (done.stdout, done.stderr)
+        assert done.stdout.count("memory did not hold the image whole") == told, done.stdout
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -347,6 +347,13 @@ mg_status mg_pipeline_save(mg_pipeline *pipeline, const char *path, const char *
  * damaged. */
 mg_status mg_packed_file_verify(const char *path, mg_poll_fn poll, void *poll_user, struct mg_err *err);
 
+/* Whether images too large for one tile go through the VAE in tiles that overlap by a quarter and are faded into each other, as diffusers'
+ * AutoencoderKL.enable_tiling: less memory, and results that are near to those of whole images. */
+typedef enum mg_vae_tiling {
+    MG_VAE_TILING_AUTO, /* where the free memory of the device, or this process' own, does not hold the whole */
+    MG_VAE_TILING_OFF,
+    MG_VAE_TILING_ON
+} mg_vae_tiling;
 struct mg_pipeline_info {
     const char *task;            /* "depth", "normals", "intrinsics" */
     const char *class_name;      /* of the task: "MarigoldDepthPipeline", ... */
@@ -360,6 +367,7 @@ struct mg_pipeline_info {
     int latent_channels;                   /* of the VAE */
     int vae_scale;                         /* pixels per latent cell, 8 for four VAE levels */
     double scaling_factor;
+    mg_vae_tiling vae_tiling;
     bool vae_tiled; /* whether the latest call coded images in tiles */
     int unet_in_channels, unet_out_channels;
     int64_t text_tokens, text_channels; /* of the empty-prompt embedding */
@@ -368,13 +376,6 @@ struct mg_pipeline_info {
     int num_threads;
     int64_t unet_parameters, boosting_unet_parameters, vae_parameters, text_encoder_parameters;
 };
-/* Whether images too large for one tile go through the VAE in tiles that overlap by a quarter and are faded into each other, as diffusers'
- * AutoencoderKL.enable_tiling: less memory, and results that are near to those of whole images. */
-typedef enum mg_vae_tiling {
-    MG_VAE_TILING_AUTO, /* where the free memory of the device, or this process' own, does not hold the whole */
-    MG_VAE_TILING_OFF,
-    MG_VAE_TILING_ON
-} mg_vae_tiling;
 /* A pipeline begins with MG_VAE_TILING_AUTO and tiles of 768 pixels. tile_size: a multiple of four latent cells. */
 mg_status mg_pipeline_set_vae_tiling(mg_pipeline *pipeline, mg_vae_tiling tiling, int64_t tile_size,
                                      struct mg_err *err);

@@ -323,6 +323,7 @@ void mg_pipeline_get_info(const mg_pipeline *p, struct mg_pipeline_info *out) {
         .latent_channels = p->vae.latent_channels,
         .vae_scale = p->vae.scale,
         .scaling_factor = p->vae.scaling_factor,
+        .vae_tiling = p->vae_tiling,
         .vae_tiled = p->vae_tiled,
         .unet_in_channels = p->unet.in_channels,
         .unet_out_channels = p->unet.out_channels,

@@ -86,7 +86,7 @@ struct mgpy_trainer {
 /* ---- calls.c: the GIL around a call on a pipeline ---- */
 /* Releases the GIL; false with RuntimeError if the pipeline is in use. */
 bool mgpy_call_begin(struct mgpy_pipeline *self, struct mgpy_call *call, PyObject *progress);
-/* Takes the GIL back; false with an exception set if the call failed. */
+/* Takes the GIL back; false with an exception set if the call failed. Warns where free memory made the autoencoder work in tiles. */
 bool mgpy_call_end(struct mgpy_pipeline *self, struct mgpy_call *call, mg_status status, const struct mg_err *err);
 int mgpy_poll(void *user);
 void mgpy_progress(void *user, int done, int total);

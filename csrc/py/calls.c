@@ -29,13 +29,26 @@ bool mgpy_call_begin(struct mgpy_pipeline *self, struct mgpy_call *call, PyObjec
     return true;
 }
 
+/* Results depend on how much memory was free then, which their caller is to know. False: the warning is an error. */
+static bool tell_of_tiles(const struct mgpy_pipeline *self) {
+    struct mg_pipeline_info info;
+    if (!self->handle)
+        return true;
+    mg_pipeline_get_info(self->handle, &info);
+    return !info.vae_tiled || info.vae_tiling != MG_VAE_TILING_AUTO ||
+           PyErr_WarnEx(PyExc_UserWarning,
+                        "memory did not hold the image whole: the autoencoder worked in tiles, whose results are near "
+                        "to those of the whole (vae_tiling=True and False decide)",
+                        1) == 0;
+}
+
 bool mgpy_call_end(struct mgpy_pipeline *self, struct mgpy_call *call, mg_status status, const struct mg_err *err) {
     PyEval_RestoreThread(call->thread);
     self->call = NULL;
     if (call->raised)
         return false;
     if (status == MG_OK)
-        return true;
+        return tell_of_tiles(self);
     struct mgpy_state *state = mgpy_state_of((PyObject *)self);
     if (state)
         mgpy_raise(state, err);

@@ -300,15 +300,6 @@ class OpenedPipeline(PipelineSettings):
         """Images go through the autoencoder whole, whatever memory that takes."""
         self._tiling.set(self._engine, "off", VAE_TILE)
 
-    def _say_tiles(self) -> None:
-        """Where the engine chose them."""
-        if self._tiling.choice == "auto" and self._engine.info()["vae_tiled"]:
-            warnings.warn(
-                "memory did not hold the image whole: the autoencoder worked in tiles, whose results are near to "
-                "those of the whole (vae_tiling=True and False decide)",
-                stacklevel=5,
-            )
-
     def set_progress_bar_config(self, **options: Any) -> None:
         """Options of the progress bar (tqdm), for example disable=True."""
         self._progress_bar_config = options

@@ -192,7 +192,6 @@ class MarigoldPipeline(OpenedPipeline, Generic[Output]):
                     progress=partial(advance, index),
                 )
                 parts.append(part)
-        self._say_tiles()
         self._scheduler.num_inference_steps = run.num_inference_steps
         return parts
 
