@@ -240,7 +240,7 @@ class Pipeline:
         processing_resolution: int = 768,
         latent_rate: float = 0.05,
         affine_rate: float = 0.005,
-        recompute: bool = False,
+        recompute: str = "auto",
         progress: Callable[[int, int], object] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float64]]: ...
     def vae_encode(self, x: ArrayLike, /) -> NDArray[np.float32]: ...

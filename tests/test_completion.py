@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -134,12 +136,50 @@ def test_guidance_comes_near_to_the_points(pipe: mc.MarigoldDepthCompletionPipel
 
 
 def test_threads_and_recomputation_do_not_change_a_bit(pipe: mc.MarigoldDepthCompletionPipeline) -> None:
-    first = pipe(image(), points(), **FEW)
-    again = pipe(image(), points(), recompute=True, **FEW)
-    other = open_pipeline(num_threads=3)(image(), points(), **FEW)
-    for one in (again, other):
+    """Of an ensemble: a member's map is decoded between steps, in the same memory."""
+    options = {**FEW, "ensemble_size": 3}
+    first, memory = pipe(image(), points(), **options), {}
+    for threads, recompute in ((1, False), (1, "unet"), (1, True), (3, "auto")):
+        opened = open_pipeline(num_threads=threads)
+        one = opened(image(), points(), recompute=recompute, **options)
+        memory[recompute] = opened.memory_stats()["activations"]
         np.testing.assert_array_equal(first.prediction, one.prediction)
         np.testing.assert_array_equal([first.scale, first.shift], [one.scale, one.shift])
+    assert memory["auto"] == memory[False] > memory["unet"] > memory[True]
+
+
+LIMITED = """
+import resource, sys
+import numpy as np
+import marigold_c as mc
+pipe = mc.MarigoldDepthCompletionPipeline.from_pretrained(mc.default_checkpoint("depth"), num_threads=1)
+pipe.set_progress_bar_config(disable=True)
+image, sparse = np.zeros((64, 512, 3), np.uint8), np.zeros((64, 512), np.float32)
+sparse[:2, 0] = 1, 2
+options = {"num_inference_steps": 1, "generator": 1, "processing_resolution": 0}
+pipe(image[:8, :8], sparse[:8, :8], **options)
+used = next(int(line.split()[1]) << 10 for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[1]), -1))
+pipe(image, sparse, **options)
+print(pipe.memory_stats()["activations"])
+"""
+
+
+def test_memory_decides_what_is_computed_twice() -> None:
+    """Address spaces that hold one network's activations, and only the inputs of layers."""
+    sparse = np.zeros((64, 512), np.float32)
+    sparse[:2, 0] = 1, 2
+    needed, scratch = {}, 0
+    for recompute in (False, "unet", True):
+        opened = open_pipeline()
+        opened(np.zeros((64, 512, 3), np.uint8), sparse, recompute=recompute, **{**FEW, "num_inference_steps": 1})
+        needed[recompute] = opened.memory_stats()["activations"]
+        scratch = opened.memory_stats()["workspace"]
+    for more, less in ((False, "unet"), ("unet", True)):
+        space = ((needed[more] + needed[less]) // 2 + scratch) * 8 // 7  # an eighth is left to others
+        script = [sys.executable, "-c", LIMITED, str(space)]
+        done = subprocess.run(script, capture_output=True, text=True, check=True)
+        assert int(done.stdout) == needed[less], (done.stderr, needed)
 
 
 def test_seed_is_torchs_noise_and_draws_all_members(pipe: mc.MarigoldDepthCompletionPipeline) -> None:
@@ -263,6 +303,8 @@ def test_other_arguments_that_are_refused(pipe: mc.MarigoldDepthCompletionPipeli
         pipe(np.stack([image()] * 2), points(), **FEW)
     with pytest.raises(ValueError, match="`method` must be one of guided, align; got 'fast'"):
         pipe(image(), points(), method="fast", **FEW)
+    with pytest.raises(ValueError, match='`recompute` must be "auto", False, "unet" or True; got 3'):
+        pipe(image(), points(), recompute=3, **FEW)
     with pytest.raises(ValueError, match=r"learning rates are -1 and 0\.005"):
         pipe(image(), points(), latent_rate=-1, **FEW)
     with pytest.raises(ValueError, match=r"`latents` has unexpected shape=\(1, 4, 3, 4\)"):
@@ -285,6 +327,8 @@ def test_the_engine_refuses_what_python_checks_before(pipe: mc.MarigoldDepthComp
             complete(latent_rate=rate)
         with pytest.raises(ValueError, match="the learning rates are"):
             complete(affine_rate=rate)
+    with pytest.raises(ValueError, match='recompute "often" is unknown; known: auto, off, unet, on'):
+        complete(recompute="often")
     with pytest.raises(ValueError, match="2 images; depth is completed for one at a time"):
         complete(count=2)
 

@@ -352,7 +352,7 @@ def test_samples_that_fail_are_named_and_the_others_made(base: Path, capsys: pyt
         (("--solver", "reference"), "--solver is for depth"),
         (("--alignment", "least_square"), "--alignment is for depth"),
         (("--preset", "v1-1"), "for completion: marigold-dc"),
-        (("--method", "align", "--recompute"), "--recompute is of --method guided"),
+        (("--method", "align", "--recompute", "on"), "--recompute is of --method guided"),
         (("--processing-res", "100"), "must be a multiple of 8"),
     ],
 )

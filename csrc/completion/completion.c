@@ -95,7 +95,8 @@ static mg_status begin(struct call *call, struct mg_pipeline *pipeline, struct m
     MG_TRY(mg_alloc_floats(&call->near_to_far, geometry->output_h, (size_t)geometry->output_w, "a depth map", err));
     MG_TRY(mg_alloc_floats(&call->members, p->ensemble_size, (size_t)(geometry->h * geometry->w), "depth maps", err));
     MG_TRY(mg_guidance_alloc(g, err));
-    return encode(call, err);
+    MG_TRY(encode(call, err));
+    return mg_guidance_choose_recompute(g, err);
 }
 
 static void tell(void *user) {

@@ -43,7 +43,7 @@ struct mg_guidance {
     struct mg_points points;
     int64_t latent_h, latent_w, pixels; /* pixels: of a decoded image */
     size_t latent_floats;
-    bool recompute;
+    mg_recompute recompute;
     double latent_rate, affine_rate; /* of Adam */
     float *image_latent;
     float *decoded, *decoded_gradient;      /* (3, pixels) */
@@ -61,6 +61,8 @@ struct mg_preview_loss {
 /* Memory for latents of that size; freed by mg_guidance_free, also after a failure. */
 mg_status mg_guidance_alloc(struct mg_guidance *g, struct mg_err *err);
 void mg_guidance_free(struct mg_guidance *g);
+/* Instead of MG_RECOMPUTE_AUTO, the first of the others that memory holds. */
+mg_status mg_guidance_choose_recompute(struct mg_guidance *g, struct mg_err *err);
 /* guidance->output and guidance->gradient, and the loss of the preview at a time step. */
 mg_status mg_guidance_gradient(struct mg_preview_loss *out, struct mg_guidance *g, const float *sample,
                                const struct mg_affine *roots, float timestep, const struct mg_clean_estimate *estimate,

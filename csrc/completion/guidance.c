@@ -1,8 +1,9 @@
 /* guidance.c: the gradient of a preview's loss through decoder and UNet, and the guided steps of one member (Marigold-DC, arXiv
  * 2412.13389, as its authors' code has it). Calls points.c, stages.c (decoder and UNet with their gradients), schedule/step.c.
  *
- * The UNet runs forward twice in a step: between, the decoder has its gradient taken, whose activations then take the place of the
- * UNet's. That costs about a tenth of the time, and the two are never in memory together. */
+ * Between the UNet's forward pass and its backward pass the decoder has its gradient taken. Where memory holds it, the UNet's
+ * activations stay meanwhile, and the decoder's lie behind them; else the decoder's take their place, and the UNet runs forward
+ * once more. */
 #include <math.h>
 #include <string.h>
 
@@ -26,37 +27,86 @@ void mg_guidance_free(struct mg_guidance *g) {
     mg_free(g->points.list);
 }
 
-static struct mg_stage_key key_of(const struct mg_guidance *g, mg_stage stage) {
-    return (struct mg_stage_key){.stage = stage, .n = 1, .h = g->latent_h, .w = g->latent_w, .recompute = g->recompute};
+static struct mg_stage_key key_of(const struct mg_guidance *g, mg_stage stage, size_t floor) {
+    return (struct mg_stage_key){.stage = stage,
+                                 .n = 1,
+                                 .h = g->latent_h,
+                                 .w = g->latent_w,
+                                 .recompute = g->recompute == MG_RECOMPUTE_ON,
+                                 .floor = floor};
 }
 
-static mg_status estimate(struct mg_plan **plan, struct mg_guidance *g, const float *sample, float timestep,
+/* ---- what is computed twice ---- */
+static mg_status bytes_of(size_t *out, struct mg_guidance *g, mg_stage stage, struct mg_err *err) {
+    const struct mg_stage_key key = key_of(g, stage, 0);
+    return mg_stage_bytes(out, g->pipeline, &key, err);
+}
+
+mg_status mg_guidance_choose_recompute(struct mg_guidance *g, struct mg_err *err) {
+    struct mg_pipeline *p = g->pipeline;
+    size_t unet, decoder;
+    bool fits;
+    if (g->recompute != MG_RECOMPUTE_AUTO)
+        return MG_OK;
+    MG_TRY(mg_stages_choose_layouts(p, err));
+    MG_TRY(bytes_of(&unet, g, MG_STAGE_DENOISE_GRADIENT, err));
+    MG_TRY(bytes_of(&decoder, g, MG_STAGE_DECODER_GRADIENT, err));
+    const size_t weights = mg_weights_unbound_bytes(&p->unet_weights, &p->context) +
+                           mg_weights_unbound_bytes(&p->vae_weights, &p->context);
+    const size_t needed[] = {[MG_RECOMPUTE_OFF] = weights + unet + decoder,
+                             [MG_RECOMPUTE_UNET] = weights + (unet > decoder ? unet : decoder)};
+    for (g->recompute = MG_RECOMPUTE_OFF; g->recompute < MG_RECOMPUTE_ON; g->recompute++) {
+        MG_TRY(mg_memory_holds(&fits, &p->context, needed[g->recompute], err));
+        if (fits)
+            break;
+    }
+    return MG_OK;
+}
+
+/* ---- the gradient ---- */
+static mg_status plan_unet(struct mg_plan **out, struct mg_guidance *g, struct mg_err *err) {
+    const struct mg_stage_key key = key_of(g, MG_STAGE_DENOISE_GRADIENT, 0);
+    return mg_stage_plan(out, g->pipeline, &key, err);
+}
+
+static mg_status plan_decoder(struct mg_plan **out, struct mg_guidance *g, const struct mg_plan *unet,
+                              struct mg_err *err) {
+    const size_t floor = g->recompute == MG_RECOMPUTE_OFF ? mg_plan_activation_bytes(unet) : 0;
+    const struct mg_stage_key key = key_of(g, MG_STAGE_DECODER_GRADIENT, floor);
+    return mg_stage_plan(out, g->pipeline, &key, err);
+}
+
+static mg_status estimate(struct mg_plan *unet, struct mg_guidance *g, const float *sample, float timestep,
                           struct mg_err *err) {
-    const struct mg_stage_key key = key_of(g, MG_STAGE_DENOISE_GRADIENT);
     const struct mg_binding inputs[] = {
         {"image_latent", g->image_latent}, {"sample", (void *)sample}, {"timestep", &timestep}};
-    MG_TRY(mg_stage_plan(plan, g->pipeline, &key, err));
-    return mg_plan_run_forward(*plan, inputs, 3, &(struct mg_binding){"output", g->output}, 1, err);
+    return mg_plan_run_forward(unet, inputs, 3, &(struct mg_binding){"output", g->output}, 1, err);
 }
 
 mg_status mg_guidance_gradient(struct mg_preview_loss *out, struct mg_guidance *g, const float *sample,
                                const struct mg_affine *roots, float timestep, const struct mg_clean_estimate *e,
                                struct mg_err *err) {
-    const struct mg_stage_key decoder = key_of(g, MG_STAGE_DECODER_GRADIENT);
-    struct mg_plan *plan;
-    MG_TRY(estimate(&plan, g, sample, timestep, err));
+    struct mg_plan *unet, *decoder;
+    MG_TRY(plan_unet(&unet, g, err));
+    if (g->recompute ==
+        MG_RECOMPUTE_OFF) /* or the memory of both might be made when the UNet's activations are there */
+        MG_TRY(plan_decoder(&decoder, g, unet, err));
+    MG_TRY(estimate(unet, g, sample, timestep, err));
     for (size_t i = 0; i < g->latent_floats; i++)
         g->preview[i] = e->origin_sample * sample[i] + e->origin_model * g->output[i];
-    MG_TRY(mg_stage_plan(&plan, g->pipeline, &decoder, err));
-    MG_TRY(mg_plan_run_forward(plan, &(struct mg_binding){"latent", g->preview}, 1,
+    MG_TRY(plan_decoder(&decoder, g, unet, err));
+    MG_TRY(mg_plan_run_forward(decoder, &(struct mg_binding){"latent", g->preview}, 1,
                                &(struct mg_binding){"image", g->decoded}, 1, err));
     out->loss = mg_points_loss(g->decoded_gradient, &out->by_roots, g->decoded, g->pixels, &g->points, roots);
-    MG_TRY(mg_plan_run_backward(plan, &(struct mg_binding){"gradient", g->decoded_gradient}, 1,
+    MG_TRY(mg_plan_run_backward(decoder, &(struct mg_binding){"gradient", g->decoded_gradient}, 1,
                                 &(struct mg_binding){"latent_gradient", g->from_preview}, 1, err));
-    MG_TRY(estimate(&plan, g, sample, timestep, err));
+    if (g->recompute != MG_RECOMPUTE_OFF) {
+        MG_TRY(plan_unet(&unet, g, err));
+        MG_TRY(estimate(unet, g, sample, timestep, err));
+    }
     for (size_t i = 0; i < g->latent_floats; i++)
         g->preview[i] = e->origin_model * g->from_preview[i]; /* the gradient by the network's output */
-    MG_TRY(mg_plan_run_backward(plan, &(struct mg_binding){"gradient", g->preview}, 1,
+    MG_TRY(mg_plan_run_backward(unet, &(struct mg_binding){"gradient", g->preview}, 1,
                                 &(struct mg_binding){"sample_gradient", g->gradient}, 1, err));
     for (size_t i = 0; i < g->latent_floats; i++)
         g->gradient[i] += e->origin_sample * g->from_preview[i];

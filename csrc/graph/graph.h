@@ -53,6 +53,7 @@ struct mg_graph {
     int num_nodes, node_capacity;
     struct mg_graph_op *ops;
     int num_ops, op_capacity;
+    size_t floor;              /* where the memory of its activations begins in that which all plans share */
     int forward_ops;           /* operations before the backward pass; 0: there is none */
     int segment, num_segments; /* that being recorded, or 0 */
     mg_value outputs[MG_MAX_OUTPUTS];

@@ -144,10 +144,10 @@ static bool overlap_in_time(const struct mg_placement *a, const struct mg_placem
     return a->first <= b->last && b->first <= a->last;
 }
 
-/* Lowest offset where `item` fits among the `count` tensors already placed (kept sorted by offset). */
+/* Lowest offset from the graph's floor on where `item` fits among the `count` tensors already placed (kept sorted by offset). */
 static size_t lowest_fit(const struct mg_plan *plan, const mg_value *placed, int count,
                          const struct mg_placement *item) {
-    size_t offset = 0;
+    size_t offset = plan->graph.floor;
     for (int i = 0; i < count; i++) {
         const struct mg_placement *other = &plan->placement[placed[i]];
         if (!overlap_in_time(item, other))
@@ -189,6 +189,7 @@ mg_status mg_plan_place(struct mg_plan *plan, struct mg_err *err) {
     find_lifetimes(plan);
     find_lifetimes_of_gradients(plan);
     take_over_inputs(plan);
+    plan->activation_bytes = graph->floor;
     MG_TRY_GOTO(mg_alloc((void **)&order, (size_t)graph->num_nodes * sizeof *order, "the memory planner", err));
     MG_TRY_GOTO(mg_alloc((void **)&placed, (size_t)graph->num_nodes * sizeof *placed, "the memory planner", err));
     int count = 0;

@@ -403,6 +403,16 @@ mg_status mg_weights_bind(struct mg_weights *weights, int index, struct mg_conte
     return MG_OK;
 }
 
+size_t mg_weights_unbound_bytes(const struct mg_weights *weights, const struct mg_context *context) {
+    size_t sum = 0;
+    for (size_t i = 0; i < weights->count; i++) {
+        const struct mg_weight *weight = &weights->list[i];
+        if (weight->has_layout && !weight->ready && (context->memory || !is_in_place(weight, weight->layout)))
+            sum += mg_weights_packed_bytes(weights, (int)i);
+    }
+    return sum;
+}
+
 void mg_weights_release(const struct mg_weights *weights) {
     for (size_t i = 0; i < weights->count; i++)
         if (weights->list[i].ready && !weights->list[i].packed)

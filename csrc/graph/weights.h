@@ -73,6 +73,8 @@ size_t mg_weights_master_bytes(const struct mg_weights *weights, int index);
 /* After the master of weight `index` was changed: what operations read follows, rounded. A device may still be at work then,
  * and tells in its finish() what failed. */
 void mg_weights_follow_master(const struct mg_weights *weights, int index);
+/* What binding the weights that have a layout will still allocate. */
+size_t mg_weights_unbound_bytes(const struct mg_weights *weights, const struct mg_context *context);
 /* Brings weight `index` from the file into the layout chosen, into mg_weights_packed_bytes bytes at `out`. */
 mg_status mg_weights_pack(void *out, const struct mg_weights *weights, int index, int num_threads, struct mg_err *err);
 /* The same, into float32 in the order of the checkpoint: what an unpacked checkpoint holds. */

@@ -428,6 +428,13 @@ mg_status mg_pipeline_run(struct mg_result *out, mg_pipeline *pipeline, const st
 void mg_result_free(struct mg_result *result);
 
 /* ---- depth completion: metres for every pixel from measured points ---- */
+/* What each guided step computes twice, so as not to hold it in memory meanwhile. Results are the same to the bit. */
+typedef enum mg_recompute {
+    MG_RECOMPUTE_AUTO, /* the first of the others that the free memory of the device, or this process' own, holds */
+    MG_RECOMPUTE_OFF,  /* nothing: the activations of the UNet and of the decoder are in memory together */
+    MG_RECOMPUTE_UNET, /* the UNet forward, as the decoder's activations take the place of its own */
+    MG_RECOMPUTE_ON    /* that, and within both networks all but the inputs of their layers */
+} mg_recompute;
 struct mg_completion_params {
     struct mg_image image;         /* one */
     const float *sparse_depth;     /* (H, W), metres; 0: not measured. Two points at least, at different depths */
@@ -437,7 +444,7 @@ struct mg_completion_params {
     int64_t processing_resolution; /* 768; 0: the image's own */
     double latent_rate;            /* 0.05, of Adam on the latent; 0.005 on scale and shift: */
     double affine_rate;
-    bool recompute;          /* false; true keeps only the inputs of the networks' layers and computes them twice */
+    mg_recompute recompute;  /* MG_RECOMPUTE_AUTO */
     mg_scheduler *scheduler; /* NULL: the checkpoint's; a DDIMScheduler, on which set_timesteps is called */
     mg_progress_fn progress; /* after each step of each member */
     void *progress_user;

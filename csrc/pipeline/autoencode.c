@@ -19,16 +19,14 @@ mg_status mg_pipeline_set_vae_tiling(mg_pipeline *p, mg_vae_tiling tiling, int64
     return MG_OK;
 }
 
-static mg_status fits(bool *out, struct mg_pipeline *p, const struct mg_stage_key *whole, struct mg_err *err) {
-    const struct mg_context *context = &p->context;
-    size_t needed, left;
-    MG_TRY(mg_stage_bytes(&needed, p, whole, err));
+mg_status mg_memory_holds(bool *out, const struct mg_context *context, size_t bytes, struct mg_err *err) {
+    size_t left;
     if (context->memory)
         MG_TRY(context->memory->available(&left, context, err));
     else
         left = mg_host_memory("");
     /* What activations have now is made anew. */
-    *out = needed <= left - left / SPARED + context->activation_bytes + context->workspace_bytes;
+    *out = bytes <= left - left / SPARED + context->activation_bytes + context->workspace_bytes;
     return MG_OK;
 }
 
@@ -38,8 +36,11 @@ static mg_status choose(bool *tiled, struct mg_pipeline *p, const struct mg_stag
     if (!*tiled || p->vae_tiling == MG_VAE_TILING_ON)
         return MG_OK;
     bool whole_fits = mg_stage_is_planned(p, whole);
-    if (!whole_fits)
-        MG_TRY(fits(&whole_fits, p, whole, err));
+    if (!whole_fits) {
+        size_t needed;
+        MG_TRY(mg_stage_bytes(&needed, p, whole, err));
+        MG_TRY(mg_memory_holds(&whole_fits, &p->context, needed, err));
+    }
     *tiled = !whole_fits;
     return MG_OK;
 }

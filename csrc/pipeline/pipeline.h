@@ -52,9 +52,10 @@ typedef enum mg_stage {
 
 struct mg_stage_key {
     mg_stage stage;
-    int64_t n, h, w;             /* h, w: of the latent; ENCODE: of the image */
-    bool recompute;              /* TRAIN, DECODER_GRADIENT, DENOISE_GRADIENT */
-    float factor;                /* ENCODE: scaling factor, or 1; DECODE: 1 / scaling factor, or 1 */
+    int64_t n, h, w; /* h, w: of the latent; ENCODE: of the image */
+    bool recompute;  /* TRAIN, DECODER_GRADIENT, DENOISE_GRADIENT */
+    size_t floor;    /* bytes of the activations' memory that are another plan's, which it leaves as they are */
+    float factor;    /* ENCODE: scaling factor, or 1; DECODE: 1 / scaling factor, or 1 */
     int64_t text_n, text_tokens; /* UNET */
     /* NULL: the network's own. Of a UNet: those in its place (ESTIMATE), or the boosting UNet's, which is then built. */
     struct mg_weights *weights;
@@ -118,6 +119,8 @@ mg_status mg_stage_plan(struct mg_plan **out, struct mg_pipeline *pipeline, cons
                         struct mg_err *err);
 /* Activations and scratch that the plan needs, without making it. */
 mg_status mg_stage_bytes(size_t *out, struct mg_pipeline *pipeline, const struct mg_stage_key *key, struct mg_err *err);
+/* Whether memory that is free, or is the activations' already, holds so many bytes, and some more for others. */
+mg_status mg_memory_holds(bool *out, const struct mg_context *context, size_t bytes, struct mg_err *err);
 /* Whether that plan was made and is kept. */
 bool mg_stage_is_planned(const struct mg_pipeline *pipeline, const struct mg_stage_key *key);
 void mg_stages_free(struct mg_pipeline *pipeline);

@@ -140,8 +140,8 @@ static const struct {
 
 static bool same_key(const struct mg_stage_key *a, const struct mg_stage_key *b) {
     return a->stage == b->stage && a->n == b->n && a->h == b->h && a->w == b->w && a->recompute == b->recompute &&
-           a->factor == b->factor && a->text_n == b->text_n && a->text_tokens == b->text_tokens &&
-           a->weights == b->weights && a->frames == b->frames;
+           a->floor == b->floor && a->factor == b->factor && a->text_n == b->text_n &&
+           a->text_tokens == b->text_tokens && a->weights == b->weights && a->frames == b->frames;
 }
 
 static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const struct mg_stage_key *key,
@@ -149,6 +149,7 @@ static void build(struct mg_graph *graph, struct mg_pipeline *pipeline, const st
     struct mg_weights *weights = stages[key->stage].is_unet ? &pipeline->unet_weights : &pipeline->vae_weights;
     mg_graph_init(graph, key->weights ? key->weights : weights, err);
     graph->precision = *pipeline->precision;
+    graph->floor = key->floor;
     graph->fuses_attention_gradient = pipeline->context.backend->fuses_attention_gradient;
     stages[key->stage].build(graph, pipeline, key);
 }

@@ -8,6 +8,18 @@ struct completion_arguments {
     struct mg_completion_params params;
 };
 
+static bool take_recompute(mg_recompute *out, const char *name) {
+    static const char *const choices[] = {[MG_RECOMPUTE_AUTO] = "auto",
+                                          [MG_RECOMPUTE_OFF] = "off",
+                                          [MG_RECOMPUTE_UNET] = "unet",
+                                          [MG_RECOMPUTE_ON] = "on"};
+    for (*out = MG_RECOMPUTE_AUTO; *out <= MG_RECOMPUTE_ON; (*out)++)
+        if (!strcmp(choices[*out], name))
+            return true;
+    PyErr_Format(PyExc_ValueError, "recompute \"%s\" is unknown; known: auto, off, unet, on", name);
+    return false;
+}
+
 static bool parse_arguments(struct completion_arguments *a, PyObject *args, PyObject *kwargs) {
     static char *names[] = {"image",
                             "sparse_depth",
@@ -24,15 +36,14 @@ static bool parse_arguments(struct completion_arguments *a, PyObject *args, PyOb
     struct mg_completion_params *p = &a->params;
     mg_completion_params_init(p);
     long long resolution = p->processing_resolution;
-    int recompute = 0;
+    const char *recompute = "auto";
     a->progress = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$iiLddpO:complete", names, &a->image, &a->sparse, &a->latents,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO|$iiLddsO:complete", names, &a->image, &a->sparse, &a->latents,
                                      &a->scheduler, &p->num_inference_steps, &p->ensemble_size, &resolution,
                                      &p->latent_rate, &p->affine_rate, &recompute, &a->progress))
         return false;
     p->processing_resolution = resolution;
-    p->recompute = recompute;
-    return true;
+    return take_recompute(&p->recompute, recompute);
 }
 
 /* The engine reads points and latents through bare pointers: their shapes are checked here. */

@@ -21,7 +21,7 @@ from ..pipelines.completion import (
     MarigoldDepthCompletionPipeline,
 )
 from ..progress import CommandProgress
-from .completion_flags import EXAMPLE, add_method, check_resolution, method_of
+from .completion_flags import EXAMPLE, add_method, check_resolution, method_of, recompute_of
 from .flag_types import (
     POSITIVE,
     SEED,
@@ -168,7 +168,7 @@ class _Run(ImageRun):
             processing_resolution=args.processing_res,
             generator=args.seed,
             method=method_of(args),
-            recompute=args.recompute,
+            recompute=recompute_of(args),
         )
         _write(out, files, args.threads)
         count = int(np.count_nonzero(sparse))

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..pipelines.completion import METHODS
 
+RECOMPUTE: dict[str, bool | str] = {"auto": "auto", "off": False, "unet": "unet", "on": True}
 EXAMPLE = "prs-eth/marigold-depth-v1-0"  # what the authors complete with
 
 
@@ -17,7 +18,17 @@ def add_method(group: Any) -> None:
         metavar="NAME",
         help="of completion: guided in each step, or align afterwards, at once; default: guided",
     )
-    group.add_argument("--recompute", action="store_true", help="of guided completion: less memory, more time")
+    group.add_argument(
+        "--recompute",
+        choices=RECOMPUTE,
+        metavar="WHAT",
+        help="of guided completion, what a step computes twice for less memory: off, unet (its forward pass), on (all "
+        "but the inputs of layers), auto (the first of these that memory holds); default: auto",
+    )
+
+
+def recompute_of(args: argparse.Namespace) -> bool | str:
+    return RECOMPUTE[args.recompute or "auto"]
 
 
 def method_of(args: argparse.Namespace) -> str:

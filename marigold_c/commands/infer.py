@@ -27,7 +27,7 @@ from ..loading.packed import Configurations
 from ..pipelines.arguments import LARGEST_ENSEMBLE, RESAMPLE_METHODS, SOLVERS
 from ..progress import CommandProgress
 from . import depth, iid, normals
-from .completion_flags import EXAMPLE, add_method, check_resolution, method_of
+from .completion_flags import EXAMPLE, add_method, check_resolution, method_of, recompute_of
 from .evaluation_flags import (
     add_data,
     add_engine,
@@ -231,7 +231,7 @@ def _completion_call(args: argparse.Namespace) -> dict[str, Any]:
         "num_inference_steps": args.denoise_steps,
         "ensemble_size": args.ensemble_size,
         "method": method_of(args),
-        "recompute": args.recompute,
+        "recompute": recompute_of(args),
         **resolution,
     }
 

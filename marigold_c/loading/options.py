@@ -55,6 +55,15 @@ def vae_tiling_name(vae_tiling: Any) -> str:
         raise ValueError(f'`vae_tiling` must be "auto", True or False; got {vae_tiling!r}.') from None
 
 
+def recompute_name(recompute: Any) -> str:
+    """As the engine takes it: "auto", "off", "unet" or "on"."""
+    names: dict[Any, str] = {"auto": "auto", False: "off", "unet": "unet", True: "on"}
+    try:
+        return names[recompute]
+    except (KeyError, TypeError):
+        raise ValueError(f'`recompute` must be "auto", False, "unet" or True; got {recompute!r}.') from None
+
+
 def checked_threads(num_threads: int | None) -> int:
     """As the engine takes it: 0 for all."""
     if num_threads is not None and not 1 <= num_threads <= 4096:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .. import _C
 from ..images.arrays import is_torch_tensor
+from ..loading.options import recompute_name
 from ..progress import tqdm_class
 from .arguments import RunArguments, Task, check_arguments
 from .outputs import MarigoldDepthOutput
@@ -94,7 +95,7 @@ class MarigoldDepthCompletionPipeline(MarigoldDepthPipeline):
         generator: Any = None,
         latents: Any = None,
         method: str = "guided",
-        recompute: bool = False,
+        recompute: bool | str = "auto",
         latent_rate: float = LATENT_RATE,
         affine_rate: float = AFFINE_RATE,
     ) -> MarigoldDepthCompletionOutput:
@@ -112,7 +113,10 @@ class MarigoldDepthCompletionPipeline(MarigoldDepthPipeline):
             latents: The noise to start from, (E, C, h, w).
             method: "guided": the gradient of the error at the points moves latent, scale and shift in each step.
                 "align": an ordinary prediction, whose scale and shift robust least squares fits to the points.
-            recompute: Keep only the inputs of the networks' layers, and compute them twice: less memory, more time.
+            recompute: What a guided step computes twice, for less memory; the result is the same to the bit. False:
+                nothing; "unet": the UNet's forward pass, so that its activations are not in memory beside the
+                decoder's; True: also all within the networks but the inputs of their layers; "auto": the first of
+                these that the free memory holds.
             latent_rate: Of Adam, for the latent.
             affine_rate: Of Adam, for scale and shift.
 
@@ -124,12 +128,13 @@ class MarigoldDepthCompletionPipeline(MarigoldDepthPipeline):
             NotImplementedError: "guided" in another dtype than float32 and bfloat16, or on a device without gradients;
                 a checkpoint for disparity.
             NotFiniteError: The loss is no number.
-            MemoryError: There is too little memory for gradients; `recompute` needs less.
+            MemoryError: There is too little memory for gradients.
             RuntimeError: Another thread uses this pipeline.
             KeyboardInterrupt: Ctrl-C; the pipeline stays usable.
         """
         if method not in METHODS:
             raise ValueError(f"`method` must be one of {', '.join(METHODS)}; got {method!r}.")
+        twice = recompute_name(recompute)
         guided = method == "guided"
         steps = num_inference_steps
         if steps is None:
@@ -140,7 +145,7 @@ class MarigoldDepthCompletionPipeline(MarigoldDepthPipeline):
         if not guided:
             return self._aligned(run, points, generator)
         rates = {"latent_rate": float(latent_rate), "affine_rate": float(affine_rate)}
-        return self._guided(run, sparse, generator, recompute=recompute, **rates)
+        return self._guided(run, sparse, generator, recompute=twice, **rates)
 
     def _checked(
         self, image: Any, steps: int | None, members: int, resolution: int, latents: Any, generator: Any

@@ -32,14 +32,14 @@ static PyObject *guidance_gradient(PyObject *self, PyObject *args) {
     Py_buffer image, sample, sparse;
     long long h, w, resolution;
     double timestep;
-    int recompute;
+    int recompute; /* enum mg_recompute */
     PyObject *result = NULL;
     mg_pipeline_params_init(&params);
-    if (!PyArg_ParseTuple(args, "szzziy*y*y*LLLdddp", &params.folder, &params.vae, &params.device, &params.isa,
+    if (!PyArg_ParseTuple(args, "szzziy*y*y*LLLdddi", &params.folder, &params.vae, &params.device, &params.isa,
                           &params.num_threads, &image, &sample, &sparse, &h, &w, &resolution, &roots.scale,
                           &roots.shift, &timestep, &recompute))
         return NULL;
-    g.recompute = recompute;
+    g.recompute = (mg_recompute)recompute;
     if (mg_alloc((void **)&err, sizeof *err, "an error", NULL))
         PyErr_NoMemory();
     else if (mg_pipeline_open(&g.pipeline, &params, err) ||
