@@ -1,5 +1,5 @@
-"""Other families than Marigold's on the CUDA backend against the CPU, and other uses of the networks: Marigold-HR, videos
-by RollingDepth. In half precisions where the networks or their use are another."""
+"""Other families than Marigold's on the CUDA backend against the CPU, Marigold-HR, and videos by RollingDepth. In half
+precisions where the networks or their use are another."""
 
 from __future__ import annotations
 
