@@ -192,13 +192,16 @@ def test_killed_at_random_moments(root: Path, thin: Callable[[str], Path], kind:
     seconds = time.monotonic() - began
     generator = random.Random(2)
     ends = 0
+    begun = root / "output" / f"{kind}_killed" / "checkpoint" / "latest"  # there is something to go on from
     for _ in range(2):
         process = subprocess.Popen(
             command(root, killed, "--resume"), stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
         )
         assert process.stderr is not None
         process.stderr.readline()
-        time.sleep(generator.uniform(0.0, 0.8 * seconds))
+        while process.poll() is None and not begun.exists():
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0.0, 0.3 * seconds))
         process.send_signal(signal.SIGKILL)
         process.stderr.read()
         ends += process.wait() == -signal.SIGKILL

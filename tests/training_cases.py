@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from family_checkpoints import make_thin
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors_files import write
@@ -91,7 +92,14 @@ def write_config(path: Path, values: Mapping[str, Any]) -> Path:
 
 
 def make_config(folder: Path, task: str = "depth", **changes: Any) -> TrainingConfig:
-    return load_config(write_config(folder / "run.yaml", settings(task, **changes)))
+    """For the stand-in: pictures go through a thin autoencoder, the same for all runs in the folder."""
+    thin = folder / "thin" / task
+    if not thin.exists():
+        thin.parent.mkdir(exist_ok=True)
+        make_thin(task, thin)
+    return load_config(
+        write_config(folder / "run.yaml", settings(task, **{"model__pretrained_path": str(thin), **changes}))
+    )
 
 
 class StandInEngine:
