@@ -7,6 +7,7 @@ WORKERS ?= 2
 PARALLEL_PYTEST := -m pytest --numprocesses $(WORKERS) --dist worksteal
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 C_SOURCES := $(shell find csrc tests/ext -name '*.[ch]') $(wildcard tests/*.c)
+FUZZ_SOURCES := $(wildcard tests/fuzz/*.[ch])
 CUDA_SOURCES := $(shell find csrc tests/cuda_emu -name '*.cu' -o -name '*.cuh' -o -name '*.cc') $(wildcard tests/cuda_emu/*.h)
 
 # What reads files, runs operations and plans memory; the command's tests start processes of their own and stay out.
@@ -187,13 +188,14 @@ lint-python: $(TEST)/.lint
 	$(TEST)/bin/python -m pytest tests/test_typing.py
 
 lint-c: $(TEST)/.lint
-	clang-format --dry-run --Werror $(C_SOURCES) $(CUDA_SOURCES)
+	clang-format --dry-run --Werror $(C_SOURCES) $(FUZZ_SOURCES) $(CUDA_SOURCES)
+	clang -std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -fsyntax-only $(filter %.c,$(FUZZ_SOURCES))
 	for cc in gcc clang; do rm -rf build/lint-$$cc && CC=$$cc MARIGOLD_BUILD_TESTING=1 MARIGOLD_CFLAGS="-Werror -O1" \
 	    $(TEST)/bin/python setup.py --quiet build_ext --build-temp build/lint-$$cc --build-lib build/lint-$$cc || exit 1; done
 
 format:
 	$(TEST)/bin/ruff format . && $(TEST)/bin/ruff check --fix .
-	clang-format -i $(C_SOURCES) $(CUDA_SOURCES)
+	clang-format -i $(C_SOURCES) $(FUZZ_SOURCES) $(CUDA_SOURCES)
 
 $(TEST)/.wheels: $(TEST)/.environment
 	$(TEST)/bin/pip install --quiet --disable-pip-version-check "ziglang>=0.15" "auditwheel>=6.4"

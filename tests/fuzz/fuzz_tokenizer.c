@@ -9,7 +9,7 @@
 #include "fuzz.h"
 
 static const char *const names[] = {"vocab.json", "tokenizer_config.json", "special_tokens_map.json"};
-enum { FILES = 3, WORDS = 1000 };
+enum { FILES = 3, WORDS = 1000, TOKENS = 4 };
 
 static const char *folder(void) {
     static char path[] = "/dev/shm/fuzz_tokenizer_XXXXXX";
@@ -34,7 +34,7 @@ static void place(const char *name, const uint8_t *data, size_t size) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static struct mg_err err;
     const struct mg_clip_config config = {.vocabulary = WORDS};
-    int64_t ids[2] = {0, 0};
+    int64_t ids[TOKENS] = {0};
     for (int i = 0; i < FILES; i++) {
         const uint8_t *end = i + 1 < FILES ? memchr(data, '#', size) : NULL;
         const size_t length = end ? (size_t)(end - data) : size;
@@ -42,9 +42,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         data += length + (end != NULL);
         size -= length + (end != NULL);
     }
-    const mg_status status = mg_clip_empty_prompt(ids, folder(), &config, &err);
+    const mg_status status = mg_clip_empty_prompt(ids, TOKENS, folder(), &config, &err);
     fuzz_check(status, &err);
-    if (!status && (ids[0] < 0 || ids[0] >= WORDS || ids[1] < 0 || ids[1] >= WORDS))
-        abort();
+    for (int i = 0; !status && i < TOKENS; i++)
+        if (ids[i] < 0 || ids[i] >= WORDS)
+            abort();
     return 0;
 }
