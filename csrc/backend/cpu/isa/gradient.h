@@ -68,10 +68,14 @@ static void MG_KERNEL(product_pixels)(int64_t m, int64_t k, const void *const *a
     mg_pixel_rows(MG_OPERANDS_F32, m, k, a, offset, b, c);
 }
 
+#if MG_HAS_AMX
+#include "pixel_tiles.h"
+#else
 static void MG_KERNEL(product_pixels_half)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b,
                                            float *c) {
     mg_pixel_rows(MG_OPERANDS_BF16, m, k, a, offset, b, c);
 }
+#endif
 
 static void MG_KERNEL(pair_rows)(uint32_t *out, const mg_bf16 *a, const mg_bf16 *b, int64_t count) {
     int64_t i = 0;

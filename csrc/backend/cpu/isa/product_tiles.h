@@ -31,8 +31,9 @@ struct mg_tile_shapes {
 
 #ifndef MG_TILE_LOAD
 #include <immintrin.h>
-/* gcc's own name for it (12) lets the compiler forget what was written to most of the operand. */
-#define MG_TILE_SHAPE(shapes) __asm__ volatile("ldtilecfg %0" : : "m"(*(shapes)))
+/* gcc's own names (12) hide from the compiler what the instructions read: it forgot most of this operand. Here everything that
+ * was written before must lie in memory, for the loads that follow as well. */
+#define MG_TILE_SHAPE(shapes) __asm__ volatile("ldtilecfg %0" : : "m"(*(shapes)) : "memory")
 #define MG_TILE_RELEASE() _tile_release()
 #define MG_TILE_ZERO(tile) _tile_zero(tile)
 #define MG_TILE_LOAD(tile, from, stride) _tile_loadd(tile, from, stride)
