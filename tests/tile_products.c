@@ -145,9 +145,9 @@ int main(int count, char **words) {
         return 3;
 #endif
     if (strcmp(words[1], "bytes"))
-        mg_tile_product(false, rows, steps, a, steps * 4, b, c, row, atoi(words[4]));
+        mg_tile_product(false, rows, steps, 1, a, steps * 4, b, 0, c, row, atoi(words[4]));
     else
-        mg_tile_product(true, rows, steps, a, steps * 4, b, c, row, atoi(words[4]));
+        mg_tile_product(true, rows, steps, 1, a, steps * 4, b, 0, c, row, atoi(words[4]));
 #ifdef IN_SOFTWARE
     require(!shaped, "tiles that are never released");
 #endif

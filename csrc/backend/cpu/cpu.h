@@ -70,12 +70,12 @@ struct mg_cpu_kernels {
      * contiguous: k rows of the panel, the 1, 2 or 4 of a group side by side for each column ---------------------------- */
     void (*product_f32)(int64_t m, int64_t k, const float *a, int64_t lda, const float *b, float *c, int64_t ldc,
                         bool accumulate);
-    /* k even */
-    void (*product_bf16)(int64_t m, int64_t k, const mg_bf16 *a, int64_t lda, const mg_bf16 *b, float *c, int64_t ldc,
-                         bool accumulate);
-    /* k a multiple of 4; sums are exact */
-    void (*product_u8i8)(int64_t m, int64_t k, const uint8_t *a, int64_t lda, const int8_t *b, int32_t *c, int64_t ldc,
-                         bool accumulate);
+    /* k even; any number of panels, ldb elements apart, whose columns lie side by side in C */
+    void (*product_bf16)(int64_t m, int64_t k, int64_t panels, const mg_bf16 *a, int64_t lda, const mg_bf16 *b,
+                         int64_t ldb, float *c, int64_t ldc, bool accumulate);
+    /* k a multiple of 4; sums are exact; panels as above */
+    void (*product_u8i8)(int64_t m, int64_t k, int64_t panels, const uint8_t *a, int64_t lda, const int8_t *b,
+                         int64_t ldb, int32_t *c, int64_t ldc, bool accumulate);
     /* Integers with a scale for each row of A and each column of B; k even, at most MG_FIXED_CHANNELS. */
     void (*product_fixed)(int64_t m, int64_t k, const int16_t *a, int64_t lda, const float *a_scales, const int16_t *b,
                           const float *b_scales, float *c, int64_t ldc, bool accumulate);

@@ -51,7 +51,7 @@ static inline void mg_add_pixels(int64_t m, int64_t k, const void *const *a, int
     for (int64_t i = 0; i < m; i += 16)
         for (int64_t p = 0; p < k; p += 16)
             mg_transpose_pairs(rows + i * MG_PIXEL_TILE_STEPS + p, a + p, offset + i, m - i, k - p);
-    mg_tile_product(false, m, k, rows, sizeof *rows * MG_PIXEL_TILE_STEPS, b, c, MG_TILE_PANEL, true);
+    mg_tile_product(false, m, k, 1, rows, sizeof *rows * MG_PIXEL_TILE_STEPS, b, 0, c, MG_TILE_PANEL, true);
 }
 
 static void MG_KERNEL(product_pixels_half)(int64_t m, int64_t k, const void *const *a, int64_t offset, const void *b,

@@ -213,22 +213,24 @@ static void MG_KERNEL(product_f32)(int64_t m, int64_t k, const float *a, int64_t
 }
 
 #if MG_HAS_AVX512BF16 || MG_HAS_BF16 /* elsewhere see product_widened.h */
-static void MG_KERNEL(product_bf16)(int64_t m, int64_t k, const mg_bf16 *a, int64_t lda, const mg_bf16 *b, float *c,
-                                    int64_t ldc, bool accumulate) {
+static void MG_KERNEL(product_bf16)(int64_t m, int64_t k, int64_t panels, const mg_bf16 *a, int64_t lda,
+                                    const mg_bf16 *b, int64_t ldb, float *c, int64_t ldc, bool accumulate) {
 #if MG_HAS_AMX
-    mg_tile_product(false, m, k / 2, a, lda * 2, b, c, ldc * 4, accumulate);
+    mg_tile_product(false, m, k / 2, panels, a, lda * 2, b, ldb * 2, c, ldc * 4, accumulate);
 #else
-    mg_plain_rows(MG_OPERANDS_BF16, m, k / 2, a, lda * 2, b, c, ldc * 4, accumulate);
+    for (int64_t p = 0; p < panels; p++)
+        mg_plain_rows(MG_OPERANDS_BF16, m, k / 2, a, lda * 2, b + p * ldb, c + p * 2 * MG_LANES, ldc * 4, accumulate);
 #endif
 }
 #endif
 
-static void MG_KERNEL(product_u8i8)(int64_t m, int64_t k, const uint8_t *a, int64_t lda, const int8_t *b, int32_t *c,
-                                    int64_t ldc, bool accumulate) {
+static void MG_KERNEL(product_u8i8)(int64_t m, int64_t k, int64_t panels, const uint8_t *a, int64_t lda,
+                                    const int8_t *b, int64_t ldb, int32_t *c, int64_t ldc, bool accumulate) {
 #if MG_HAS_AMX
-    mg_tile_product(true, m, k / 4, a, lda, b, c, ldc * 4, accumulate);
+    mg_tile_product(true, m, k / 4, panels, a, lda, b, ldb, c, ldc * 4, accumulate);
 #else
-    mg_plain_rows(MG_OPERANDS_U8I8, m, k / 4, a, lda, b, c, ldc * 4, accumulate);
+    for (int64_t p = 0; p < panels; p++)
+        mg_plain_rows(MG_OPERANDS_U8I8, m, k / 4, a, lda, b + p * ldb, c + p * 2 * MG_LANES, ldc * 4, accumulate);
 #endif
 }
 

@@ -103,33 +103,40 @@ static inline __attribute__((always_inline)) void mg_tile_block(bool bytes, bool
     }
 }
 
-/* All rows, and `blocks` times as many steps as a tile then has. */
+/* All rows of all panels, and `blocks` times as many steps as a tile then has. */
 static inline __attribute__((always_inline)) void mg_tile_blocks(bool bytes, int64_t m, int64_t blocks, int64_t steps,
-                                                                 const char *a, int64_t lda, const char *b, char *c,
-                                                                 int64_t ldc, bool accumulate) {
-    const int64_t whole = 2 * MG_TILE_ROWS;
-    if (m >= whole)
-        mg_shape_tiles(whole, steps);
-    for (; m >= whole; m -= whole, a += whole * lda, c += whole * ldc)
-        mg_tile_block(bytes, true, blocks, a, lda, b, c, ldc, accumulate);
-    if (m > 0)
-        mg_shape_tiles(m, steps);
-    if (m > MG_TILE_ROWS)
-        mg_tile_block(bytes, true, blocks, a, lda, b, c, ldc, accumulate);
-    else if (m > 0)
-        mg_tile_block(bytes, false, blocks, a, lda, b, c, ldc, accumulate);
+                                                                 int64_t panels, const char *a, int64_t lda,
+                                                                 const char *b, int64_t ldb, char *c, int64_t ldc,
+                                                                 bool accumulate) {
+    const int64_t whole = m / (2 * MG_TILE_ROWS) * (2 * MG_TILE_ROWS), rest = m - whole;
+    if (whole > 0)
+        mg_shape_tiles(2 * MG_TILE_ROWS, steps);
+    for (int64_t p = 0; p < panels; p++)
+        for (int64_t i = 0; i < whole; i += 2 * MG_TILE_ROWS)
+            mg_tile_block(bytes, true, blocks, a + i * lda, lda, b + p * ldb, c + i * ldc + p * MG_TILE_PANEL, ldc,
+                          accumulate);
+    if (rest > 0)
+        mg_shape_tiles(rest, steps);
+    for (int64_t p = 0; p < panels && rest > 0; p++) {
+        const char *rows = a + whole * lda, *panel = b + p * ldb;
+        char *sums = c + whole * ldc + p * MG_TILE_PANEL;
+        if (rest > MG_TILE_ROWS)
+            mg_tile_block(bytes, true, blocks, rows, lda, panel, sums, ldc, accumulate);
+        else
+            mg_tile_block(bytes, false, blocks, rows, lda, panel, sums, ldc, accumulate);
+    }
 }
 
-/* Leading dimensions are in bytes. */
-static inline __attribute__((always_inline)) void mg_tile_product(bool bytes, int64_t m, int64_t steps,
+/* Leading dimensions are in bytes; ldb: from one panel to the next, whose sums lie side by side. */
+static inline __attribute__((always_inline)) void mg_tile_product(bool bytes, int64_t m, int64_t steps, int64_t panels,
                                                                   const void *from, int64_t lda, const void *panel,
-                                                                  void *to, int64_t ldc, bool accumulate) {
+                                                                  int64_t ldb, void *to, int64_t ldc, bool accumulate) {
     const int64_t blocks = steps / MG_TILE_STEPS, whole = blocks * MG_TILE_STEPS;
     if (blocks > 0 || steps == 0)
-        mg_tile_blocks(bytes, m, blocks, MG_TILE_STEPS, from, lda, panel, to, ldc, accumulate);
+        mg_tile_blocks(bytes, m, blocks, MG_TILE_STEPS, panels, from, lda, panel, ldb, to, ldc, accumulate);
     if (steps > whole)
-        mg_tile_blocks(bytes, m, 1, steps - whole, (const char *)from + 4 * whole, lda,
-                       (const char *)panel + whole * MG_TILE_PANEL, to, ldc, accumulate || whole > 0);
+        mg_tile_blocks(bytes, m, 1, steps - whole, panels, (const char *)from + 4 * whole, lda,
+                       (const char *)panel + whole * MG_TILE_PANEL, ldb, to, ldc, accumulate || whole > 0);
     MG_TILE_RELEASE();
 }
 #endif

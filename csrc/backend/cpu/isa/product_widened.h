@@ -17,8 +17,8 @@ static inline void mg_widen_row(float *out, const mg_bf16 *x, int64_t count) {
         mg_store(out + at, mg_load_part_bf16(x + at, count - at));
 }
 
-static void MG_KERNEL(product_bf16)(int64_t m, int64_t k, const mg_bf16 *a, int64_t lda, const mg_bf16 *b, float *c,
-                                    int64_t ldc, bool accumulate) {
+static inline void mg_widened_product(int64_t m, int64_t k, const mg_bf16 *a, int64_t lda, const mg_bf16 *b, float *c,
+                                      int64_t ldc, bool accumulate) {
     const int64_t panel = 2 * MG_LANES;
     float x[MG_LARGEST_TILE * MG_WIDENED], y[MG_WIDENED * 2 * MG_LANES];
     int64_t begin = 0;
@@ -39,6 +39,12 @@ static void MG_KERNEL(product_bf16)(int64_t m, int64_t k, const mg_bf16 *a, int6
         }
         begin += count;
     } while (begin < k);
+}
+
+static void MG_KERNEL(product_bf16)(int64_t m, int64_t k, int64_t panels, const mg_bf16 *a, int64_t lda,
+                                    const mg_bf16 *b, int64_t ldb, float *c, int64_t ldc, bool accumulate) {
+    for (int64_t p = 0; p < panels; p++)
+        mg_widened_product(m, k, a, lda, b + p * ldb, c + p * 2 * MG_LANES, ldc, accumulate);
 }
 #endif
 #endif

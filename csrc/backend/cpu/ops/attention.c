@@ -11,9 +11,9 @@
 #include "../../../core/thread_pool.h"
 #include "attention_panels.h"
 
-/* SCORE_ROW: elements from one row of scores to the next, no power of two, or rows would evict each other from the first-level
- * cache. */
-enum { BLOCK_QUERIES = 96, BLOCK_KEYS = 512, SCORE_ROW = BLOCK_KEYS + 16 };
+/* SCORE_ROW: elements from one row of scores to the next: whole cache lines of bfloat16, but no power of two, or rows would evict
+ * each other from the first-level cache. */
+enum { BLOCK_QUERIES = 96, BLOCK_KEYS = 512, SCORE_ROW = BLOCK_KEYS + 32 };
 
 struct attention {
     const struct mg_cpu_kernels *kernels;
@@ -83,36 +83,39 @@ static void hide_later_keys(float *scores, int64_t query, int64_t rows, int64_t 
             scores[i * SCORE_ROW + j] = -INFINITY;
 }
 
-/* Scores of `rows` queries (at q, `ld` elements apart) with the keys of panel `p`. */
-static void score(const struct attention *a, const void *q, int64_t ld, const char *keys, int64_t rows, int64_t p,
-                  float *scores) {
-    const void *panel = keys + p * a->keys.units * a->keys.panel * 4;
+/* Scores of `rows` queries (at q, `ld` elements apart) with the keys of `panels` panels from `first` on. */
+static void score(const struct attention *a, const void *q, int64_t ld, const char *keys, int64_t rows, int64_t first,
+                  int64_t panels, float *scores) {
+    const int64_t units = a->keys.units * a->keys.panel; /* of a panel */
+    const void *from = keys + first * units * 4;
     if (a->half)
-        a->kernels->product_bf16(rows, 2 * a->keys.units, q, ld, panel, scores, SCORE_ROW, false);
+        a->kernels->product_bf16(rows, 2 * a->keys.units, panels, q, ld, from, 2 * units, scores, SCORE_ROW, false);
     else
-        a->kernels->product_f32(rows, a->keys.size, q, ld, panel, scores, SCORE_ROW, false);
+        for (int64_t p = 0; p < panels; p++)
+            a->kernels->product_f32(rows, a->keys.size, q, ld, (const float *)from + p * units,
+                                    scores + p * a->keys.panel, SCORE_ROW, false);
 }
 
 /* sums += probabilities of `columns` keys from `key` on (even) times their values. */
 static void add_values(const struct attention *a, const struct scratch *s, const char *values, int64_t rows,
                        int64_t key, int64_t columns) {
     const int64_t first = a->half ? key / 2 : key, even = (columns + 1) / 2 * 2;
-    for (int64_t p = 0; p < a->keys.channel_panels; p++) {
-        const void *panel = values + (p * a->keys.steps + first) * a->keys.panel * 4;
-        float *sums = s->sums + p * a->keys.panel;
-        if (a->half)
-            a->kernels->product_bf16(rows, even, s->probabilities, SCORE_ROW, panel, sums, a->row, key > 0);
-        else
-            a->kernels->product_f32(rows, columns, s->scores, SCORE_ROW, panel, sums, a->row, key > 0);
-    }
+    const int64_t units = a->keys.steps * a->keys.panel; /* of a panel */
+    const void *from = values + first * a->keys.panel * 4;
+    if (a->half)
+        a->kernels->product_bf16(rows, even, a->keys.channel_panels, s->probabilities, SCORE_ROW, from, 2 * units,
+                                 s->sums, a->row, key > 0);
+    else
+        for (int64_t p = 0; p < a->keys.channel_panels; p++)
+            a->kernels->product_f32(rows, columns, s->scores, SCORE_ROW, (const float *)from + p * units,
+                                    s->sums + p * a->keys.panel, a->row, key > 0);
 }
 
 /* One block of queries against one block of keys, into the partial sums. */
 static void run_key_block(const struct attention *a, const void *q, int64_t ld, const char *keys, const char *values,
                           int64_t query, int64_t rows, int64_t key, const struct scratch *s) {
     const int64_t columns = a->keys.count - key < BLOCK_KEYS ? a->keys.count - key : BLOCK_KEYS;
-    for (int64_t j = 0; j < columns; j += a->keys.panel)
-        score(a, q, ld, keys, rows, (key + j) / a->keys.panel, s->scores + j);
+    score(a, q, ld, keys, rows, key / a->keys.panel, mg_ceil_div(columns, a->keys.panel), s->scores);
     if (a->params.causal)
         hide_later_keys(s->scores, query, rows, key, columns);
     if (a->half)

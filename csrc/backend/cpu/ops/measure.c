@@ -28,10 +28,10 @@ static void multiply(const struct products *p) {
         p->kernels->product_f32(ROWS, STEPS, p->a, STEPS, p->b, p->c, p->kernels->panel, false);
         break;
     case MG_SPEED_BF16:
-        p->kernels->product_bf16(ROWS, 2 * STEPS, p->a, 2 * STEPS, p->b, p->c, p->kernels->panel, false);
+        p->kernels->product_bf16(ROWS, 2 * STEPS, 1, p->a, 2 * STEPS, p->b, 0, p->c, p->kernels->panel, false);
         break;
     default:
-        p->kernels->product_u8i8(ROWS, 4 * STEPS, p->a, 4 * STEPS, p->b, p->c, p->kernels->panel, false);
+        p->kernels->product_u8i8(ROWS, 4 * STEPS, 1, p->a, 4 * STEPS, p->b, 0, p->c, p->kernels->panel, false);
     }
 }
 

@@ -78,17 +78,16 @@ static inline struct mg_row_weight mg_row_weight_of(const struct mg_context *con
  * rows: of the weight's element type (bytes around 128 for int8, whose products stay integers). */
 static inline void mg_row_multiply(const struct mg_row_weight *w, const struct mg_row_task *task, int64_t group,
                                    const void *rows, int64_t ld, int64_t begin, int64_t k, float *product) {
-    const int64_t panel = w->layout.panel, ldc = group * panel;
-    for (int64_t p = 0; p < task->panels; p++) {
-        const void *b = w->data + (size_t)(task->panel + p) * w->panels.panel_bytes +
-                        (size_t)(begin * panel) * mg_dtype_bytes(w->layout.dtype);
-        float *c = product + p * panel;
-        if (w->layout.dtype == MG_BF16)
-            w->kernels->product_bf16(task->rows, k, rows, ld, b, c, ldc, begin > 0);
-        else if (w->layout.dtype == MG_I8)
-            w->kernels->product_u8i8(task->rows, k, rows, ld, b, (int32_t *)c, ldc, begin > 0);
-        else
-            w->kernels->product_f32(task->rows, k, rows, ld, b, c, ldc, begin > 0);
-    }
+    const int64_t panel = w->layout.panel, ldc = group * panel, bytes = (int64_t)mg_dtype_bytes(w->layout.dtype);
+    const int64_t ldb = (int64_t)w->panels.panel_bytes / bytes;
+    const void *b = w->data + (size_t)task->panel * w->panels.panel_bytes + begin * panel * bytes;
+    if (w->layout.dtype == MG_BF16)
+        w->kernels->product_bf16(task->rows, k, task->panels, rows, ld, b, ldb, product, ldc, begin > 0);
+    else if (w->layout.dtype == MG_I8)
+        w->kernels->product_u8i8(task->rows, k, task->panels, rows, ld, b, ldb, (int32_t *)product, ldc, begin > 0);
+    else
+        for (int64_t p = 0; p < task->panels; p++)
+            w->kernels->product_f32(task->rows, k, rows, ld, (const float *)b + p * ldb, product + p * panel, ldc,
+                                    begin > 0);
 }
 #endif

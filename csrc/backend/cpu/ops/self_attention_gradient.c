@@ -149,14 +149,15 @@ static const char *rows_of(const struct job *a, const char *x, int64_t first, in
 /* rows times the transposed pixels of `count` columns from `begin` on. */
 static void multiply(const struct job *a, const char *rows, int64_t lda, int64_t count, const char *transposed,
                      int64_t begin, int64_t columns, float *out, int64_t ldo) {
-    for (int64_t j = 0; j < columns; j += a->panel) {
-        const void *panel = transposed + (begin + j) * a->packing.units * 4;
-        if (a->half)
-            a->kernels->product_bf16(count, 2 * a->packing.units, (const mg_bf16 *)rows, lda, panel, out + j, ldo,
-                                     false);
-        else
-            a->kernels->product_f32(count, a->size, (const float *)rows, lda, panel, out + j, ldo, false);
-    }
+    const int64_t units = a->packing.units * a->panel; /* of a panel */
+    const void *panel = transposed + begin * a->packing.units * 4;
+    if (a->half)
+        a->kernels->product_bf16(count, 2 * a->packing.units, mg_ceil_div(columns, a->panel), (const mg_bf16 *)rows,
+                                 lda, panel, 2 * units, out, ldo, false);
+    else
+        for (int64_t p = 0; p * a->panel < columns; p++)
+            a->kernels->product_f32(count, a->size, (const float *)rows, lda, (const float *)panel + p * units,
+                                    out + p * a->panel, ldo, false);
 }
 
 /* Numbers that belong to rows: dy times the output, and what a chunk's exponentials are multiplied with to be
@@ -193,16 +194,15 @@ static void run_chunk(const struct job *a, const struct area *h, const struct sc
     else
         a->kernels->attention_gradient((float *)(h->probabilities + at), (float *)(h->gradients + at), a->ld,
                                        s->products, CHUNK_ROW, count, columns, a->scale, factors, s->dots);
-    for (int64_t p = 0; p < a->channel_panels; p++) {
-        const void *keys = h->packed_keys + (p * a->packing.steps + begin / even) * a->panel * 4;
-        float *sums = s->queries + p * a->panel;
-        const int64_t ldc = a->channel_panels * a->panel;
-        if (a->half)
-            a->kernels->product_bf16(count, (columns + 1) / 2 * 2, s->rounded, CHUNK_ROW, keys, sums, ldc, chunk > 0);
-        else
-            a->kernels->product_f32(count, columns, (const float *)(h->gradients + at), a->ld, keys, sums, ldc,
-                                    chunk > 0);
-    }
+    const int64_t units = a->packing.steps * a->panel /* of a panel */, ldc = a->channel_panels * a->panel;
+    const void *keys = h->packed_keys + begin / even * a->panel * 4;
+    if (a->half)
+        a->kernels->product_bf16(count, (columns + 1) / 2 * 2, a->channel_panels, s->rounded, CHUNK_ROW, keys,
+                                 2 * units, s->queries, ldc, chunk > 0);
+    else
+        for (int64_t p = 0; p < a->channel_panels; p++)
+            a->kernels->product_f32(count, columns, (const float *)(h->gradients + at), a->ld,
+                                    (const float *)keys + p * units, s->queries + p * a->panel, ldc, chunk > 0);
 }
 
 /* The four rows of one image and head: queries, dy, the output; and where the gradient goes, 3 times as wide. */
