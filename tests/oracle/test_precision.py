@@ -45,7 +45,7 @@ def read(path: Path) -> NDArray[np.uint8]:
 
 @cache
 def turned() -> tuple[NDArray[np.uint8], ...]:
-    """Each image, its mirror image, and both upside down: how the roundings of one fall is luck, and moves its error by half."""
+    """Each image, its mirror image, and both upside down: how one image's roundings fall moves its error by half."""
     return tuple(image[::y, ::x].copy() for image in map(read, IMAGES) for y in (1, -1) for x in (1, -1))
 
 

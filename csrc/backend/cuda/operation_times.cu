@@ -39,11 +39,14 @@ void mg_cuda_end_time(struct mg_cuda_state *state, const struct mg_op_shape *op)
                      "cudaEventElapsedTime");
     if (state->fault != MG_OK)
         return;
-    fprintf(state->times, "{\"operation\": \"%s\", \"dtype\": \"%s\", \"in\": [", state->running,
-            mg_dtype_name(op->out.dtype));
+    char line[MG_MAX_INPUTS * MG_SHAPE_TEXT + 512]; /* names are ours, and short */
+    int length = snprintf(line, sizeof line, "{\"operation\": \"%s\", \"dtype\": \"%s\", \"in\": [", state->running,
+                          mg_dtype_name(op->out.dtype));
     for (int i = 0; i < MG_MAX_INPUTS; i++)
         if (op->in[i].ndim)
-            fprintf(state->times, "%s%s", i ? ", " : "", mg_shape_text(shape, op->in[i].ndim, op->in[i].dim));
-    fprintf(state->times, "], \"out\": %s, \"ms\": %.6f}\n", mg_shape_text(shape, op->out.ndim, op->out.dim),
-            (double)milliseconds);
+            length += snprintf(line + length, sizeof line - (size_t)length, "%s%s", i ? ", " : "",
+                               mg_shape_text(shape, op->in[i].ndim, op->in[i].dim));
+    length += snprintf(line + length, sizeof line - (size_t)length, "], \"out\": %s, \"ms\": %.6f}\n",
+                       mg_shape_text(shape, op->out.ndim, op->out.dim), (double)milliseconds);
+    fwrite(line, 1, (size_t)length, state->times);
 }
