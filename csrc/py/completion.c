@@ -1,4 +1,6 @@
 /* completion.c: Pipeline.complete: an image and measured points in, one engine run without the GIL, metres out. */
+#include <string.h>
+
 #include "binding.h"
 
 /* The Python objects of one call, and what the engine sees of them. */
