@@ -15,7 +15,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """`path` appears whole or not at all.
 
     The file has no name until it is whole, so a process that is killed leaves nothing behind. Where there are no such
-    files (some network file systems), it is .NAME.*.part until then.
+    files (some network file systems), it is .NAME.*.part until then; and for the moment between its first name and its
+    own where `path` is replaced, since a link cannot replace.
     """
     try:
         _write_unnamed(path, write)

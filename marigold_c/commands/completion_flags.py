@@ -22,8 +22,8 @@ def add_method(group: Any) -> None:
         "--recompute",
         choices=RECOMPUTE,
         metavar="WHAT",
-        help="of guided completion, what a step computes twice for less memory: off, unet (its forward pass), on (all "
-        "but the inputs of layers), auto (the first of these that memory holds); default: auto",
+        help="what a guided step computes twice for less memory: off, unet, on (both networks), auto (what memory "
+        "asks for); default: auto",
     )
 
 
