@@ -39,7 +39,7 @@ void mg_cuda_end_time(struct mg_cuda_state *state, const struct mg_op_shape *op)
                      "cudaEventElapsedTime");
     if (state->fault != MG_OK)
         return;
-    char line[MG_MAX_INPUTS * MG_SHAPE_TEXT + 512]; /* names are ours, and short */
+    char line[(size_t)MG_MAX_INPUTS * (size_t)MG_SHAPE_TEXT + 512]; /* names are ours, and short */
     int length = snprintf(line, sizeof line, "{\"operation\": \"%s\", \"dtype\": \"%s\", \"in\": [", state->running,
                           mg_dtype_name(op->out.dtype));
     for (int i = 0; i < MG_MAX_INPUTS; i++)
