@@ -1,5 +1,5 @@
 """Writers are killed at random moments, as by a loss of power: each file is whole or not there, nothing else lies
-beside it, and whoever does it again ends with the same files.
+beside it but, rarely, a whole copy under the name before its own, and whoever does it again ends with the same files.
 
 A part by default; MARIGOLD_KILLS=1000 (`make test-kills`) is the number of kills in all. The writers run in children
 forked from this process, which spares their start. `marigold infer`, trainings and downloads, which are processes of

@@ -88,8 +88,8 @@ mg_status mg_guidance_gradient(struct mg_preview_loss *out, struct mg_guidance *
                                struct mg_err *err) {
     struct mg_plan *unet, *decoder;
     MG_TRY(plan_unet(&unet, g, err));
-    if (g->recompute ==
-        MG_RECOMPUTE_OFF) /* or the memory of both might be made when the UNet's activations are there */
+    /* Both are planned before either runs: planning may move the memory that the UNet's activations are in. */
+    if (g->recompute == MG_RECOMPUTE_OFF)
         MG_TRY(plan_decoder(&decoder, g, unet, err));
     MG_TRY(estimate(unet, g, sample, timestep, err));
     for (size_t i = 0; i < g->latent_floats; i++)
