@@ -123,7 +123,8 @@ def test_distillation(dtype: str) -> None:
     for name, value in followed.items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-6, atol=1e-9)
         np.testing.assert_allclose(value, 0.75 * before[name] + 0.25 * after[name], rtol=1e-6, atol=1e-9)
-    inputs = objectives.batch("lcm", 2, samples=1)  # no difference is near 0, where the slope of the loss jumps
+    # No difference is near 0, where the slope of the loss jumps, whatever set of instructions rounds it.
+    inputs = objectives.batch("lcm", 6, samples=1)
     assert_near(gpu, cpu, dtype, lambda trainer: trainer.forward_backward(**inputs))
 
 
