@@ -18,7 +18,7 @@ SANITIZED_TESTS := tests/test_io.py tests/test_convert.py tests/test_packed_dama
 # What computes with several threads.
 THREADED_TESTS := tests/test_thread_pool.py tests/test_ops.py tests/test_gradients.py tests/test_ensembling.py tests/test_alignment.py tests/test_metrics.py
 
-.PHONY: demo test test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan tsan-build test-tsan test-tsan-part test-cuda-emu test-ptx test-cuda test-failures test-kills test-aarch64 test-aarch64-part fuzz fuzz-minute cuda-build bench-cuda lint lint-python lint-c format wheels wheel-check release compile-elsewhere bench-peers clean
+.PHONY: demo test test-long test-hostile docs notebooks test-app test-ray test-mpi test-oracle test-peers test-asan tsan-build test-tsan test-tsan-part test-cuda-emu test-ptx test-cuda test-failures test-kills test-aarch64 test-aarch64-part fuzz fuzz-minute cuda-build bench-cuda lint lint-python lint-c format wheels wheel-check release compile-elsewhere bench-peers clean
 
 demo: $(DEMO)/.installed
 	for task in depth normals iid; do $(DEMO)/bin/marigold $$task examples/photo.jpg -o demo_output --seed 0 || exit 1; done
@@ -40,8 +40,15 @@ $(TEST)/.installed: $(TEST)/.environment setup.py $(C_SOURCES)
 	MARIGOLD_BUILD_TESTING=1 $(TEST)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
 	@touch $@
 
+SUITE := --durations=10 tests --ignore=tests/oracle --ignore=tests/test_typing.py
+
 test: $(TEST)/.installed
-	$(TEST)/bin/python $(PARALLEL_PYTEST) --durations=10 tests --ignore=tests/oracle --ignore=tests/test_typing.py
+	$(TEST)/bin/python $(PARALLEL_PYTEST) -m "not long" $(SUITE)
+
+# The same suite's tests that take seconds each: trainings to their end, writers that are killed or whose every allocation
+# fails, the documents' blocks, the notebooks, the benchmarks' scripts.
+test-long: $(TEST)/.installed
+	$(TEST)/bin/python $(PARALLEL_PYTEST) -m long $(SUITE)
 
 # A selection in an environment unlike that of its authors: another user, locale, time zone, home, path, signals, one processor.
 test-hostile: $(TEST)/.installed
@@ -159,11 +166,11 @@ fuzz: $(TEST)/.fuzz $(TEST)/.installed
 fuzz-minute: $(TEST)/.fuzz $(TEST)/.installed
 	$(TEST)/bin/python tools/fuzz.py --seconds 4 --jobs $(WORKERS)
 
-# Every allocation of the engine fails once, every write to a file fails: `make test` takes a part of them.
+# Every allocation of the engine fails once, every write to a file fails: `make test-long` takes a part of them.
 test-failures: $(TEST)/.installed
 	MARIGOLD_FAILURE_STRIDE=1 $(TEST)/bin/python $(PARALLEL_PYTEST) -s tests/test_failures.py
 
-# Writers are killed at 1000 random moments: `make test` takes a part of them.
+# Writers are killed at 1000 random moments: `make test-long` takes a part of them.
 test-kills: $(TEST)/.installed
 	MARIGOLD_KILLS=1000 $(TEST)/bin/python $(PARALLEL_PYTEST) -s tests/test_kills.py
 

@@ -15,6 +15,8 @@ from training_cases import make_scenes
 
 import marigold_c as mc
 
+pytestmark = pytest.mark.long
+
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 

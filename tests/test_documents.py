@@ -79,6 +79,7 @@ def test_what_is_not_run_is_counted() -> None:
     assert marked == NOT_RUN
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [page for page in pages() if runnable(page, "sh") or runnable(page, "python")])
 def test_blocks_run(page: str, world: World, tmp_path: Path) -> None:
     folder = world.folder(tmp_path / "work")

@@ -1,6 +1,6 @@
 """Each allocation of the engine fails once, each write to a file: an error, nothing half, and right afterwards.
 
-`make test` takes a part of all places; `make test-failures` every one (MARIGOLD_FAILURE_STRIDE=1).
+`make test-long` takes a part of all places; `make test-failures` every one (MARIGOLD_FAILURE_STRIDE=1).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 HERE = Path(__file__).parent / "failures"
 STRIDE = os.environ.get("MARIGOLD_FAILURE_STRIDE")
-# Every so many places in `make test`; at least so many places there are.
+# Every so many places in `make test-long`; at least so many places there are.
 ALLOCATIONS = {
     "open": (37, 1000),
     "depth": (5, 15),
@@ -28,6 +28,7 @@ ALLOCATIONS = {
 WRITES = {"depth": (3, 10), "convert": (60, 20), "model": (40, 20)}
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler"),
     pytest.mark.skipif("asan" in os.environ.get("LD_PRELOAD", ""), reason="the sanitizer has an allocator of its own"),
 ]

@@ -15,6 +15,8 @@ from evaluation_cases import arguments, contents, infer, started, write_sets
 
 pytest.importorskip("yaml", reason="configurations of data sets need the extra evaluation")
 
+pytestmark = pytest.mark.long
+
 SAMPLES = 24
 OPTIONS = ("--denoise-steps", "1", "--processing-res", "0", "--seed", "5", "--quiet", "--ensemble-size", "4")
 

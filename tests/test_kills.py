@@ -25,6 +25,8 @@ from PIL import Image
 import marigold_c as mc
 from marigold_c.commands import cli
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("MARIGOLD_KILLS", "60"))
 TRIES = 4  # for each kill that is wanted: some come when all is done
 PIXELS = np.random.default_rng(4).integers(0, 256, (24, 40, 3), dtype=np.uint8)

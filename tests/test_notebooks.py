@@ -45,6 +45,7 @@ def test_every_notebook_is_listed() -> None:
     assert sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(EXPECTED)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EXPECTED)
 def test_it_runs(name: str, tmp_path: Path) -> None:
     notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)

@@ -117,6 +117,7 @@ while True:
 """
 
 
+@pytest.mark.long
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """After each kill there is a whole checkpoint: the last that was told to be saved, or the one after it."""
     script = ENDLESS.format(tests=str(Path(__file__).parent), folder=str(tmp_path))

@@ -26,6 +26,8 @@ from marigold_c.commands import cli
 from marigold_c.loading.folders import default_checkpoint
 from marigold_c.training.checkpoints import read_state
 
+pytestmark = pytest.mark.long
+
 SCENES = Path(__file__).parent / "data" / "scenes.npz"
 
 

@@ -181,6 +181,7 @@ run(Path({root!r}), "killed", resume=True, max_iter=20, trainer__save_period=3, 
 """
 
 
+@pytest.mark.long
 def test_killed_at_random_moments(scenes: Path) -> None:
     """Whatever a kill interrupts (an iteration, a checkpoint, a validation), the end is that of the run in one."""
     validation = {"main_val_metric": "abs_relative_difference", "init_seed": 1}

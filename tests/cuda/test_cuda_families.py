@@ -1,5 +1,5 @@
-"""Other families than Marigold's on the CUDA backend against the CPU, Marigold-HR, and videos by RollingDepth. In half
-precisions where the networks or their use are another."""
+"""Other families than Marigold's on the CUDA backend against the CPU, Marigold-HR, videos by RollingDepth, and guided
+completion of depth. In half precisions where the networks or their use are another."""
 
 from __future__ import annotations
 
@@ -56,17 +56,32 @@ def of_a_video(folder: Path) -> Predict:
     return predict
 
 
+def completed(folder: Path) -> Predict:
+    """Gradients through decoder and UNet, two steps of Adam."""
+    path = families.make_thin("depth", folder / "thin")
+    rng = np.random.default_rng(3)
+    sparse = np.zeros(IMAGE.shape[:2], np.float32)
+    sparse.flat[rng.permutation(sparse.size)[:40]] = rng.uniform(1, 4, 40)
+    return lambda **options: (
+        opened(mc.MarigoldDepthCompletionPipeline.from_pretrained, path, **options)(
+            IMAGE, sparse, num_inference_steps=2, processing_resolution=0, generator=1
+        ).prediction
+    )
+
+
 ALL: dict[str, Callable[[Path], Predict]] = {
     **{name: functools.partial(of_an_image, name) for name in ("e2e-ft, Stable Diffusion", "lotus-g", "genpercept")},
     "lotus-d": functools.partial(of_an_image, "lotus-d"),
     "Marigold-HR": refined,
     "a video by RollingDepth": of_a_video,
+    "completion": completed,
 }
 # Those that are slow to emulate: one each, both where the UNet is another.
 HALVES = {
     "lotus-d": ("bfloat16", "float16"),
     "Marigold-HR": ("float16",),
     "a video by RollingDepth": ("bfloat16",),
+    "completion": ("bfloat16",),
 }
 
 
