@@ -57,7 +57,7 @@ def of_a_video(folder: Path) -> Predict:
 
 
 def completed(folder: Path) -> Predict:
-    """Gradients through decoder and UNet, two steps of Adam."""
+    """Gradients through decoder and UNet, two steps of Adam. In units of the farthest point: others are in [0, 1]."""
     path = families.make_thin("depth", folder / "thin")
     rng = np.random.default_rng(3)
     sparse = np.zeros(IMAGE.shape[:2], np.float32)
@@ -66,6 +66,7 @@ def completed(folder: Path) -> Predict:
         opened(mc.MarigoldDepthCompletionPipeline.from_pretrained, path, **options)(
             IMAGE, sparse, num_inference_steps=2, processing_resolution=0, generator=1
         ).prediction
+        / sparse.max()
     )
 
 
