@@ -173,7 +173,7 @@ def test_ensembles_of_lotus(made: Made) -> None:
 
 
 # ---- from the hub ----
-@pytest.mark.parametrize("name", ["e2e-ft, Stable Diffusion", "lotus-g", "genpercept"])
+@pytest.mark.parametrize("name", ["e2e-ft, Stable Diffusion", "lotus-d", "lotus-g", "genpercept", "rollingdepth"])
 def test_from_the_hub(bench: Bench, made: Made, name: str) -> None:
     path, needed = made(name)
     options: dict[str, Any] = {"path_or_id": f"somebody/{path.name}", "cache_dir": str(bench.cache)}
