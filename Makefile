@@ -45,8 +45,8 @@ SUITE := --durations=10 tests --ignore=tests/oracle --ignore=tests/test_typing.p
 test: $(TEST)/.installed
 	$(TEST)/bin/python $(PARALLEL_PYTEST) -m "not long" $(SUITE)
 
-# The same suite's tests that take seconds each: trainings to their end, writers that are killed or whose every allocation
-# fails, the documents' blocks, the notebooks, the benchmarks' scripts.
+# The same suite's tests that take seconds each: trainings to their end, writers and workers that are killed, allocations that
+# fail, the documents' blocks, the notebooks, the benchmarks' scripts.
 test-long: $(TEST)/.installed
 	$(TEST)/bin/python $(PARALLEL_PYTEST) -m long $(SUITE)
 

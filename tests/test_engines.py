@@ -25,6 +25,8 @@ from marigold_c.extras import MissingExtra
 
 pytest.importorskip("yaml", reason="configurations of data sets need the extra evaluation")
 
+pytestmark = pytest.mark.long
+
 HAS_RAY = importlib.util.find_spec("ray") is not None
 needs_ray = pytest.mark.skipif(not HAS_RAY, reason="needs the extra ray")
 WORKERS = 2

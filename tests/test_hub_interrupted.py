@@ -17,6 +17,8 @@ import marigold_c as mc
 
 pytest.importorskip("huggingface_hub", reason="loading from the hub needs huggingface_hub: pip install marigold-c[hub]")
 
+pytestmark = pytest.mark.long
+
 pytest_plugins = ("hub_bench",)
 
 

@@ -28,15 +28,24 @@ def objects_in(folder: Path) -> dict[str, Path]:
     }
 
 
-def symbols_of(built: Path) -> tuple[set[str], set[str]]:
-    """Defined for other files, and wanted of other files."""
-    listed = subprocess.run(["nm", "-P", "-g", str(built)], capture_output=True, text=True, check=True).stdout
-    kinds = [(line.split()[0], line.split()[1]) for line in listed.splitlines()]
-    return {name for name, kind in kinds if kind != "U"}, {name for name, kind in kinds if kind == "U"}
+def symbols_of(objects: Mapping[str, Path]) -> dict[str, tuple[set[str], set[str]]]:
+    """Of each of two or more: those defined for other files, and those wanted of other files."""
+    # One process for all: two hundred take seconds. A heading "OBJECT:" stands above what is listed of each.
+    command = ["nm", "-P", "-g", *map(str, objects.values())]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found: dict[str, tuple[set[str], set[str]]] = {name: (set(), set()) for name in objects}
+    headings = {f"{built}:": name for name, built in objects.items()}
+    for line in listed.splitlines():
+        if line in headings:
+            defined, wanted = found[headings[line]]
+        elif line:
+            symbol, kind = line.split()[:2]
+            (wanted if kind == "U" else defined).add(symbol)
+    return found
 
 
 def needs_of(objects: Mapping[str, Path]) -> Needs:
-    symbols = {name: symbols_of(built) for name, built in objects.items()}
+    symbols = symbols_of(objects)
     home = {symbol: name for name, (defined, _) in symbols.items() for symbol in defined}
     needs: Needs = {name: {} for name in objects}
     for name, (_, wanted) in symbols.items():

@@ -228,6 +228,7 @@ def difference(a: dict[str, Array], b: dict[str, Array]) -> float:
     return float(np.sqrt(apart / sum(float((b[name].astype(np.float64) ** 2).sum()) for name in b)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", [2, 3])
 def test_processes_are_one_with_more_batches(size: int) -> None:
     """Gradients within 1e-6; the same bits in all processes; weights after three steps."""

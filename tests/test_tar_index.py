@@ -359,6 +359,7 @@ def test_archive_of_many_members_with_holes(tmp_path: Path) -> None:
         os.close(handle)
 
 
+@pytest.mark.long
 def test_benchmark_reports(tmp_path: Path) -> None:
     script = Path(__file__).resolve().parent.parent / "benchmarks" / "tar_index.py"
     output = tmp_path / "report.json"

@@ -17,6 +17,8 @@ from marigold_c.preparation.model import make_model
 from marigold_c.training.config import load_config
 from marigold_c.training.run import RunOptions, train
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
