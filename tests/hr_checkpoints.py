@@ -1,5 +1,6 @@
 """A small checkpoint of Marigold-HR in its published layout: the shipped base model, and its UNet once more beside it,
-whose first convolution sees the coarse prediction as half of the sample."""
+whose first convolution sees the coarse prediction as three quarters of the sample: with a half the two could be
+taken for each other."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ def change(path: Path, changes: Mapping[str, Any]) -> None:
 def _see_coarse(folder: Path) -> None:
     file = folder / "boosting_unet" / "diffusion_pytorch_model.safetensors"
     arrays = safetensors_files.read(file)
-    sample = arrays["conv_in.weight"][:, 8:] / 2
-    arrays["conv_in.weight"] = np.concatenate([arrays["conv_in.weight"][:, :4], sample, sample], axis=1)
+    sample = arrays["conv_in.weight"][:, 8:] / 4
+    arrays["conv_in.weight"] = np.concatenate([arrays["conv_in.weight"][:, :4], 3 * sample, sample], axis=1)
     safetensors_files.write(file, {name: ("F32", array) for name, array in arrays.items()})
 
 

@@ -214,7 +214,9 @@ class Reference:
         return self.scheduler.step(output, timestep, sample).prev_sample
 
     @torch.no_grad()
-    def predict(self, frames: Any, noise: Any, dilations: Sequence[int], steps: int, refinement: int) -> Any:
+    def predict(
+        self, frames: Any, noise: Any, dilations: Sequence[int], steps: int, refinement: int, widest: int
+    ) -> Any:
         pixels = torch.from_numpy(frames).double().permute(0, 3, 1, 2) / 127.5 - 1
         height, width = pixels.shape[2:]
         padding = (0, -width % 8, 0, -height % 8)
@@ -230,16 +232,16 @@ class Reference:
                 maps.append(self.decode(sample)[:, :height, :width])
         with torch.enable_grad():
             depth, _, _ = align(torch.stack(maps), len(frames), dilations, ITERATIONS)
-        return self.refine(depth, images, noise, padding, refinement) if refinement else depth
+        return self.refine(depth, images, noise, padding, refinement, widest) if refinement else depth
 
-    def refine(self, depth: Any, images: Any, noise: Any, padding: Any, steps: int) -> Any:
+    def refine(self, depth: Any, images: Any, noise: Any, padding: Any, steps: int, widest: int) -> Any:
         height, width = depth.shape[1:]
         padded = torch.nn.functional.pad((2 * depth - 1)[:, None], padding, mode="replicate")
         self.scheduler.set_timesteps(2 * steps)
         timesteps = self.scheduler.timesteps[len(self.scheduler.timesteps) // 2 :]
         latents = self.scheduler.add_noise(self.encode(padded.expand(-1, 3, -1, -1)), noise, timesteps[:1])
         for i, timestep in enumerate(timesteps):
-            gap = min(int((1 - i / len(timesteps)) * 5), len(depth) // 3 - 1)
+            gap = min(int((1 - i / len(timesteps)) * (widest - 1)), len(depth) // 3 - 1)
             total, count = torch.zeros_like(latents), torch.zeros(len(depth), 1, 1, 1, dtype=torch.float64)
             for shown in starts_of(len(depth), 3, gap + 1):
                 total[shown] += self.step(images[shown], latents[shown], timestep)
@@ -261,11 +263,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("dilations", "steps", "refinement"), [((1, 2), 1, 0), ((1,), 2, 0), ((1, 2), 1, 3)], ids=str)
-def test_a_video(checkpoint: Path, dilations: tuple[int, ...], steps: int, refinement: int) -> None:
+@pytest.mark.parametrize(
+    ("dilations", "steps", "refinement", "widest"),
+    [((1, 2), 1, 0, 6), ((1,), 2, 0, 6), ((1, 2), 1, 3, 6), ((1,), 1, 3, 2)],
+    ids=str,
+)
+def test_a_video(checkpoint: Path, dilations: tuple[int, ...], steps: int, refinement: int, widest: int) -> None:
     frames = moving(7, 44, 60)
     noise = torch.randn((1, 4, 6, 8), generator=torch.Generator().manual_seed(5))
-    expected = Reference(checkpoint).predict(frames, noise.numpy(), dilations, steps, refinement).numpy()
+    expected = Reference(checkpoint).predict(frames, noise.numpy(), dilations, steps, refinement, widest).numpy()
     pipe = mc.load(checkpoint, num_threads=1)
     assert (pipe.family, pipe.task, pipe.prediction_type) == ("rollingdepth", "depth", "disparity")
     pipe.set_progress_bar_config(disable=True)
@@ -275,6 +281,7 @@ def test_a_video(checkpoint: Path, dilations: tuple[int, ...], steps: int, refin
         dilations,
         steps,
         refinement,
+        refinement_dilation=widest,
         processing_resolution=0,
         generator=5,
         alignment_iterations=ITERATIONS,
