@@ -40,6 +40,7 @@ $(TEST)/.installed: $(TEST)/.environment setup.py $(C_SOURCES)
 	MARIGOLD_BUILD_TESTING=1 $(TEST)/bin/pip install --quiet --disable-pip-version-check --no-build-isolation --editable .
 	@touch $@
 
+# Of both: what needs packages or a GPU of its own has targets of its own.
 SUITE := --durations=10 tests --ignore=tests/oracle --ignore=tests/test_typing.py
 
 test: $(TEST)/.installed

@@ -18,14 +18,13 @@ mg_status mg_video_step(struct mg_video_call *call, int64_t first, int64_t dilat
                                      .h = p->geometry.latent_h,
                                      .w = p->geometry.latent_w,
                                      .frames = p->snippets.length};
-    const struct mg_step_options options = {.has_last_estimate = step > 0};
     float timestep = (float)call->scheduler->timesteps.list[step];
     const struct mg_binding inputs[] = {
         {"timestep", &timestep}, {"image_latent", call->image_latents}, {"sample", call->sample}};
     struct mg_step_coefficients k;
     struct mg_plan *plan;
     gather(call, first, dilation);
-    MG_TRY(mg_schedule_coefficients(&k, call->scheduler, step, &options, err));
+    MG_TRY(mg_schedule_coefficients(&k, call->scheduler, step, &(struct mg_step_options){0}, err));
     MG_TRY(mg_stage_plan(&plan, call->pipeline, &key, err));
     MG_TRY(mg_plan_run(plan, inputs, 3, &(struct mg_binding){"output", call->output}, 1, err));
     mg_scheduler_step(call->sample, NULL, call->output, NULL, (size_t)p->snippets.length * call->latent_floats, &k);
